@@ -1,0 +1,1 @@
+"""Excitation pullbacks for PyTorch, as Captum attributions."""
