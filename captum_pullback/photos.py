@@ -1,0 +1,202 @@
+"""Reading photographs: any ordinary picture file in, 8-bit upright RGB out, or one clear line."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "SAMPLES", "PhotoError", "read_photo", "sample_photo"]
+
+#: Pictures with more pixels than this are refused (Pillow's own limit at which it raises).
+MAX_PIXELS = 178_956_970
+
+#: The longer side to which larger photographs are reduced. Networks look at 64 to 600 pixels.
+MAX_SIDE = 2048
+
+#: The photographs that installed packages carry: matplotlib the first, scikit-image the others.
+SAMPLES = ("grace_hopper", "chelsea", "coffee", "rocket")
+
+# A list of formats to try, and not all that Pillow knows: its EPS reader, for one, starts
+# Ghostscript, which no photograph needs. The last two exist in some installations only.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "JPEG2000")
+_FORMATS += ("AVIF", "HEIF")
+
+# What to do for each value of EXIF's orientation tag.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PhotoError(ValueError):
+    """A file that cannot be read as a photograph. The message is one line: what, and what to do."""
+
+
+def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Image.Image:
+    """Reads a picture file as an upright RGB photograph with 8 bits per channel.
+
+    Turned as its EXIF orientation says; the first frame, where there are several; transparency is
+    laid on white; grey, palette and CMYK are converted as Pillow converts them, without colour
+    profiles, which is how the networks' training pictures were read. 16-bit grey is divided by
+    257 and rounded, so that 65,535 becomes 255 (12-bit by 4095 / 255). Floating point is taken to
+    be in [0, 1] where it fits; it and 32-bit integers are otherwise stretched from their own
+    minimum and maximum, for want of an agreed white.
+
+    Args:
+        path: the file.
+        max_side: photographs longer than this many pixels are reduced to it, keeping their shape.
+
+    Returns:
+        An image in mode ``RGB`` that no longer depends on the file.
+
+    Raises:
+        PhotoError: missing, a folder, empty, not a picture, broken, truncated, or more than
+            ``MAX_PIXELS`` pixels.
+    """
+    name = os.fspath(path)
+    _check_file(name)
+    with warnings.catch_warnings():
+        # Pillow warns of odd EXIF, of palettes and of bombs. The first two do no harm here and
+        # the last has a limit, and an error, of its own below.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(name, formats=_formats()) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                # JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing. At least twice the final
+                # size, so that the reduction proper still has something to average.
+                if image.format in ("JPEG", "MPO"):
+                    image.draft(None, _fit(width, height, 2 * max_side))
+                image.load()
+                photo = _to_rgb(image)
+                turn = _TURNS.get(_orientation(image))
+        except Image.DecompressionBombError:
+            raise PhotoError(
+                f"{name}: has more than {MAX_PIXELS:,} pixels; reduce it first"
+            ) from None
+        except PhotoError:
+            raise
+        except Exception as error:  # whatever a parser of untrusted bytes may come up with
+            raise PhotoError(_unreadable(name, error)) from error
+    photo.info.clear()  # what it says, of orientation or transparency, has been done
+    if turn is not None:
+        photo = photo.transpose(turn)
+    if max(photo.size) > max_side:
+        photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return photo
+
+
+def sample_photo(name: str) -> Image.Image:
+    """A photograph that an installed package carries: nothing is downloaded.
+
+    Args:
+        name: ``grace_hopper`` (matplotlib's), or ``chelsea``, ``coffee`` or ``rocket``
+            (scikit-image's); a suffix such as ``.jpg`` is allowed.
+
+    Raises:
+        PhotoError: no such sample, or scikit-image is not installed.
+    """
+    stem = Path(name).stem
+    if stem not in SAMPLES:
+        raise PhotoError(f"no sample photograph is called {name!r}; there are {', '.join(SAMPLES)}")
+    if stem == "grace_hopper":
+        from matplotlib import cbook
+
+        return read_photo(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise PhotoError(
+            f"the sample photograph {stem!r} comes with scikit-image; pip install scikit-image"
+        ) from error
+    return Image.fromarray(getattr(data, stem)()).convert("RGB")
+
+
+def _check_file(name: str) -> None:
+    try:
+        status = os.stat(name)
+    except FileNotFoundError:
+        raise PhotoError(f"{name}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise PhotoError(f"{name!r}: cannot be opened ({_reason(error)})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotoError(f"{name}: is a folder; name the photographs in it, as in {name}/*.jpg")
+    if not stat.S_ISREG(status.st_mode):  # a pipe without a writer would wait for ever
+        raise PhotoError(f"{name}: is not a regular file; save the photograph to one first")
+    if status.st_size == 0:
+        raise PhotoError(f"{name}: is empty; fetch the photograph again")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _fit(width: int, height: int, side: int) -> tuple[int, int]:
+    """The size of a width x height picture once its longer side is reduced to ``side``."""
+    scale = min(1.0, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{name}: may not be read; change its permissions"
+    if isinstance(error, UnidentifiedImageError):
+        with open(name, "rb") as file:
+            is_heif = file.read(12)[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+        if is_heif:
+            return f"{name}: is HEIC, which Pillow does not read; save it as JPEG or PNG"
+        return f"{name}: is not a picture that Pillow reads; save it as JPEG or PNG"
+    return f"{name}: is broken or truncated ({_reason(error)}); fetch the photograph again"
+
+
+def _reason(error: Exception) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a broken EXIF block says nothing about which way is up
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """A copy of a loaded image of any of Pillow's modes, in RGB."""
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_levels(image)).convert("RGB")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image.convert("RGBA"))
+        return paper.convert("RGB")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    """A picture of deep grey as 8-bit levels, (H, W)."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite")
+    low, high = 0.0, 0.0
+    if image.mode.startswith("I;16") or image.format == "PNG":
+        # PNG: older Pillow reads 16-bit grey as 32-bit integers
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]
+        high = 4095.0 if bits == 12 else 65535.0
+    elif image.mode == "F" and values.min() >= 0 and values.max() <= 1:
+        high = 1.0
+    else:
+        low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / max(high - low, 1e-300) * 255
+    return np.floor(np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
