@@ -23,7 +23,18 @@ SAMPLES = ("grace_hopper", "chelsea", "coffee", "rocket")
 
 # A list of formats to try, and not all that Pillow knows: its EPS reader, for one, starts
 # Ghostscript, which no photograph needs. The last two exist in some installations only.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "JPEG2000")
+_FORMATS: tuple[str, ...] = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "PPM",
+    "TGA",
+    "ICO",
+    "JPEG2000",
+)
 _FORMATS += ("AVIF", "HEIF")
 
 # What to do for each value of EXIF's orientation tag.

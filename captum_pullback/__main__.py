@@ -1,0 +1,8 @@
+"""``python -m captum_pullback``."""
+
+import sys
+
+from captum_pullback.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

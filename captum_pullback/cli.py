@@ -1,0 +1,153 @@
+"""The command line: what can be asked, and how what goes wrong is said.
+
+A subcommand is a function that adds its parser and a function that does it; torch is imported by
+the second only, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from captum_pullback._version import __version__
+from captum_pullback.terminal import PROGRAM, UsageError, complain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: the arguments; None: the process's own.
+
+    Returns:
+        0, or 2 after an error (said on stderr, in a line), or 130 after Ctrl-C.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:  # as by ``| head``; what is still buffered must not raise at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UsageError, OSError) as error:
+        complain(f"error: {error}")
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} ({self.prog} --help says more)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM, description="Excitation pullbacks: explanations of what a ReLU network sees."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_explain(commands)
+    return parser
+
+
+def _add_explain(commands: Any) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="explain photographs: maps of several methods side by side, with scores",
+        description="Explains photographs by several methods side by side, with each method's "
+        "infidelity, max-sensitivity and time, in a figure and on the terminal.",
+    )
+    add = parser.add_argument
+    add(
+        "photos",
+        nargs="*",
+        metavar="PHOTO",
+        default=["grace_hopper"],
+        help="picture files, or sample photographs: grace_hopper (the default), chelsea, coffee, "
+        "rocket",
+    )
+    add(
+        "--model",
+        default="embedded",
+        metavar="NAME",
+        help="'embedded' (the default), one of torchvision's classifiers such as resnet50, or "
+        "package.module:function",
+    )
+    add("--weights", metavar="FILE", help="a state dict instead of the network's own weights")
+    add(
+        "--target",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="class to explain, by name or number; several with commas between, or repeated",
+    )
+    add(
+        "--top-k",
+        type=_count,
+        metavar="K",
+        help="explain the K most probable classes (1 where there is no --target)",
+    )
+    add(
+        "--methods",
+        default="saliency,ig,pullback",
+        metavar="NAMES",
+        help="of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
+        "smoothgrad, smoothpullback; with commas between",
+    )
+    add(
+        "--temperature",
+        type=_temperature_or_fit,
+        default=0.3,
+        metavar="T",
+        help="of the pullback: 0 (the plain gradient) to inf, or 'fit' (default: 0.3)",
+    )
+    add(
+        "--pool-temperature",
+        type=_temperature,
+        metavar="T",
+        help="of max pooling, where another is wanted; 0 leaves pooling hard",
+    )
+    add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+    add("--seed", type=_count, default=0, help="of the scores' and SmoothGrad's noise (default: 0)")
+    add("--no-scores", action="store_true", help="maps only: no infidelity, no max-sensitivity")
+    add("--coverage", action="store_true", help="print what was softened and what was left hard")
+    add(
+        "--out",
+        default="explanation.png",
+        metavar="FILE",
+        help="the figure, PNG, PDF or SVG by its suffix (default: explanation.png)",
+    )
+    add("--npz", metavar="FILE", help="the attributions themselves, as numpy arrays")
+    parser.set_defaults(run=_run_explain)
+
+
+def _run_explain(args: argparse.Namespace) -> int:
+    from captum_pullback.explain import run
+
+    return run(args)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"a temperature is a number from 0 to inf, not {text!r}")
+    return value
+
+
+def _temperature_or_fit(text: str) -> float | str:
+    return text if text == "fit" else _temperature(text)

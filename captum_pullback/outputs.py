@@ -1,0 +1,67 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class OutputError(OSError):
+    """A file that cannot be written; the message is one line."""
+
+
+def writable(path: str | os.PathLike[str], suffixes: Sequence[str]) -> Path:
+    """Makes sure, before long work, that a file can be written there; leaves nothing behind.
+
+    Returns:
+        The path, with links followed.
+
+    Raises:
+        OutputError: another suffix, no such folder, a folder, a device, or no permission.
+    """
+    shown, target = os.fspath(path), Path(path).resolve()
+    if target.suffix.lower() not in suffixes:
+        raise OutputError(f"{shown}: a name that ends in {' or '.join(suffixes)} is wanted")
+    if not target.parent.is_dir():
+        raise OutputError(f"{shown}: there is no folder {target.parent}; make it first")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{shown}: is not a regular file; choose another name")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"{shown}: may not be written; change its permissions")
+    probe = _beside(target)
+    try:
+        probe.open("xb").close()
+    except OSError as error:
+        raise OutputError(f"{shown}: cannot be written ({error.strerror})") from error
+    finally:
+        probe.unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes ``path``'s place once the block has ended without error.
+
+    Raises:
+        OutputError: it could not be written, for want of space for instance.
+    """
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}.part")

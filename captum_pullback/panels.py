@@ -1,0 +1,210 @@
+"""Single panels: arrays made fit to draw, and one picture or attribution drawn into an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from captum.attr import visualization
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+Array: TypeAlias = torch.Tensor | npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Channels: TypeAlias = Sequence[float] | Array | None
+Sign: TypeAlias = Literal["all", "positive", "negative", "absolute_value"]
+Method: TypeAlias = Literal["heat_map", "blended_heat_map", "colors"]
+
+_BLUES = ["#053061", "#2166ac", "#67a9cf", "#ffffff"]
+_REDS = ["#ffffff", "#ef8a62", "#b2182b", "#67001f"]
+# An odd number of levels, so that 0 has one of its own and that one is white.
+COLORS = {
+    "all": LinearSegmentedColormap.from_list("signed", _BLUES[:-1] + _REDS, N=513),
+    "positive": LinearSegmentedColormap.from_list("positive", _REDS),
+    "negative": LinearSegmentedColormap.from_list("negative", _BLUES[::-1]),
+    "absolute_value": LinearSegmentedColormap.from_list(
+        "absolute", ["#ffffff", "#9e9ac8", "#3f007d"]
+    ),
+}
+
+
+def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Floats:
+    """An image as matplotlib and Captum want it: (H, W, 3), in [0, 1].
+
+    Args:
+        image: (C, H, W) or (1, C, H, W), C 1 or 3. Floating point in [0, 1] once it is multiplied
+            by ``std`` and ``mean`` is added (what is beyond by rounding or perturbation is
+            clipped), or integers in [0, 255].
+        mean: the network's mean per channel, in [0, 1]; None: the image is not normalised.
+        std: its standard deviation per channel.
+
+    Raises:
+        ValueError: another shape, values that are not finite, or an image that was normalised
+            where no mean and standard deviation are given.
+    """
+    values = _chw(image, "image")
+    if values.shape[0] not in (1, 3):
+        raise ValueError(f"an image has 1 or 3 channels, not {values.shape[0]}")
+    if mean is not None or std is not None:
+        values = values * _per_channel(std, 1.0) + _per_channel(mean, 0.0)
+    elif _is_integer(image):
+        values = values / 255
+    elif values.min() < -0.01 or values.max() > 1.01:
+        raise ValueError(
+            f"the image's values lie in [{values.min():.3g}, {values.max():.3g}], not in [0, 1]; "
+            "if it was normalised, pass the network's mean and std"
+        )
+    rgb: Floats = np.repeat(np.clip(values, 0, 1), 3 // len(values), axis=0).transpose(1, 2, 0)
+    return rgb
+
+
+def to_map(attribution: Array) -> Floats:
+    """An attribution's sum over channels, (H, W), of one of (C, H, W), (1, C, H, W) or (H, W).
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    summed: Floats = _chw(attribution, "attribution").sum(axis=0)
+    return summed
+
+
+def scale_of(*values: Floats, outlier_percent: float = 2.0) -> float:
+    """The magnitude that gets the full colour, in one scale for all the maps given.
+
+    This is Captum's rule: magnitudes up to the scale make up ``100 - outlier_percent`` per cent
+    of the sum of all magnitudes, and what is beyond the scale is clipped.
+
+    Returns:
+        The scale; 0.0 where all values are 0.
+    """
+    if not 0 <= outlier_percent < 100:
+        raise ValueError(f"outlier_percent is in [0, 100), not {outlier_percent}")
+    magnitudes = np.sort(np.abs(np.concatenate([np.ravel(v) for v in values])))
+    if magnitudes[-1] == 0:
+        return 0.0
+    shares = np.cumsum(magnitudes / magnitudes[-1])
+    index = np.searchsorted(shares, shares[-1] * (1 - outlier_percent / 100))
+    return float(magnitudes[min(index, len(magnitudes) - 1)])
+
+
+def draw_picture(axis: Axes, picture: Floats) -> None:
+    """Draws what `to_picture` made, without ticks."""
+    axis.imshow(picture, vmin=0, vmax=1)
+    bare(axis)
+
+
+def draw_attribution(
+    axis: Axes,
+    attribution: Array,
+    picture: Floats | None = None,
+    *,
+    method: Method = "heat_map",
+    sign: Sign = "all",
+    scale: float | None = None,
+    outlier_percent: float = 2.0,
+) -> None:
+    """Draws one attribution into a given axis.
+
+    Args:
+        axis: where to.
+        attribution: (C, H, W), (1, C, H, W) or (H, W).
+        picture: (H, W, 3) in [0, 1], for ``blended_heat_map``.
+        method: Captum's ``heat_map`` or ``blended_heat_map`` of the sum over channels; or
+            ``colors``, the three channels as a colour picture in which grey is 0.
+        sign: Captum's: ``all`` (blue, white, red: negative, zero, positive), ``positive``,
+            ``negative`` or ``absolute_value``. Without effect on ``colors``.
+        scale: the magnitude that gets the full colour; None: by `scale_of`, from this map alone.
+        outlier_percent: for `scale_of`.
+
+    Raises:
+        ValueError: a shape that does not fit, or values that are not finite.
+    """
+    if method == "colors":
+        values = _chw(attribution, "attribution")
+        scale = scale_of(values, outlier_percent=outlier_percent) if scale is None else scale
+        draw_picture(axis, to_picture(_relative(values, scale), [0.5] * 3, [0.5] * 3))
+        return
+    values = _signed(to_map(attribution), sign)
+    scale = scale_of(values, outlier_percent=outlier_percent) if scale is None else scale
+    values = _relative(values, scale)
+    peak = float(np.abs(values).max())
+    low, high = (-1.0, 1.0) if sign == "all" else (0.0, 1.0)
+    if method == "blended_heat_map" and (picture is None or picture.shape[:2] != values.shape):
+        size = None if picture is None else picture.shape[:2]
+        raise ValueError(
+            f"blended_heat_map wants a picture of the map's size {values.shape}, not {size}; "
+            "captum.attr.LayerAttribution.interpolate resizes a map"
+        )
+    if peak < 1e-3:  # under one shade of 256; Captum asserts that a map is not all 0
+        if picture is not None and method == "blended_heat_map":
+            draw_picture(axis, np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2))
+        else:
+            axis.imshow(values, cmap=COLORS[sign], vmin=low, vmax=high)
+    else:
+        visualization.visualize_image_attr(
+            values,
+            picture,
+            method,
+            sign,
+            (axis.figure, axis),
+            outlier_perc=0,
+            cmap=COLORS[sign],
+            use_pyplot=False,
+        )
+        # Captum divides by the map's own peak; this gives a scale shared with others back.
+        axis.images[-1].set_clim(low / peak, high / peak)
+    bare(axis)
+
+
+def _chw(values: Array, what: str) -> Floats:
+    tensor = torch.as_tensor(values).detach().cpu()
+    array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.size == 0:
+        raise ValueError(
+            f"one {what} has shape (C, H, W), (1, C, H, W) or (H, W), not {tuple(tensor.shape)}"
+        )
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise ValueError(f"{count} of the {what}'s {array.size} values are NaN or infinite")
+    return array
+
+
+def _is_integer(image: Array) -> bool:
+    return not torch.as_tensor(image).is_floating_point()
+
+
+def _per_channel(values: Channels, default: float) -> Floats:
+    numbers = [default] if values is None else values
+    return torch.as_tensor(numbers, dtype=torch.float64).cpu().numpy().reshape(-1, 1, 1)
+
+
+def _signed(values: Floats, sign: Sign) -> Floats:
+    if sign not in COLORS:
+        raise ValueError(f"sign is one of {', '.join(COLORS)}, not {sign!r}")
+    if sign == "all":
+        return values
+    if sign == "positive":
+        return np.maximum(values, 0)
+    return np.abs(np.minimum(values, 0) if sign == "negative" else values)
+
+
+def _relative(values: Floats, scale: float) -> Floats:
+    """Values over the scale, clipped to [-1, 1]; the smallest float is a scale like any other."""
+    if scale == 0:
+        return np.zeros_like(values)
+    return np.clip(values, -scale, scale) / scale
+
+
+def bare(axis: Axes) -> None:
+    """Takes the ticks away and leaves a thin grey frame."""
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set(linewidth=0.5, color="0.75")

@@ -1,0 +1,113 @@
+"""What came out of a run of explanations, as a figure, as a table and as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_pullback.methods import Settings, title
+from captum_pullback.plots import plot_comparison
+from captum_pullback.scores import SCORES, Scored
+from captum_pullback.zoo import Network
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One photograph and one target.
+
+    Attributes:
+        photo: the photograph's name.
+        inputs: what the network saw, (C, H, W), on the CPU.
+        target: the class that is explained.
+        probabilities: of all the classes, (K,).
+        maps: for each method's name, its attribution and scores.
+    """
+
+    photo: str
+    inputs: Tensor
+    target: int
+    probabilities: Tensor
+    maps: dict[str, Scored] = field(default_factory=dict)
+
+
+def class_name(network: Network, index: int) -> str:
+    """A class's name, or its number where nobody knows the names."""
+    return network.classes[index] if network.classes else f"class {index}"
+
+
+def figure(network: Network, explanations: Sequence[Explanation], settings: Settings) -> Figure:
+    """Photographs and maps side by side, predictions and scores under them."""
+    columns = {
+        title(method, settings): [e.maps[method] for e in explanations]
+        for method in explanations[0].maps
+    }
+    return plot_comparison(
+        [e.inputs for e in explanations],
+        {name: [scored.attribution for scored in column] for name, column in columns.items()},
+        mean=network.mean,
+        std=network.std,
+        labels=["\n".join([e.photo, *_predictions(network, e)]) for e in explanations],
+        captions={
+            name: [_caption(scored) for scored in column] for name, column in columns.items()
+        },
+    )
+
+
+def table(network: Network, explanations: Sequence[Explanation], settings: Settings) -> str:
+    """The same in words and numbers."""
+    row = "  {:<32} {:>10} {:>16} {:>9}".format
+    lines = []
+    for e in explanations:
+        lines.append(f"{e.photo}: {', '.join(_predictions(network, e))}")
+        lines.append(row(f"for {class_name(network, e.target)}", *_HEADER))
+        for method, scored in e.maps.items():
+            values = (f"{scored.infidelity:.3g}", f"{scored.sensitivity:.3g}")
+            lines.append(row(title(method, settings), *values, _duration(scored.seconds)))
+        lines.append("")
+    return "\n".join([*lines, SCORES] if settings.scores else lines[:-1])
+
+
+def arrays(explanations: Sequence[Explanation]) -> dict[str, npt.NDArray[Any]]:
+    """Everything as arrays, an example per photograph and target.
+
+    ``photographs`` (N,), ``inputs`` (N, C, H, W) as the network saw them, ``targets`` (N,),
+    ``probabilities`` (N, K), and under each method's name its attributions (N, C, H, W).
+    """
+    result: dict[str, npt.NDArray[Any]] = {
+        "photographs": np.array([e.photo for e in explanations]),
+        "inputs": torch.stack([e.inputs for e in explanations]).numpy(),
+        "targets": np.array([e.target for e in explanations]),
+        "probabilities": torch.stack([e.probabilities for e in explanations]).numpy(),
+    }
+    for method in explanations[0].maps:
+        maps = [e.maps[method].attribution for e in explanations]
+        result[method] = torch.stack(maps).numpy()
+    return result
+
+
+_HEADER = ("infidelity", "max-sensitivity", "time")
+
+
+def _predictions(network: Network, explanation: Explanation, count: int = 3) -> list[str]:
+    """The most probable classes; and the target, if it is none of them."""
+    values = explanation.probabilities
+    shown = values.topk(min(count, len(values))).indices.tolist()
+    if explanation.target not in shown:
+        shown = [*shown[:-1], explanation.target]
+    return [f"{class_name(network, i)} {100 * float(values[i]):.1f} %" for i in shown]
+
+
+def _caption(scored: Scored) -> str:
+    lines = [f"infidelity {scored.infidelity:.3g}", f"max-sensitivity {scored.sensitivity:.3g}"]
+    return "\n".join([*(line for line in lines if "nan" not in line), _duration(scored.seconds)])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

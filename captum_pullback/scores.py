@@ -1,0 +1,149 @@
+"""What an attribution is worth: Captum's infidelity and max-sensitivity, and its time."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
+from torch import Tensor
+
+from captum_pullback.methods import METHODS, Settings, at_once
+from captum_pullback.zoo import Network
+
+INFIDELITY_SAMPLES = 32
+SENSITIVITY_SAMPLES = 10
+SENSITIVITY_RADIUS = 0.02
+
+#: What the scores are, in the words of the table's last line.
+SCORES = (
+    f"infidelity: {INFIDELITY_SAMPLES} squares of 1/2 and 1/4 of the side, replaced by noise; "
+    f"max-sensitivity: {SENSITIVITY_SAMPLES} draws of noise within {SENSITIVITY_RADIUS:g} of the "
+    "pixels' range; lower is better"
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An attribution (C, H, W) and what it was worth; the scores are NaN where not asked for."""
+
+    attribution: Tensor
+    infidelity: float
+    sensitivity: float
+    seconds: float
+
+
+def score(network: Network, inputs: Tensor, target: int, method: str, settings: Settings) -> Scored:
+    """One photograph's attribution by one method, with its scores and its time.
+
+    The scores are Captum's. Infidelity, at its best scale (``normalize=True``), is over random
+    squares filled with uniform noise, the same ones for every method; a method that multiplies by
+    the inputs is scored with perturbations relative to the inputs, as Captum asks. Max-sensitivity
+    is over uniform noise. The time is that of one call. Afterwards the state of torch's generators
+    is as before.
+
+    Args:
+        network: the network, in eval mode.
+        inputs: (1, C, H, W), on the network's device.
+        target: the class.
+        method: a key of ``METHODS``.
+        settings: see there.
+    """
+    chosen = METHODS[method]
+    with _quiet(), torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+        attribute = chosen.make(network, settings)
+
+        def attributed(values: Any) -> Any:
+            return attribute(values, target=target)
+
+        attribution, seconds = _timed(lambda: attributed(inputs), inputs, settings.seed)
+        scores = (math.nan, math.nan)
+        if settings.scores:
+            torch.manual_seed(settings.seed)
+            decorate = infidelity_perturb_func_decorator(chosen.multiplies_by_inputs)
+            unfaithful = infidelity(
+                network.model,
+                decorate(_noise_squares(network)),
+                inputs,
+                attribution,
+                target=target,
+                n_perturb_samples=INFIDELITY_SAMPLES,
+                max_examples_per_batch=min(INFIDELITY_SAMPLES, at_once(network)),
+                normalize=True,
+            )
+            torch.manual_seed(settings.seed)
+            unstable = sensitivity_max(
+                attributed,
+                inputs,
+                perturb_func=_noise(network),
+                n_perturb_samples=SENSITIVITY_SAMPLES,
+                max_examples_per_batch=min(SENSITIVITY_SAMPLES, at_once(network)),
+            )
+            scores = (float(unfaithful), float(unstable))
+    return Scored(attribution.detach()[0].float().cpu(), *scores, seconds)
+
+
+def _noise_squares(network: Network) -> Callable[[Tensor], Tensor]:
+    """Fills a random square of each example, of 1/2 or 1/4 of its side, with uniform noise.
+
+    This is the perturbation of arXiv 2507.22832: patches of 112 and 56 pixels of 224.
+    """
+    mean, std = _channels(network.mean), _channels(network.std)
+
+    def perturb(inputs: Tensor) -> Tensor:
+        inputs = inputs.detach().clone()
+        height, width = inputs.shape[-2:]
+        for i, example in enumerate(inputs):
+            rows, columns = (max(1, side // (2, 4)[i % 2]) for side in (height, width))
+            top = int(torch.randint(height - rows + 1, ()))
+            left = int(torch.randint(width - columns + 1, ()))
+            noise = (torch.rand(len(example), rows, columns) - mean) / std
+            example[:, top : top + rows, left : left + columns] = noise.to(example)
+        return inputs
+
+    return perturb
+
+
+def _noise(network: Network) -> Callable[[Tensor], Tensor]:
+    """Adds uniform noise within `SENSITIVITY_RADIUS` of the pixels' range."""
+    radius = SENSITIVITY_RADIUS / _channels(network.std)
+
+    def perturb(inputs: Tensor) -> Tensor:
+        return inputs + ((torch.rand(inputs.shape) * 2 - 1) * radius).to(inputs)
+
+    return perturb
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).reshape(-1, 1, 1)
+
+
+def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[Tensor, float]:
+    """The attribution, and the seconds of the fastest of up to three calls within a second."""
+    fastest, spent = math.inf, 0.0
+    for _ in range(3):
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        attribution = attribute()
+        if inputs.is_cuda:
+            torch.cuda.synchronize(inputs.device)
+        seconds = time.perf_counter() - start
+        fastest, spent = min(fastest, seconds), spent + seconds
+        if spent > 1:
+            break
+    return attribution, fastest
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Captum's own methods warn of on every ordinary call."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
+        warnings.filterwarnings("ignore", message="Setting .* hooks on ReLU")
+        yield
