@@ -1,0 +1,209 @@
+r"""What the backward pass of a soft gate is: tensors only, no modules.
+
+Every gate here is a piecewise linear operation. Its derivative is a step function, and a soft
+gate replaces each step by a logistic curve of temperature :math:`T`:
+
+.. math::
+    1[z > c] \;\longrightarrow\; \sigma\bigl((z - c) / T\bigr)
+
+which is the derivative averaged over logistic noise of scale :math:`T` on the pre-activation
+:math:`z`. For ReLU (one step, at 0) this is the excitation pullback of arXiv 2507.22832; for the
+other pieces of the ReLU family it is the same average, so that no second rule is needed. Forward
+passes are always computed by the original operation, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+__all__ = ["RELU", "CheckpointMismatchError", "PiecewiseLinear", "soft_gate", "soft_prelu"]
+
+Temperature = float | Tensor
+
+# Beyond this many temperatures from a kink the logistic curve is 0 or 1 in float64 too, and
+# exp() must not be asked for more: it overflows to inf, and inf / inf is NaN.
+_SATURATION = 40.0
+# 1 / T stays finite in float32, so that 0 / T is 0 and not NaN.
+SMALLEST_TEMPERATURE = 1e-20
+
+
+class CheckpointMismatchError(RuntimeError):
+    """Activation checkpointing recomputed a forward pass outside `soften`."""
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    r"""The derivative of a piecewise linear function of one variable.
+
+    ``slopes[0]`` holds left of ``kinks[0]``, ``slopes[k]`` between ``kinks[k - 1]`` and
+    ``kinks[k]``, ``slopes[-1]`` right of the last kink. Softened at temperature T it is
+
+    .. math::
+        f'(z) = s_0 + \sum_k (s_k - s_{k-1}) \, \sigma\bigl((z - c_k) / T\bigr).
+
+    Attributes:
+        slopes: One more slope than there are kinks.
+        kinks: Where the slope changes, ascending.
+    """
+
+    slopes: tuple[float, ...]
+    kinks: tuple[float, ...]
+
+
+RELU = PiecewiseLinear(slopes=(0.0, 1.0), kinks=(0.0,))
+
+
+def step(grad: Tensor, distance: Tensor, temperature: Temperature) -> Tensor:
+    """``grad * sigmoid(distance / temperature)``, computed in float32 at least."""
+    if not isinstance(temperature, Tensor):
+        # softplus' derivative with beta = 1 / T, in one kernel; it computes half precision in
+        # float32 by itself.
+        beta = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
+        return torch.ops.aten.softplus_backward(grad, distance, beta, _SATURATION)
+    wide = torch.promote_types(distance.dtype, torch.float32)
+    distance, temperature = distance.to(wide), temperature.to(wide)
+    gate = torch.sigmoid(distance / temperature.clamp_min(SMALLEST_TEMPERATURE))
+    gate = torch.where(temperature > 0, gate, (distance > 0).to(wide))
+    return (grad.to(wide) * gate).to(grad.dtype)
+
+
+def _slope(grad: Tensor, z: Tensor, curve: PiecewiseLinear, temperature: Temperature) -> Tensor:
+    """``grad`` times the softened derivative of ``curve`` at ``z``."""
+    if curve == RELU:
+        return step(grad, z, temperature)
+    total = grad * curve.slopes[0]
+    for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
+        total = total + (right - left) * step(grad, z - kink, temperature)
+    return total
+
+
+def mark(like: Tensor) -> Tensor:
+    """An empty tensor of a shape that no network saves, kept beside z.
+
+    Checkpointing hands saved tensors back by their order in a second forward pass. If that pass
+    ran outside `soften`, hard gates have saved other tensors, and z would silently be something
+    else: then the mark is something else too.
+    """
+    return like.new_empty((0, 7, 0, 7))
+
+
+def check_mark(token: Tensor) -> None:
+    if token.shape != (0, 7, 0, 7):
+        raise CheckpointMismatchError(
+            "activation checkpointing ran the forward pass again outside of soften(), so the "
+            "gates' inputs are lost. Take the gradient inside the `with soften(...)` block."
+        )
+
+
+class _SoftGate(Function):
+    """``operation(z)`` forward, the softened slope of ``curve`` backward.
+
+    ``target`` is z itself for an operation that works in place, and ``z`` then a copy of it:
+    the copy is what the gate needs later, and what keeps second derivatives right.
+    """
+
+    @staticmethod
+    def forward(
+        z: Tensor,
+        target: Tensor | None,
+        temperature_tensor: Tensor | None,
+        operation: Callable[[Tensor], Tensor],
+        curve: PiecewiseLinear,
+        temperature: float,
+    ) -> Tensor:
+        return operation(z if target is None else target)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, target, temperature_tensor, _, ctx.curve, ctx.temperature = inputs
+        if target is not None:
+            ctx.mark_dirty(target)
+        ctx.save_for_backward(z, temperature_tensor, mark(z))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, temperature, token = ctx.saved_tensors
+        check_mark(token)
+        temperature = ctx.temperature if temperature is None else temperature
+        return _slope(grads[0], z, ctx.curve, temperature), None, None, None, None, None
+
+
+class _SoftPReLU(Function):
+    r"""PReLU, whose left slope a is a parameter: ``a + (1 - a) sigmoid(z / T)`` backward.
+
+    The parameter's own gradient is softened alike: ``z (1 - sigmoid(z / T))``, summed.
+    """
+
+    @staticmethod
+    def forward(
+        z: Tensor,
+        weight: Tensor,
+        temperature_tensor: Tensor | None,
+        operation: Callable[[Tensor], Tensor],
+        temperature: float,
+    ) -> Tensor:
+        return operation(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, weight, temperature_tensor, _, ctx.temperature = inputs
+        ctx.save_for_backward(z, weight, temperature_tensor, mark(z))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, weight, temperature, token = ctx.saved_tensors
+        check_mark(token)
+        opened = step(grads[0], z, ctx.temperature if temperature is None else temperature)
+        closed = grads[0] - opened
+        grad_weight = (z * closed).sum_to_size(weight.shape) if ctx.needs_input_grad[1] else None
+        return weight * closed + opened, grad_weight, None, None, None
+
+
+def soft_gate(
+    operation: Callable[[Tensor], Tensor],
+    z: Tensor,
+    curve: PiecewiseLinear,
+    temperature: Temperature,
+    *,
+    inplace: bool = False,
+) -> Tensor:
+    """Run an elementwise operation whose backward pass is soft.
+
+    Args:
+        operation: The original operation, of z alone; its output is returned to the bit.
+        z: Pre-activations, any shape, any floating dtype; the gate is computed in float32 at
+            least.
+        curve: The derivative of ``operation``.
+        temperature: In units of z, 0 to inf. A tensor broadcasts against z.
+        inplace: Whether ``operation`` writes its result into z.
+    """
+    number, tensor = split(temperature)
+    if not inplace:
+        return _SoftGate.apply(z, None, tensor, operation, curve, number)
+    if torch.compiler.is_compiling():
+        # Dynamo has no mark_dirty; the compiler's functionalisation makes these copies nothing.
+        return z.copy_(
+            _SoftGate.apply(z.clone(), None, tensor, lambda c: operation(c.clone()), curve, number)
+        )
+    return _SoftGate.apply(z.clone(), z, tensor, operation, curve, number)
+
+
+def soft_prelu(
+    operation: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor, temperature: Temperature
+) -> Tensor:
+    """Run PReLU with a soft backward pass; weight has one entry, or one per channel (dim 1)."""
+    number, tensor = split(temperature)
+    channels = [-1 if dim == min(1, z.dim() - 1) else 1 for dim in range(z.dim())]
+    shaped = weight.reshape(channels) if weight.numel() > 1 else weight.reshape([1] * z.dim())
+    return _SoftPReLU.apply(z, shaped, tensor, operation, number)
+
+
+def split(temperature: Temperature) -> tuple[float, Tensor | None]:
+    """A temperature as (number, tensor), one of which counts: autograd saves tensors apart."""
+    return (0.0, temperature) if isinstance(temperature, Tensor) else (temperature, None)

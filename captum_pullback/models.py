@@ -1,0 +1,120 @@
+"""What kind of model is this: its modules and their names, compiled, scripted, in parallel."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["is_compiled", "may_run_gates", "named_modules", "refuse_scripted", "replaced_method"]
+
+# Modules that run no gate of their own, only linear operations or other modules.
+_GATELESS = frozenset(
+    f"torch.nn.modules.{file}"
+    for file in (
+        "batchnorm", "container", "conv", "dropout", "flatten", "instancenorm", "linear",
+        "normalization", "padding", "pixelshuffle", "sparse", "upsampling",
+    )
+)  # fmt: skip
+
+
+def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
+    """The modules of a model by the names that they have in the original network.
+
+    Args:
+        model: A module, a method of one, or a `functools.partial` of these; any other callable
+            has no modules that could be known.
+
+    Returns:
+        Pairs (name, module), parents first. What `torch.compile` and `torch.nn.DataParallel` put
+        in front of names is left out, so that a wrapped network has the names of the bare one.
+    """
+    while isinstance(model, functools.partial):
+        model = model.func
+    if not isinstance(model, nn.Module):
+        model = getattr(model, "__self__", model)
+    if not isinstance(model, nn.Module):
+        return []
+    modules = dict(model.named_modules())
+    names: dict[str, str] = {"": ""}
+    for raw in modules:
+        if raw:
+            parent, _, last = raw.rpartition(".")
+            wraps = isinstance(modules[parent], nn.DataParallel) or last == "_orig_mod"
+            names[raw] = names[parent] if wraps else f"{names[parent]}.{last}".lstrip(".")
+    return [(names[raw], module) for raw, module in modules.items()]
+
+
+def may_run_gates(module: nn.Module) -> bool:
+    """Whether this module's own forward may run a gate, so that its name matters."""
+    return type(module).__module__ not in _GATELESS
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether calling this module runs a compiled graph."""
+    compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled_in_place or isinstance(module, torch._dynamo.OptimizedModule)
+
+
+def refuse_scripted(model: Callable[..., Any], modules: list[tuple[str, nn.Module]]) -> None:
+    """Raise TypeError for what runs outside Python, where no gate can be met."""
+    if isinstance(model, torch.export.ExportedProgram):
+        raise TypeError("an ExportedProgram cannot be called: pass its .module()")
+    if not callable(model):
+        raise TypeError(f"model must be callable, not {type(model).__name__}")
+    scripted = [name or "(model)" for name, module in modules if _is_scripted(module)]
+    if _is_scripted(model) or scripted:
+        raise TypeError(
+            "scripted or traced code runs outside Python, where gates cannot be softened"
+            + (f" (in {', '.join(scripted[:3])})" if scripted else "")
+            + ": pass the original torch.nn.Module, or one exported by torch.export"
+        )
+
+
+def _is_scripted(model: object) -> bool:
+    return isinstance(
+        model, (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
+    )
+
+
+_replacing = threading.Lock()
+
+
+@contextmanager
+def replaced_method(
+    module: nn.Module, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Let ``module.name`` be ``wrap(module.name)`` for a while, however many threads ask at once.
+
+    The first to come replaces it and the last to go restores it, so ``wrap`` must give a method
+    that does the same for all of them.
+    """
+    with _replacing:
+        replaced = module.__dict__.get(name)
+        if not isinstance(replaced, _Replaced):
+            replaced = _Replaced(wrap(getattr(module, name)), name in module.__dict__, replaced)
+            module.__dict__[name] = replaced
+        replaced.users += 1
+    try:
+        yield
+    finally:
+        with _replacing:
+            replaced.users -= 1
+            if not replaced.users:
+                if replaced.was_own:
+                    module.__dict__[name] = replaced.previous
+                else:
+                    del module.__dict__[name]
+
+
+class _Replaced:
+    def __init__(self, method: Callable[..., Any], was_own: bool, previous: Any) -> None:
+        self.method, self.was_own, self.previous, self.users = method, was_own, previous, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.method(*args, **kwargs)
