@@ -148,9 +148,9 @@ def draw_attribution(
             values,
             picture,
             method,
-            sign,
+            "all" if sign == "all" else "positive",  # the sign has been seen to
             (axis.figure, axis),
-            outlier_perc=0,
+            outlier_perc=1e-7,  # less than any pixel's share; at 0 Captum may fail by rounding
             cmap=COLORS[sign],
             use_pyplot=False,
         )

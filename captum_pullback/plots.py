@@ -35,6 +35,7 @@ from captum_pullback.panels import (
 )
 
 __all__ = [
+    "COLORS",
     "draw_attribution",
     "draw_picture",
     "image_grid",
@@ -217,8 +218,9 @@ def save_figure(
 ) -> None:
     """Saves as ``png``, ``pdf`` or ``svg``, the same bytes for the same figure each time.
 
-    Text stays text in PDF and SVG.
+    Text stays text in PDF and SVG. A figure too large for a PNG gets fewer dots per inch.
     """
+    dpi = min(dpi, int(60_000 / max(figure.get_size_inches())))  # Agg draws 2**16 at the most
     rc: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "captum_pullback"}
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with mpl.rc_context(rc), warnings.catch_warnings():
