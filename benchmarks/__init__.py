@@ -1,0 +1,1 @@
+"""Measurements of excitation pullbacks against other attributions, and what they are made on."""

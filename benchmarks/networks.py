@@ -1,0 +1,14 @@
+"""Networks that the benchmarks use besides the embedded one and torchvision's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captum_pullback.zoo import Network, read_network
+
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def without_batch_norm() -> Network:
+    """The embedded network's twin that was trained without any normalisation."""
+    return read_network(WEIGHTS / "reference_no_bn.pt", "reference_no_bn")

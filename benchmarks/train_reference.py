@@ -1,0 +1,320 @@
+"""Trains the reference network on an image folder, and exports the weights that are shipped.
+
+``python -m benchmarks.train_reference --data DIR --out DIR`` trains; with ``--export FILE`` it
+then quantises the result, measures it from the written file, and writes its metadata beside it.
+Started again with the same arguments it goes on after the last whole epoch. ``DIR`` of the data
+holds ``train/<class>/*`` and ``val/<class>/*``, and may hold a ``classes.csv`` with the columns
+``wnid`` (the folder) and ``name``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from captum_pullback._version import __version__
+from captum_pullback.reference import ReferenceNet, pack
+from captum_pullback.zoo import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
+
+log = logging.getLogger("train_reference")
+
+SIZE = 64
+STATISTICS = (IMAGENET_MEAN, IMAGENET_STD)
+Split = tuple[Tensor, Tensor, list[str]]
+EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+"""Steps at which a checkpoint is kept besides the ends of epochs: gates change most here."""
+
+
+def read_split(folder: Path) -> Split:
+    """Reads one split into memory.
+
+    Returns:
+        Pictures ``(N, 3, 64, 64)`` as uint8, labels ``(N,)``, and the class folders' names.
+    """
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    pictures, labels = [], []
+    for label, path in enumerate(tqdm(folders, desc=folder.name, unit="class", leave=False)):
+        for file in sorted(path.iterdir()):
+            with Image.open(file) as image:
+                picture = np.asarray(fit(image.convert("RGB")))
+            pictures.append(torch.from_numpy(picture.copy()).permute(2, 0, 1))
+            labels.append(label)
+    return torch.stack(pictures), torch.tensor(labels), [path.name for path in folders]
+
+
+def fit(image: Image.Image) -> Image.Image:
+    """Resizes the short side to 64 pixels and crops the middle, where it is not so already."""
+    if image.size == (SIZE, SIZE):
+        return image
+    scale = SIZE / min(image.size)
+    width, height = (max(SIZE, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - SIZE) // 2, (height - SIZE) // 2
+    return image.crop((left, top, left + SIZE, top + SIZE))
+
+
+def read_names(data: Path, folders: list[str]) -> list[str]:
+    """The classes' names from ``classes.csv``, or else the folders' names."""
+    table = data / "classes.csv"
+    if not table.exists():
+        return folders
+    with table.open(newline="", encoding="utf-8") as file:
+        names = {row["wnid"]: row["name"] for row in csv.DictReader(file)}
+    return [names.get(folder, folder) for folder in folders]
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Turns uint8 pictures into what the network takes."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in STATISTICS)
+    return (pictures.float() / 255 - mean) / std
+
+
+def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops (0.4 to 1 of the area), flips, contrast, saturation and brightness, normalised.
+
+    Args:
+        pictures: ``(N, 3, H, W)``, uint8.
+        generator: All randomness comes from it.
+    """
+    n = len(pictures)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(n, generator=generator) * (high - low) + low
+
+    area, ratio = uniform(0.4, 1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 0, 2] = width * flip, uniform(-1, 1) * (1 - width)
+    theta[:, 1, 1], theta[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    x = F.grid_sample(normalise(pictures), grid, padding_mode="reflection", align_corners=False)
+
+    contrast, saturation, brightness = (
+        uniform(low, high).view(n, 1, 1, 1) for low, high in ((0.7, 1.3), (0.6, 1.4), (-0.3, 0.3))
+    )
+    grey = x.mean(1, keepdim=True)
+    x = grey + saturation * (x - grey)
+    level = x.mean((1, 2, 3), keepdim=True)
+    return level + contrast * (x - level) + brightness
+
+
+@torch.no_grad()
+def right(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Which of the inputs come out right, in eval mode and float32."""
+    was_training = model.training
+    model.eval()
+    logits = torch.cat([model(part) for part in torch.split(inputs, 200)])
+    model.train(was_training)
+    return logits.argmax(1) == labels
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def optimizer_for(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; only matrices and kernels decay, not biases and BatchNorm."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+
+
+def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
+    """Trains, or goes on training, and leaves its checkpoints in ``args.out``.
+
+    The network is the last step's: validation accuracy is logged and chooses nothing.
+    """
+    pictures, labels, folders = data["train"]
+    torch.manual_seed(args.seed)
+    model = ReferenceNet(len(folders), args.widths, args.batch_norm)
+    optimizer = optimizer_for(model, args.lr, args.weight_decay)
+    steps = len(pictures) // args.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.lr, args.epochs * steps, pct_start=0.25, anneal_strategy="linear"
+    )
+    held_out = normalise(data["val"][0])
+    first, step, latest = 0, 0, args.out / "latest.pt"
+    if latest.exists():
+        state = torch.load(latest, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        first, step = state["epoch"], state["step"]
+        log.info("going on after epoch %d", first)
+
+    def keep(epoch: int) -> float:
+        accuracy = float(right(model, held_out, data["val"][1]).float().mean())
+        state = {"model": model.state_dict(), "step": step, "epoch": epoch, "accuracy": accuracy}
+        save(state, args.out / f"checkpoint_{step:06d}.pt")
+        return accuracy
+
+    model.train()
+    for epoch in range(first, args.epochs):
+        # Each epoch has a generator of its own, so that a resumed run repeats an unbroken one.
+        generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
+        order = torch.randperm(len(pictures), generator=generator)[: steps * args.batch_size]
+        total, begin = 0.0, time.perf_counter()
+        bar = tqdm(
+            torch.split(order, args.batch_size), f"epoch {epoch + 1}", leave=False, mininterval=5
+        )
+        for batch in bar:
+            if step in EARLY_STEPS:
+                keep(epoch)
+            x = augment(pictures[batch], generator)
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if args.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            total += loss.item()
+        if not math.isfinite(total):
+            raise SystemExit(f"the loss became {total} in epoch {epoch + 1}; lower --lr")
+        accuracy = keep(epoch + 1)
+        progress = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        save({"model": model.state_dict(), "step": step, "epoch": epoch + 1, **progress}, latest)
+        seconds = time.perf_counter() - begin
+        log.info(
+            "epoch %d: loss %.4f, val accuracy %.4f, %.0f s",
+            epoch + 1,
+            total / steps,
+            accuracy,
+            seconds,
+        )
+    return model.eval()
+
+
+def export(model: ReferenceNet, args: argparse.Namespace, data: dict[str, Split]) -> None:
+    """Writes the quantised weights and their metadata, measured from the written file."""
+    path: Path = args.export
+    _, labels, folders = data["val"]
+    names = read_names(args.data, folders)
+    packed = pack(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(packed)
+    meta: dict[str, Any] = {
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "input_size": SIZE,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "classes": names,
+        "folders": folders,
+    }
+    write_json(path, meta)
+    network = read_network(path, path.stem)
+    inputs = torch.stack(list(preprocessed(network, args.data / "val")))
+    shipped = right(network.model, inputs, labels)
+    before = right(model, inputs, labels)
+    settings = {k: v for k, v in vars(args).items() if k not in ("data", "out", "export")}
+    meta |= {
+        "accuracy": round(float(shipped.float().mean()), 4),
+        "accuracy_before_quantising": round(float(before.float().mean()), 4),
+        "accuracy_per_class": {
+            name: round(float(shipped[labels == label].float().mean()), 4)
+            for label, name in enumerate(names)
+        },
+        "pictures": {split: len(data[split][1]) for split in data},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "command": command(args),
+        "settings": settings,
+        "seed": args.seed,
+        "versions": {
+            "captum_pullback": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_json(path, meta)
+    log.info("%s: %d bytes, val accuracy %.4f", path, len(packed), meta["accuracy"])
+
+
+def preprocessed(network: Network, folder: Path) -> Iterator[Tensor]:
+    """The pictures of a split in the order of ``read_split``, as the shipped network sees them."""
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for file in sorted(path.iterdir()):
+            with Image.open(file) as image:
+                yield network.preprocess(image)
+
+
+def write_json(weights: Path, meta: dict[str, Any]) -> None:
+    """Writes the metadata beside the weights."""
+    text = json.dumps(meta, indent=1, ensure_ascii=False)
+    weights.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command that trains these weights again, without this machine's folders."""
+    widths = " ".join(map(str, args.widths))
+    return (
+        "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
+        f"--epochs {args.epochs} --seed {args.seed} --widths {widths} "
+        f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
+        f"--lr {args.lr} --weight-decay {args.weight_decay} --clip {args.clip} "
+        f"--{'' if args.bf16 else 'no-'}bf16"
+    )
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; settings left out follow from whether there is BatchNorm."""
+    parser = argparse.ArgumentParser(prog="benchmarks.train_reference", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints")
+    parser.add_argument("--export", type=Path, help="file for the quantised weights")
+    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
+    parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, help="peak; 0.15, or 0.05 without BatchNorm")
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--clip", type=float, help="gradient norm; none, or 1 without BatchNorm")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args(argv)
+    args.lr = args.lr or (0.15 if args.batch_norm else 0.05)
+    if args.clip is None:
+        args.clip = 0.0 if args.batch_norm else 1.0
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains what is left to train and exports it if asked."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = parse(argv)
+    torch.use_deterministic_algorithms(True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = {split: read_split(args.data / split) for split in ("train", "val")}
+    model = train(args, data)
+    if args.export:
+        export(model, args, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The small residual network of the package, and how its weights are made small."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; one ReLU module serves both gates, as in torchvision.
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        stride: Of the first convolution; other than 1, or with ``inputs != outputs``, the
+            shortcut is a 1x1 convolution.
+        batch_norm: Without it, convolutions have biases and the normalisations are identities.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, batch_norm: bool) -> None:
+        super().__init__()
+        bias = not batch_norm
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias)
+            norm = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+            self.downsample = nn.Sequential(shortcut, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(N, inputs, H, W)`` to ``(N, outputs, H / stride, W / stride)``."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        gated: Tensor = self.relu(y + self.downsample(x))
+        return gated
+
+
+class ReferenceNet(nn.Module):
+    """A small residual classifier: a ResNet-18 of half the width, with a stem for 64 x 64 pixels.
+
+    Modules bear torchvision's ResNet names. Without BatchNorm the weights start as in Fixup
+    (arXiv 1901.09321): each residual branch, and the linear layer, begins at zero.
+
+    Args:
+        classes: Number of classes.
+        widths: Channels of the four stages; the last three each halve the resolution.
+        batch_norm: Whether convolutions are followed by BatchNorm.
+    """
+
+    def __init__(
+        self,
+        classes: int = 24,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        stem, second, third, fourth = widths
+        self.settings: dict[str, Any] = {
+            "classes": classes,
+            "widths": list(widths),
+            "batch_norm": batch_norm,
+        }
+        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=not batch_norm)
+        self.bn1 = nn.BatchNorm2d(stem) if batch_norm else nn.Identity()
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = _stage(stem, stem, 1, batch_norm)
+        self.layer2 = _stage(stem, second, 2, batch_norm)
+        self.layer3 = _stage(second, third, 2, batch_norm)
+        self.layer4 = _stage(third, fourth, 2, batch_norm)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(fourth, classes)
+        self._initialise(fixup=not batch_norm)
+
+    def _initialise(self, fixup: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if fixup:
+            blocks = [m for m in self.modules() if isinstance(m, BasicBlock)]
+            with torch.no_grad():
+                for block in blocks:
+                    block.conv1.weight.mul_(len(blocks) ** -0.5)
+                    block.conv2.weight.zero_()
+                self.fc.weight.zero_()
+                self.fc.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images ``(N, 3, H, W)`` to logits ``(N, classes)``."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return logits
+
+
+def _stage(inputs: int, outputs: int, stride: int, batch_norm: bool) -> nn.Sequential:
+    first = BasicBlock(inputs, outputs, stride, batch_norm)
+    return nn.Sequential(first, BasicBlock(outputs, outputs, 1, batch_norm))
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounds a weight to int8, with one scale for each output channel.
+
+    Returns:
+        ``(rounded, scale)``, of the shapes ``(out, ...)`` and ``(out,)``. No entry of
+        ``dequantize(rounded, scale)`` is off by more than ``scale / 2``.
+    """
+    scale = weight.detach().float().flatten(1).abs().amax(1) / 127
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (weight.detach() / _per_output(scale, weight)).round().to(torch.int8), scale
+
+
+def dequantize(rounded: Tensor, scale: Tensor) -> Tensor:
+    """The float32 weight that ``quantize`` stands for."""
+    return rounded.float() * _per_output(scale, rounded)
+
+
+def pack(model: ReferenceNet) -> bytes:
+    """The file of a network: its kernels and matrices as int8, all other state as it is."""
+    state: dict[str, Any] = {}
+    for key, value in model.state_dict().items():
+        state[key] = quantize(value) if value.ndim > 1 else value
+    buffer = io.BytesIO()
+    torch.save({"settings": model.settings, "state": state}, buffer)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> ReferenceNet:
+    """The network in such a file, in training mode."""
+    saved = torch.load(io.BytesIO(data), weights_only=True)
+    with torch.device("meta"):  # draws no random numbers for weights that are replaced
+        model = ReferenceNet(**saved["settings"])
+    state = {
+        key: dequantize(*value) if isinstance(value, tuple) else value
+        for key, value in saved["state"].items()
+    }
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _per_output(scale: Tensor, weight: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (weight.ndim - 1))

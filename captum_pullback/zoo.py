@@ -1,0 +1,292 @@
+"""The embedded reference network, torchvision's classifiers by name, and their preprocessing."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import transforms
+
+from captum_pullback.reference import ReferenceNet, unpack
+
+__all__ = ["Network", "ReferenceNet", "ZooError", "class_index", "load", "reference_network"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+EMBEDDED = Path(__file__).with_name("weights") / "reference.pt"
+
+
+class ZooError(RuntimeError):
+    """A network, its weights or one of its classes could not be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A classifier with what is needed to show it a photograph.
+
+    Attributes:
+        model: In eval mode; maps ``(N, 3, H, W)`` to logits ``(N, classes)``.
+        classes: A name for each logit; empty where nobody knows them.
+        preprocess: Turns a PIL image into the model's input, ``(3, input_size, input_size)``.
+        mean: What ``preprocess`` subtracts from each channel of a picture in [0, 1].
+        std: What it divides by afterwards.
+        input_size: In pixels.
+        name: What ``load`` knows it by.
+        meta: Where the weights come from and what was measured of them.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    preprocess: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    input_size: int = 224
+    name: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """Undoes the normalisation: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
+        mean, std = (inputs.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (inputs * std + mean).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """An image transform that takes any PIL image, by way of RGB."""
+
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Returns the model's input, ``(3, size, size)``."""
+        return self.transform(image.convert("RGB"))
+
+
+def preprocessing(
+    size: int,
+    resize: int | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Preprocess:
+    """Short side to ``resize`` (``size`` if None), the middle ``size`` square, normalised."""
+    steps = [transforms.Resize(resize or size), transforms.CenterCrop(size), transforms.ToTensor()]
+    return Preprocess(transforms.Compose([*steps, transforms.Normalize(mean, std)]))
+
+
+def reference_network(device: str | torch.device = "cpu") -> Network:
+    """The small residual network, and its weights, that come with the package."""
+    return read_network(EMBEDDED, "embedded", device)
+
+
+def load(
+    name: str = "embedded",
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Network:
+    """A network by name, in eval mode.
+
+    Args:
+        name: ``"embedded"``, a torchvision classifier (``"resnet50"``), or
+            ``"package.module:function"``, called without argument for an ``nn.Module`` (whose
+            preprocessing is then taken to be ImageNet's at 224 pixels) or a ``Network``.
+        weights: None for the network's own, which torchvision downloads unless they are cached;
+            the name of one of torchvision's weights (``"IMAGENET1K_V1"``); the file of a state
+            dict; or ``"random"``, drawn from torch's global generator.
+        device: Where the model goes.
+
+    Raises:
+        ZooError: Unknown name, failed download, or weights that are damaged or do not fit.
+    """
+    if name == "embedded":
+        network = _embedded(weights)
+    elif ":" in name:
+        network = _imported(name, weights)
+    elif name in names():
+        network = _from_torchvision(name, weights)
+    else:
+        raise ZooError(
+            f"no network is called {name!r}{_close(name, names())}. There are 'embedded', "
+            "torchvision's classifiers, and 'package.module:function'."
+        )
+    return replace(network, model=network.model.to(device).eval())
+
+
+def names() -> list[str]:
+    """What ``load`` takes besides ``package.module:function``."""
+    return ["embedded", *torchvision.models.list_models(module=torchvision.models)]
+
+
+def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> int:
+    """The number of a class, by its number or by its name in any case.
+
+    A whole name goes first, then one of the names in ``"tabby, tabby cat"``, then the beginning
+    or a word of a name; ``"cat"`` is so never taken for a catamaran alone.
+
+    Raises:
+        ZooError: No class is meant, or more than one.
+    """
+    if not isinstance(name_or_number, str):
+        return _in_range(classes, operator.index(name_or_number))
+    wanted = _plain(name_or_number)
+    word, plain = re.escape(wanted), [_plain(name) for name in classes]
+    rules: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == wanted,
+        lambda name: wanted in name.split(", "),
+        lambda name: re.search(rf"^{word}|(?<!\w){word}(?!\w)", name) is not None,
+    )
+    for rule in rules if wanted else ():
+        found = [index for index, name in enumerate(plain) if rule(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            meant = ", ".join(f"{index} ({classes[index]})" for index in found[:8])
+            raise ZooError(f"{name_or_number!r} may mean several classes: {meant}")
+        if re.fullmatch(r"[+-]?\d+", wanted):
+            return _in_range(classes, int(wanted))
+    raise ZooError(f"no class is called {name_or_number!r}{_close(wanted, plain)}")
+
+
+def read_network(path: Path, name: str, device: str | torch.device = "cpu") -> Network:
+    """Reads a packed ``ReferenceNet`` and, from the ``.json`` beside it, all else of a network.
+
+    Raises:
+        ZooError: A file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        expected = meta["sha256"]
+        classes, mean, std = (tuple(meta.pop(key)) for key in ("classes", "mean", "std"))
+        size = int(meta.pop("input_size"))
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ZooError(f"cannot read the weights of {name!r}: {error!r}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise ZooError(
+            f"the weights of {name!r} are damaged: {path} has sha256 {found}, not {expected}"
+        )
+    model, prepare = unpack(data).to(device).eval(), preprocessing(size, None, mean, std)
+    return Network(model, classes, prepare, mean, std, size, name, meta)
+
+
+def _embedded(weights: str | Path | None) -> Network:
+    network = reference_network()
+    if weights is None:
+        return network
+    with torch.random.fork_rng(devices=[], enabled=weights != "random"):
+        model = ReferenceNet(len(network.classes))
+    return _with_weights(replace(network, model=model), weights)
+
+
+def _from_torchvision(name: str, weights: str | Path | None) -> Network:
+    kinds = torchvision.models.get_model_weights(name)
+    download = weights is None or weights in kinds.__members__
+    known = kinds[weights] if download and weights is not None else kinds.DEFAULT
+    settings = {"weights": known} if download else _settings(name, known)
+    try:
+        with torch.random.fork_rng(devices=[], enabled=weights != "random"):
+            model = torchvision.models.get_model(name, **settings)
+    except Exception as error:  # of the network, the disk, the checksum or the unpickling
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
+        raise ZooError(
+            f"torchvision's weights of {name!r} could not be had: {error}. They are expected "
+            f"from {known.url} or as {cache}; where there is no network, give a copy of that "
+            "file: weights=FILE, or --weights FILE on the command line."
+        ) from error
+    shown = known.transforms()
+    meta = {key: value for key, value in known.meta.items() if key != "categories"}
+    network = Network(
+        model,
+        tuple(known.meta["categories"]),
+        Preprocess(shown),
+        tuple(shown.mean),
+        tuple(shown.std),
+        shown.crop_size[0],
+        name,
+        {**meta, "weights": str(known)},
+    )
+    return network if download or weights is None else _with_weights(network, weights)
+
+
+def _settings(name: str, known: Any) -> dict[str, Any]:
+    # What torchvision's builders set by themselves for pretrained weights only.
+    if name in ("googlenet", "inception_v3"):
+        return {"transform_input": True, "init_weights": False}
+    return {"image_size": known.meta["min_size"][0]} if name.startswith("vit_") else {}
+
+
+def _imported(name: str, weights: str | Path | None) -> Network:
+    where, _, attribute = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(where), attribute)
+    except ImportError as error:
+        raise ZooError(f"{name!r}: cannot import {where!r}: {error}") from error
+    except (AttributeError, ValueError) as error:
+        raise ZooError(f"{name!r}: {error}") from error
+    if not callable(made) or isinstance(made, nn.Module):
+        raise ZooError(f"{name!r} is no function, but a {type(made).__name__}")
+    network = made()
+    if isinstance(network, nn.Module):
+        network = Network(network, (), preprocessing(224, 256), name=name)
+    if not isinstance(network, Network):
+        kind = type(network).__name__
+        raise ZooError(f"{name!r} returned a {kind}, neither an nn.Module nor a Network")
+    if weights == "random":
+        raise ZooError(f"{name!r} makes its own weights; 'random' is for networks of the zoo")
+    return network if weights is None else _with_weights(network, weights)
+
+
+def _with_weights(network: Network, weights: str | Path) -> Network:
+    """Loads the state dict in a file, whole, or leaves the weights random; forgets the old meta."""
+    network = replace(network, meta={"weights": str(weights)})
+    if weights == "random":
+        return network
+    name = network.name
+    if not Path(weights).is_file():
+        raise ZooError(f"weights of {name!r}: there is no file {str(weights)!r}")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen unrelated types on a broken file
+        reason = str(error).split("\n", 1)[0]
+        raise ZooError(
+            f"weights of {name!r}: {weights} is no readable state dict: {reason}"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        held = ", ".join(map(repr, list(state)[:5])) if isinstance(state, Mapping) else type(state)
+        raise ZooError(f"weights of {name!r}: {weights} holds no state dict of tensors, but {held}")
+    if name.startswith("densenet"):  # torchvision renames the keys of its own files like so
+        state = {
+            re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.", r"\1", k): v for k, v in state.items()
+        }
+    try:
+        network.model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip()[:300] for line in str(error).splitlines()[1:5]]
+        raise ZooError(f"weights of {name!r}: {weights} does not fit: {' '.join(lines)}") from error
+    return network
+
+
+def _in_range(classes: Sequence[str], number: int) -> int:
+    if number < 0 or (classes and number >= len(classes)):
+        raise ZooError(f"class {number} is not within 0 to {len(classes) - 1}")
+    return number
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    return f"; close to it are {', '.join(map(repr, close))}" if close else ""
