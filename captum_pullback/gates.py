@@ -33,6 +33,9 @@ _SATURATION = 40.0
 SMALLEST_TEMPERATURE = 1e-20
 
 
+_softplus_backward: Callable[..., Tensor] = torch.ops.aten.softplus_backward.default
+
+
 class CheckpointMismatchError(RuntimeError):
     """Activation checkpointing recomputed a forward pass outside `soften`."""
 
@@ -65,7 +68,7 @@ def step(grad: Tensor, distance: Tensor, temperature: Temperature) -> Tensor:
         # softplus' derivative with beta = 1 / T, in one kernel; it computes half precision in
         # float32 by itself.
         beta = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
-        return torch.ops.aten.softplus_backward(grad, distance, beta, _SATURATION)
+        return _softplus_backward(grad, distance, beta, _SATURATION)
     wide = torch.promote_types(distance.dtype, torch.float32)
     distance, temperature = distance.to(wide), temperature.to(wide)
     gate = torch.sigmoid(distance / temperature.clamp_min(SMALLEST_TEMPERATURE))
@@ -165,6 +168,10 @@ class _SoftPReLU(Function):
         return weight * closed + opened, grad_weight, None, None, None
 
 
+_run_gate: Callable[..., Tensor] = _SoftGate.apply
+_run_prelu: Callable[..., Tensor] = _SoftPReLU.apply
+
+
 def soft_gate(
     operation: Callable[[Tensor], Tensor],
     z: Tensor,
@@ -185,13 +192,13 @@ def soft_gate(
     """
     number, tensor = split(temperature)
     if not inplace:
-        return _SoftGate.apply(z, None, tensor, operation, curve, number)
+        return _run_gate(z, None, tensor, operation, curve, number)
     if torch.compiler.is_compiling():
         # Dynamo has no mark_dirty; the compiler's functionalisation makes these copies nothing.
         return z.copy_(
-            _SoftGate.apply(z.clone(), None, tensor, lambda c: operation(c.clone()), curve, number)
+            _run_gate(z.clone(), None, tensor, lambda c: operation(c.clone()), curve, number)
         )
-    return _SoftGate.apply(z.clone(), z, tensor, operation, curve, number)
+    return _run_gate(z.clone(), z, tensor, operation, curve, number)
 
 
 def soft_prelu(
@@ -201,7 +208,7 @@ def soft_prelu(
     number, tensor = split(temperature)
     channels = [-1 if dim == min(1, z.dim() - 1) else 1 for dim in range(z.dim())]
     shaped = weight.reshape(channels) if weight.numel() > 1 else weight.reshape([1] * z.dim())
-    return _SoftPReLU.apply(z, shaped, tensor, operation, number)
+    return _run_prelu(z, shaped, tensor, operation, number)
 
 
 def split(temperature: Temperature) -> tuple[float, Tensor | None]:

@@ -158,13 +158,15 @@ for _d in (1, 2, 3):
     _READERS[f"adaptive_max_pool{_d}d_with_indices"] = _adaptive_max_pool(_d)
 
 _SMOOTH = (
-    "_log_softmax _softmax abs absolute amax amin celu cosine_similarity elu exp "
-    "fractional_max_pool2d fractional_max_pool3d gelu glu group_norm gumbel_softmax hardshrink "
-    "hardsigmoid hardswish instance_norm layer_norm local_response_norm log_softmax logsigmoid "
-    "lp_pool1d lp_pool2d lp_pool3d max maximum min minimum mish multi_head_attention_forward "
-    "native_layer_norm normalize rms_norm scaled_dot_product_attention selu sigmoid silu softmax "
-    "softmin softplus softshrink softsign sqrt square tanh tanhshrink"
-).split()
+    "_log_softmax", "_softmax", "abs", "absolute", "amax", "amin", "celu", "cosine_similarity",
+    "elu", "exp", "fractional_max_pool2d", "fractional_max_pool3d", "gelu", "glu", "group_norm",
+    "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "instance_norm", "layer_norm",
+    "local_response_norm", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "max", "maximum", "min", "minimum", "mish", "multi_head_attention_forward",
+    "native_layer_norm", "normalize", "rms_norm", "scaled_dot_product_attention", "selu",
+    "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "sqrt",
+    "square", "tanh", "tanhshrink",
+)  # fmt: skip
 
 
 def _spellings(name: str) -> list[Any]:

@@ -50,7 +50,7 @@ class SofteningRecord:
 
     @property
     def left_hard(self) -> list[Met]:
-        """Gates of temperature 0, and nonlinearities that are no gates and kept their derivative."""
+        """Gates of temperature 0, and nonlinearities that are no gates."""
         return [met for met in self._all() if met.temperature in (None, "0")]
 
     @property
@@ -77,7 +77,9 @@ class SofteningRecord:
         header = ("module", "operation", "calls", "temperature")
         rows = [header]
         for met in self.softened:
-            rows.append((met.module or "(model)", met.operation, str(met.calls), str(met.temperature)))
+            rows.append(
+                (met.module or "(model)", met.operation, str(met.calls), str(met.temperature))
+            )
         for met in self.left_hard:
             why = "left hard" if met.temperature is None else "0 (hard)"
             rows.append((met.module or "(model)", met.operation, str(met.calls), why))
@@ -89,7 +91,9 @@ class SofteningRecord:
         lines.insert(1, "  ".join("-" * width for width in widths))
         soft = sum(met.calls for met in self.softened)
         hard = sum(met.calls for met in self.left_hard)
-        return "\n".join([*lines, f"{soft} gate calls softened, {hard} nonlinearity calls left hard"])
+        return "\n".join(
+            [*lines, f"{soft} gate calls softened, {hard} nonlinearity calls left hard"]
+        )
 
     __repr__ = __str__
 

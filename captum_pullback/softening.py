@@ -23,7 +23,7 @@ from .operations import GATES, SMOOTH, Gate
 from .record import SofteningRecord
 from .temperature import TemperatureLike, Temperatures
 
-__all__ = ["SofteningError", "soften"]
+__all__ = ["SofteningError", "check", "soften", "watch"]
 
 
 _NAMES_ARE_LOST = (
@@ -77,21 +77,33 @@ def soften(
         raise SofteningError(
             "there are no gradients in torch.inference_mode(): leave it, or use torch.no_grad()"
         )
-    temperatures = Temperatures(temperature)
-    pool_temperatures = (
-        temperatures
-        if pool_temperature is None
-        else Temperatures(pool_temperature, "pool_temperature")
-    )
-    modules = named_modules(model)
-    refuse_scripted(model, modules)
-    for given in (temperatures, pool_temperatures):
-        given.check_names([name for name, _ in modules])
-    mode = _SofteningMode(temperatures, pool_temperatures)
+    modules, mode = _prepare(model, temperature, pool_temperature)
+    with _installed(modules, mode):
+        yield mode.record
+    mode.require_gates(allow_idle=True)
+
+
+@contextmanager
+def watch(
+    model: Callable[..., Any], see: Callable[[str, str, Tensor], None]
+) -> Iterator[SofteningRecord]:
+    """Show the input of each gate that runs in the block; gradients stay plain ones.
+
+    Args:
+        model: The network, or any callable.
+        see: Called as ``see(module, operation, input)`` before the gate runs, with the names of
+            `SofteningRecord`. A pool's operation has "pool" in its name.
+    """
+    modules, mode = _prepare(model, 0.0, None)
+    mode.see = see
+    with _installed(modules, mode):
+        yield mode.record
+
+
+@contextmanager
+def _installed(modules: list[tuple[str, nn.Module]], mode: _SofteningMode) -> Iterator[None]:
     # Dynamo would trace the hooks, and trace the model anew for each set of them.
     compiled = {part for _, module in modules if is_compiled(module) for part in module.modules()}
-    if compiled and not mode.uniform:
-        raise SofteningError(_NAMES_ARE_LOST)
     with ExitStack() as undo:
         for name, module in modules:
             if may_run_gates(module) and module not in compiled:
@@ -102,8 +114,35 @@ def soften(
             if isinstance(module, nn.DataParallel):
                 undo.enter_context(replaced_method(module, "parallel_apply", _softly))
         with mode:
-            yield mode.record
-    mode.require_gates(allow_idle=True)
+            yield
+
+
+def check(
+    model: Callable[..., Any],
+    temperature: TemperatureLike,
+    pool_temperature: TemperatureLike | None,
+) -> None:
+    """Raise what `soften` would raise for these arguments, and do nothing else."""
+    _prepare(model, temperature, pool_temperature)
+
+
+def _prepare(
+    model: Callable[..., Any],
+    temperature: TemperatureLike,
+    pool_temperature: TemperatureLike | None,
+) -> tuple[list[tuple[str, nn.Module]], _SofteningMode]:
+    temperatures = Temperatures(temperature)
+    pool_temperatures = temperatures
+    if pool_temperature is not None:
+        pool_temperatures = Temperatures(pool_temperature, "pool_temperature")
+    modules = named_modules(model)
+    refuse_scripted(model, modules)
+    for given in (temperatures, pool_temperatures):
+        given.check_names([name for name, _ in modules])
+    mode = _SofteningMode(temperatures, pool_temperatures)
+    if not mode.uniform and any(is_compiled(module) for _, module in modules):
+        raise SofteningError(_NAMES_ARE_LOST)
+    return modules, mode
 
 
 class _SofteningMode(TorchFunctionMode):
@@ -115,18 +154,20 @@ class _SofteningMode(TorchFunctionMode):
         self.pool_temperatures = pool_temperatures
         self.uniform = temperatures.uniform and pool_temperatures.uniform
         self.record = SofteningRecord()
+        self.see: Callable[[str, str, Tensor], None] | None = None
         self.key = object()
         self.path = [""]
         both = (temperatures, pool_temperatures)
         # For compiled graphs, which have no names, and which take a new temperature without a
         # new trace if it is a tensor. Indexed by Gate.pools.
-        self.numbers = tuple(given.entries[""] for given in both) if self.uniform else None
+        self.numbers = tuple(float(given.entries[""]) for given in both) if self.uniform else None
         self.tensors = [torch.tensor(number) for number in self.numbers or ()]
 
     def fork(self) -> _SofteningMode:
         """The same softening for another thread that runs a share of this forward pass."""
         other = _SofteningMode(self.temperatures, self.pool_temperatures)
         other.record, other.key, other.path = self.record, self.key, self.path[-1:]
+        other.see = self.see
         return other
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
@@ -176,6 +217,8 @@ class _SofteningMode(TorchFunctionMode):
         else:
             named = dict(kwargs)
             x, rest = named.pop("input", None), ()
+        if self.see is not None and isinstance(x, Tensor) and read(*rest, **named) is not None:
+            self.see(self.path[-1], name, x.detach())
         if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
             self.record.gates_without_gradient = True
             return func(*args, **kwargs)
@@ -209,7 +252,8 @@ class _SofteningMode(TorchFunctionMode):
     def _fitted(self, temperature: Tensor, x: Tensor, operation: str) -> Tensor:
         """A tensor of temperatures on the device of x, if it broadcasts against x."""
         try:
-            fits = torch.broadcast_shapes(temperature.shape, x.shape) == x.shape
+            shape = torch.broadcast_shapes(temperature.shape, x.shape)  # type: ignore[no-untyped-call]
+            fits = shape == x.shape
         except RuntimeError:
             fits = False
         if not fits:

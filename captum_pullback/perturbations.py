@@ -1,0 +1,50 @@
+"""Perturbations for Captum's infidelity and max-sensitivity: how inputs are disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["gaussian_noise", "noise_squares"]
+
+Perturbation = Callable[[Tensor], Tensor]
+
+
+def noise_squares(low: Tensor, high: Tensor) -> Perturbation:
+    """Fill a random square of each image with uniform noise.
+
+    The squares have 1/2 and 1/4 of the image's side in turn, as the patches of 112 and 56 pixels
+    of 224 in arXiv 2507.22832.
+
+    Args:
+        low: The darkest value of each channel in the network's input space, shape (C, 1, 1).
+        high: The brightest one.
+
+    Returns:
+        A function from images (N, C, H, W) to perturbed copies. It draws from torch's CPU
+        generator, whatever the device.
+    """
+
+    def perturb(inputs: Tensor) -> Tensor:
+        inputs = inputs.detach().clone()
+        height, width = inputs.shape[-2:]
+        for number, example in enumerate(inputs):
+            rows, columns = (max(1, side // (2, 4)[number % 2]) for side in (height, width))
+            top = int(torch.randint(height - rows + 1, ()))
+            left = int(torch.randint(width - columns + 1, ()))
+            noise = low + (high - low) * torch.rand(len(example), rows, columns)
+            example[:, top : top + rows, left : left + columns] = noise.to(example)
+        return inputs
+
+    return perturb
+
+
+def gaussian_noise(deviation: float | Tensor) -> Perturbation:
+    """Add Gaussian noise of this standard deviation, drawn from torch's CPU generator."""
+
+    def perturb(inputs: Tensor) -> Tensor:
+        return inputs + (torch.randn(inputs.shape) * deviation).to(inputs)
+
+    return perturb
