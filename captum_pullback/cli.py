@@ -114,6 +114,13 @@ def _add_explain(commands: Any) -> None:
     )
     add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
     add("--seed", type=_count, default=0, help="of the scores' and SmoothGrad's noise (default: 0)")
+    add(
+        "--show",
+        choices=["heat_map", "blended_heat_map", "colors"],
+        default="heat_map",
+        help="maps summed over channels (the default), the same over the photograph, or channels "
+        "as colours around grey",
+    )
     add("--no-scores", action="store_true", help="maps only: no infidelity, no max-sensitivity")
     add("--coverage", action="store_true", help="print what was softened and what was left hard")
     add(

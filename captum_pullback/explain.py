@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from captum_pullback import outputs, report, zoo
-from captum_pullback.methods import METHODS, Settings
+from captum_pullback.fit import fit_temperature
+from captum_pullback.methods import METHODS, Settings, at_once
 from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
 from captum_pullback.plots import save_figure
 from captum_pullback.report import Explanation
-from captum_pullback.scores import score
+from captum_pullback.scores import INFIDELITY_SAMPLES, noise_squares_of, score
 from captum_pullback.softening import soften
 from captum_pullback.terminal import UsageError, complain, printable, say
 from captum_pullback.zoo import Network
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     done = _attributed(network, args.device, rows, methods, settings)
     if done:
         with outputs.replacing(out) as file:
-            save_figure(report.figure(network, done, settings), file, out.suffix[1:].lower())
+            figure = report.figure(network, done, settings, args.show)
+            save_figure(figure, file, out.suffix[1:].lower())
         if npz:
             with outputs.replacing(npz) as file:
                 np.savez_compressed(file, allow_pickle=False, **report.arrays(done))
@@ -160,4 +163,20 @@ def _coverage(network: Network, device: str, row: Explanation, settings: Setting
 def _fitted(
     network: Network, device: str, rows: Sequence[Explanation], settings: Settings
 ) -> float:
-    raise UsageError("fitting is not there yet")
+    """The temperature of least infidelity on the first rows, as many as fit the memory."""
+    rows = rows[: at_once(network)]
+    try:
+        fit = fit_temperature(
+            network.model,
+            torch.stack([row.inputs for row in rows]).to(device),
+            target=torch.tensor([row.target for row in rows], device=device),
+            perturb_func=noise_squares_of(network),
+            n_perturb_samples=INFIDELITY_SAMPLES,
+            max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),
+            seed=settings.seed,
+            show_progress=sys.stderr.isatty(),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"--temperature fit: {error}") from error
+    say(f"{fit}\n")
+    return float(fit.temperature)  # type: ignore[arg-type]  # one number, without per_gate

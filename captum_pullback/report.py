@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_pullback.methods import Settings, title
+from captum_pullback.panels import Method as DrawingMethod
 from captum_pullback.plots import plot_comparison
 from captum_pullback.scores import SCORES, Scored
 from captum_pullback.zoo import Network
@@ -42,7 +44,12 @@ def class_name(network: Network, index: int) -> str:
     return network.classes[index] if network.classes else f"class {index}"
 
 
-def figure(network: Network, explanations: Sequence[Explanation], settings: Settings) -> Figure:
+def figure(
+    network: Network,
+    explanations: Sequence[Explanation],
+    settings: Settings,
+    method: DrawingMethod = "heat_map",
+) -> Figure:
     """Photographs and maps side by side, predictions and scores under them."""
     columns = {
         title(method, settings): [e.maps[method] for e in explanations]
@@ -57,6 +64,7 @@ def figure(network: Network, explanations: Sequence[Explanation], settings: Sett
         captions={
             name: [_caption(scored) for scored in column] for name, column in columns.items()
         },
+        method=method,
     )
 
 
@@ -68,7 +76,10 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
         lines.append(f"{e.photo}: {', '.join(_predictions(network, e))}")
         lines.append(row(f"for {class_name(network, e.target)}", *_HEADER))
         for method, scored in e.maps.items():
-            values = (f"{scored.infidelity:.3g}", f"{scored.sensitivity:.3g}")
+            values = [
+                f"{v:.3g}" if math.isfinite(v) else "-"
+                for v in (scored.infidelity, scored.sensitivity)
+            ]
             lines.append(row(title(method, settings), *values, _duration(scored.seconds)))
         lines.append("")
     return "\n".join([*lines, SCORES] if settings.scores else lines[:-1])
@@ -105,8 +116,9 @@ def _predictions(network: Network, explanation: Explanation, count: int = 3) -> 
 
 
 def _caption(scored: Scored) -> str:
-    lines = [f"infidelity {scored.infidelity:.3g}", f"max-sensitivity {scored.sensitivity:.3g}"]
-    return "\n".join([*(line for line in lines if "nan" not in line), _duration(scored.seconds)])
+    scores = {"infidelity": scored.infidelity, "max-sensitivity": scored.sensitivity}
+    lines = [f"{name} {value:.3g}" for name, value in scores.items() if not math.isnan(value)]
+    return "\n".join([*lines, _duration(scored.seconds)])
 
 
 def _duration(seconds: float) -> str:
