@@ -88,28 +88,32 @@ def normalise(pictures: Tensor) -> Tensor:
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops (0.4 to 1 of the area), flips, contrast, saturation and brightness, normalised.
+    """Random zooms, shifts and flips, and a little contrast, colour and light.
 
     Args:
         pictures: ``(N, 3, H, W)``, uint8.
         generator: All randomness comes from it.
+
+    Returns:
+        Normalised pictures of the same shape.
     """
     n = len(pictures)
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.rand(n, generator=generator) * (high - low) + low
 
-    area, ratio = uniform(0.4, 1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    area, ratio = uniform(0.6, 1.1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
+    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2] = width * flip, uniform(-1, 1) * (1 - width)
-    theta[:, 1, 1], theta[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
+    theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
+    for axis, side in enumerate((width, height)):  # a tenth beyond the border, which reflects
+        theta[:, axis, 2] = uniform(-1, 1) * ((1 - side).clamp(min=0) + 0.1)
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
     x = F.grid_sample(normalise(pictures), grid, padding_mode="reflection", align_corners=False)
 
     contrast, saturation, brightness = (
-        uniform(low, high).view(n, 1, 1, 1) for low, high in ((0.7, 1.3), (0.6, 1.4), (-0.3, 0.3))
+        uniform(low, high).view(n, 1, 1, 1) for low, high in ((0.8, 1.2), (0.8, 1.2), (-0.2, 0.2))
     )
     grey = x.mean(1, keepdim=True)
     x = grey + saturation * (x - grey)
@@ -288,11 +292,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints")
     parser.add_argument("--export", type=Path, help="file for the quantised weights")
-    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, help="peak; 0.15, or 0.05 without BatchNorm")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--clip", type=float, help="gradient norm; none, or 1 without BatchNorm")
