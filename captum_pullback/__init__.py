@@ -1,7 +1,9 @@
 """Excitation pullbacks for PyTorch, as Captum attributions."""
 
 from ._version import __version__
+from .ascent import PullbackAscent
 from .attribution import ExcitationPullback, LayerExcitationPullback, NeuronExcitationPullback
+from .effective import effective_weights
 from .fit import fit_temperature
 from .softening import soften
 
@@ -9,7 +11,9 @@ __all__ = [
     "ExcitationPullback",
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
+    "PullbackAscent",
     "__version__",
+    "effective_weights",
     "fit_temperature",
     "soften",
 ]

@@ -1,0 +1,258 @@
+r"""Effective weights: the affine map that a network is at one input.
+
+Inside one linear region every gate stands still, and a network of piecewise linear operations is
+
+.. math::
+    f(x) = W_{\mathrm{eff}}(x)\, x + b_{\mathrm{eff}}(x)
+
+exactly. :math:`W_{\mathrm{eff}}` is the Jacobian; arXiv 2511.05628 follows it over training, for
+networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{\mathrm{eff}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .linearity import Graph, RandomnessWatch
+from .softening import SofteningError, soften
+from .temperature import TemperatureLike
+
+__all__ = ["NotPiecewiseLinearError", "effective_weights"]
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+# How many gradients of the size of the largest activation a backward pass holds at once: what
+# comes in, what goes out, the sum at a shortcut, and a convolution's workspace.
+_HELD_AT_ONCE = 4
+
+
+class NotPiecewiseLinearError(ValueError):
+    """A network that is no affine map near an input; the message names the operations."""
+
+
+def effective_weights(
+    forward_func: Callable[..., Any],
+    inputs: Inputs,
+    target: Any = None,
+    *,
+    additional_forward_args: Any = None,
+    temperature: TemperatureLike = 0.0,
+    pool_temperature: TemperatureLike | None = None,
+    linearise: bool = False,
+    max_bytes: int = 2**28,
+) -> tuple[Inputs, Tensor]:
+    r"""The weight and the bias with which the network is affine at each input.
+
+    .. math::
+        f_c(x) = \langle W_c(x), x \rangle + b_c(x), \qquad W_c(x) = \nabla_x f_c(x)
+
+    With hard gates this is exact, and the same W and b hold everywhere in x's linear region
+    (arXiv 2511.05628). With a temperature, W is the map of the softened network, the excitation
+    pullbacks of all classes (arXiv 2507.22832), and b what is missing to :math:`f(x)`.
+
+    It costs one forward pass, and backward passes that take many classes at once (vmap). Piecewise
+    linear are ReLU and its family, max pooling, ``abs``, ``max``, ``min``, ``clamp``, ``sort``,
+    ``where`` and all that is linear in the inputs; on a boundary between regions, W is that of the
+    side that autograd chooses. What autograd cannot see is not seen here: values that are
+    detached from the graph on their way count as constants.
+
+    Args:
+        forward_func: The network in eval mode, or any callable that gives a tensor (N, C), (N,)
+            or (N, ..., C). An example's output must depend on that example alone.
+        inputs: Shape (N, ...), or a tuple of such, of floating point.
+        target: None for all classes. Otherwise as in every Captum attribution: an int (or a
+            tuple, where outputs have more dimensions) for all examples, or a list or tensor with
+            one for each. Only those rows are computed.
+        additional_forward_args: Further arguments of the network.
+        temperature: 0 for hard gates; else as for `soften`.
+        pool_temperature: The same for max pooling; None follows ``temperature``.
+        linearise: Whether to take a network that is not piecewise linear as its tangent at each
+            input: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training mode the
+            batch statistics are differentiated too, each example's in its own output only, one
+            backward pass per example; and a forward pass in training mode has its usual effects.
+        max_bytes: About how much memory the gradients of one batched backward pass may take,
+            beside the result. At least one class at a time is computed.
+
+    Returns:
+        The weight, of shape (N, C, \*input shape), and the bias, (N, C), in the type of the
+        inputs and of the output; detached. C is 1 with a target. For a tuple of inputs the weight
+        is a tuple. Outputs of more dimensions have these in place of C.
+
+    Raises:
+        NotPiecewiseLinearError: The network holds a GELU, a softmax, BatchNorm or dropout in
+            training mode, or another operation that is not piecewise linear.
+        TypeError: Inputs that are not tensors of floating point.
+        ValueError, IndexError: A target that does not fit the output, or ``max_bytes`` below 1.
+        SofteningError: ``temperature`` is not 0 and nothing was softened, or
+            `torch.inference_mode` is on.
+    """
+    if torch.is_inference_mode_enabled():
+        raise SofteningError("there are no gradients in torch.inference_mode(): leave it")
+    if max_bytes < 1:
+        raise ValueError(f"max_bytes is {max_bytes}; give a number of bytes above 0")
+    leaves = _leaves(inputs)
+    extra = additional_forward_args
+    extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
+    hard = all(
+        not isinstance(given, Mapping) and given == 0
+        for given in (temperature, temperature if pool_temperature is None else pool_temperature)
+    )
+    softening = (
+        nullcontext()
+        if hard
+        else soften(forward_func, temperature, pool_temperature=pool_temperature)
+    )
+    with torch.enable_grad(), RandomnessWatch() as watch, softening:
+        # Copies, so that a network that works in place leaves the caller's data alone.
+        output = forward_func(*(leaf.clone() for leaf in leaves), *extra)
+        _check_output(output, len(leaves[0]))
+        graph = Graph(output, leaves)
+        if not linearise:
+            _refuse(graph, watch)
+        rows, shape = _rows(output, target)
+        weights = _weights(rows, leaves, graph, max_bytes)
+    bias = rows.detach().double()
+    for weight, leaf in zip(weights, leaves, strict=True):
+        bias = bias - _inner(weight, leaf)
+    shaped = [
+        weight.reshape(len(leaf), *shape, *leaf.shape[1:])
+        for weight, leaf in zip(weights, leaves, strict=True)
+    ]
+    result: Any = tuple(shaped) if isinstance(inputs, tuple) else shaped[0]
+    return result, bias.to(output.dtype).reshape(-1, *shape)
+
+
+def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            what = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"inputs must be tensors of floating point, not {what}")
+    if not tensors or any(tensor.dim() == 0 for tensor in tensors):
+        raise TypeError("inputs must be one or more tensors of shape (N, ...)")
+    return tuple(tensor.detach().requires_grad_() for tensor in tensors)
+
+
+def _check_output(output: object, examples: int) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"forward_func must return a tensor, not {type(output).__name__}")
+    if output.dim() == 0 or len(output) != examples:
+        raise ValueError(
+            f"the output has shape {tuple(output.shape)} for {examples} inputs: the first "
+            "dimension must be the batch's"
+        )
+
+
+def _refuse(graph: Graph, watch: RandomnessWatch) -> None:
+    """Raise if the computation is not piecewise linear, and say what in it is not."""
+    found = graph.nonlinear + list(dict.fromkeys(watch.random))
+    if graph.slices:
+        # An operation in place on a part of a tensor is hidden in the graph.
+        found += [name for name in dict.fromkeys(watch.smooth) if name not in found]
+    if not found:
+        return
+    advice = ""
+    if any("training mode" in name for name in found):
+        advice += "call model.eval() first; "
+    if any("softmax" in name for name in found):
+        advice += "give the network up to its logits, without the softmax; "
+    if "compiled_function" in found:
+        advice += "give the module that was compiled, whose operations can be seen; "
+    raise NotPiecewiseLinearError(
+        f"the network is not piecewise linear in its inputs: it runs {', '.join(found)}. To mend "
+        f"it, {advice}or take its tangent at each input with linearise=True."
+    )
+
+
+def _rows(output: Tensor, target: Any) -> tuple[Tensor, tuple[int, ...]]:
+    """The outputs that are asked for, as (N, K), and the shape that stands for K."""
+    if target is None:
+        shape = tuple(output.shape[1:]) or (1,)
+        return output.reshape(len(output), -1), shape
+    if output.dim() == 1:
+        raise IndexError("the output has one number per example: give target=None")
+    if isinstance(target, Tensor):
+        target = target.tolist()
+    targets = target if isinstance(target, list) else [target] * len(output)
+    if len(targets) == 1:
+        targets = targets * len(output)
+    if len(targets) != len(output):
+        raise ValueError(f"{len(targets)} targets for {len(output)} examples")
+    indices = [entry if isinstance(entry, tuple) else (entry,) for entry in targets]
+    if any(len(index) != output.dim() - 1 for index in indices):
+        raise IndexError(
+            f"the output has shape {tuple(output.shape)}: a target is "
+            + ("an int" if output.dim() == 2 else f"a tuple of {output.dim() - 1} ints")
+        )
+    try:
+        picked = [output[n][index] for n, index in enumerate(indices)]
+    except IndexError as error:
+        raise IndexError(f"{error} (the output has shape {tuple(output.shape)})") from error
+    return torch.stack(picked)[:, None], (1,)
+
+
+def _weights(
+    rows: Tensor, leaves: tuple[Tensor, ...], graph: Graph, max_bytes: int
+) -> list[Tensor]:
+    """The gradients of rows (N, K), each (N, K, *input shape), as many at once as memory lets."""
+    count = rows.shape[1]
+    weights = [leaf.new_zeros(len(leaf), count, *leaf.shape[1:]) for leaf in leaves]
+    if rows.grad_fn is None or not rows.numel():
+        return weights
+    # Where examples see each other, one's gradient must not be mixed with the others'.
+    examples = range(len(rows)) if graph.couples else (None,)
+    at_once = max(1, max_bytes // (_HELD_AT_ONCE * max(graph.largest, 1)))
+    for example in examples:
+        for chunk, gradients in _batches(rows, leaves, example, at_once):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                if gradient is None:
+                    continue
+                if example is None:
+                    weight[:, chunk] = gradient.movedim(0, 1)
+                else:
+                    weight[example, chunk] = gradient[:, example]
+    return weights
+
+
+def _batches(
+    rows: Tensor, leaves: tuple[Tensor, ...], example: int | None, at_once: int
+) -> Iterator[tuple[slice, tuple[Tensor | None, ...]]]:
+    """Slices of classes, and the gradients of theirs, each (classes, N, *input shape)."""
+    start, count = 0, rows.shape[1]
+    batched = at_once > 1
+    while start < count:
+        stop = min(count, start + (at_once if batched else 1))
+        seeds = rows.new_zeros(stop - start, *rows.shape)
+        seeds.diagonal(start, 0, 2)[slice(None) if example is None else example] = 1
+        if stop - start > 1:
+            try:
+                found = torch.autograd.grad(
+                    rows,
+                    leaves,
+                    seeds,
+                    retain_graph=True,
+                    is_grads_batched=True,
+                    allow_unused=True,
+                )
+            except RuntimeError:  # an operation's backward that vmap has no rule for
+                batched = False
+                continue
+        else:
+            found = torch.autograd.grad(
+                rows, leaves, seeds[0], retain_graph=True, allow_unused=True
+            )
+            found = tuple(None if part is None else part[None] for part in found)
+        yield slice(start, stop), tuple(None if part is None else part.detach() for part in found)
+        start = stop
+
+
+def _inner(weight: Tensor, inputs: Tensor) -> Tensor:
+    """<W, x> as (N, K), summed in float64 without a float64 copy of the whole weight."""
+    flat = inputs.detach().double().flatten(1)
+    columns = [(weight[:, k].double().flatten(1) * flat).sum(1) for k in range(weight.shape[1])]
+    return torch.stack(columns, 1) if columns else flat.new_zeros(len(flat), 0)
