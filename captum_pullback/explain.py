@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.out}: is one of the photographs; choose another name")
     try:
         _check_device(args.device)
-        network = zoo.load(args.model, args.weights, args.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(args.seed)  # for --weights random
+            network = zoo.load(args.model, args.weights, args.device)
         targets = _targets(network, args.target)
     except zoo.ZooError as error:
         raise UsageError(str(error)) from error
@@ -104,12 +106,14 @@ def _read(
         is_sample = photo in (*SAMPLES, "grace_hopper.jpg") and not os.path.exists(photo)
         try:
             image = sample_photo(photo) if is_sample else read_photo(photo)
+            inputs = network.preprocess(image)
+            probabilities = _predict(network, inputs[None].to(args.device))[0]
         except PhotoError as error:
             bad += 1
             complain(f"error: {error}")
             continue
-        inputs = network.preprocess(image)
-        probabilities = _predict(network, inputs[None].to(args.device))[0]
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UsageError(f"{args.model} fails on {photo}: {error}") from error
         if max(targets, default=0) >= len(probabilities):
             raise UsageError(f"class {max(targets)} is not within 0 to {len(probabilities) - 1}")
         top = probabilities.topk(min(top_k, len(probabilities))).indices.tolist()
@@ -124,7 +128,10 @@ def _read(
 def _predict(network: Network, inputs: torch.Tensor) -> torch.Tensor:
     """The probabilities (N, K) of a batch (N, C, H, W), on the CPU."""
     with torch.no_grad():
-        return network.model(inputs).float().softmax(dim=1).cpu()  # type: ignore[no-any-return]
+        output = network.model(inputs)
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        raise TypeError("its output is no tensor of logits (N, classes)")
+    return output.float().softmax(dim=1).cpu()
 
 
 def _attributed(
@@ -142,7 +149,10 @@ def _attributed(
             try:
                 for name in methods:
                     bar.set_description(f"{row.photo}, {METHODS[name].title}")
-                    row.maps[name] = score(network, inputs, row.target, name, settings)
+                    scored = score(network, inputs, row.target, name, settings)
+                    if not scored.attribution.isfinite().all():
+                        raise ValueError("the attribution is NaN or infinite in places")
+                    row.maps[name] = scored
                     bar.update()
                 done.append(row)
             except (RuntimeError, ValueError) as error:

@@ -79,7 +79,9 @@ def image_grid(
     titles = [_wrap(title, cell, title_size, 2) for title in titles]
     captions = [[_wrap(text, cell, caption_size, 6) for text in row] for row in captions]
     top = max([0, *(_lines(t) for t in titles)]) * title_size * leading / 72 + gap
-    below = [max([0, *map(_lines, row)]) * caption_size * leading / 72 + gap for row in captions]
+    below = [
+        max([0, *map(_lines, row)]) * caption_size * leading / 72 + gap / 2 for row in captions
+    ]
     below += [0.0] * (rows - len(below))
     width = columns * cell + (columns + 1) * gap
     height = top + rows * cell * aspect + sum(below) + (rows - 1) * gap + footer

@@ -41,7 +41,7 @@ class Explanation:
 
 def class_name(network: Network, index: int) -> str:
     """A class's name, or its number where nobody knows the names."""
-    return network.classes[index] if network.classes else f"class {index}"
+    return network.classes[index] if index < len(network.classes) else f"class {index}"
 
 
 def figure(
@@ -60,7 +60,7 @@ def figure(
         {name: [scored.attribution for scored in column] for name, column in columns.items()},
         mean=network.mean,
         std=network.std,
-        labels=["\n".join([e.photo, *_predictions(network, e)]) for e in explanations],
+        labels=["\n".join([e.photo, *_predictions(network, e, mark="▸ ")]) for e in explanations],
         captions={
             name: [_caption(scored) for scored in column] for name, column in columns.items()
         },
@@ -106,13 +106,22 @@ def arrays(explanations: Sequence[Explanation]) -> dict[str, npt.NDArray[Any]]:
 _HEADER = ("infidelity", "max-sensitivity", "time")
 
 
-def _predictions(network: Network, explanation: Explanation, count: int = 3) -> list[str]:
-    """The most probable classes; and the target, if it is none of them."""
+def _predictions(
+    network: Network, explanation: Explanation, count: int = 3, mark: str = ""
+) -> list[str]:
+    """The most probable classes, the target marked; and the target, if it is none of them."""
     values = explanation.probabilities
     shown = values.topk(min(count, len(values))).indices.tolist()
     if explanation.target not in shown:
         shown = [*shown[:-1], explanation.target]
-    return [f"{class_name(network, i)} {100 * float(values[i]):.1f} %" for i in shown]
+    return [
+        f"{mark if i == explanation.target else ''}{class_name(network, i)} {_percent(values[i])}"
+        for i in shown
+    ]
+
+
+def _percent(probability: Tensor) -> str:
+    return f"{probability:.1%}".replace("%", " %") if probability >= 0.001 else "< 0.1 %"
 
 
 def _caption(scored: Scored) -> str:

@@ -57,6 +57,22 @@ def interrupting():
 def failing():
     return network(Fail())
 
+def two_outputs():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x
+    return network(Two())
+
+def infinite():
+    class Infinite(nn.Module):
+        def forward(self, x):
+            return x * float("inf")
+    return network(Infinite())
+
+def too_small():
+    net = network()
+    return Network(net.model, CLASSES, preprocessing(8), input_size=8)
+
 def smooth():
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.Tanh())
     return Network(model, CLASSES, preprocessing(16), input_size=16)
@@ -260,6 +276,9 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "out is a folder": (["--out", "folder.png"], "not a regular file"),
     "out is the photograph": (["--out", "noise.png"], "one of the photographs"),
     "option": (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    "no logits": (["--model", "tiny:two_outputs"], "tiny:two_outputs fails on noise.png: its out"),
+    "wrong size": (["--model", "tiny:too_small"], "tiny:too_small fails on noise.png: .*72"),
+    "infinite": (["--model", "tiny:infinite"], "noise.png: Gradient: .*NaN or infinite"),
     "nothing softened": (["--model", "tiny:smooth"], "noise.png: Excitation pullback: "),
     "fit without gates": (
         ["--model", "tiny:smooth", "--temperature", "fit"],
