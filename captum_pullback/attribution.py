@@ -23,7 +23,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from .models import named_modules
-from .softening import check, soften
+from .softening import check, soften_for_inputs
 from .temperature import TemperatureLike
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
@@ -82,9 +82,7 @@ class _Pullback:
         # Captum looks here for the order of a DataParallel's devices.
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
-        softening = soften(
-            self.forward_func, self.temperature, pool_temperature=self.pool_temperature
-        )
+        softening = soften_for_inputs(self.forward_func, self.temperature, self.pool_temperature)
         with softening, torch.enable_grad():
             try:
                 yield forward, leaves if isinstance(inputs, tuple) else leaves[0]
@@ -162,7 +160,7 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
         with self._softly(inputs) as (forward, leaves):
             saliency = Saliency(forward)
             saliency.gradient_func = self.gradient_func
-            gradients = saliency.attribute(
+            gradients: Inputs = saliency.attribute(
                 leaves, target, abs=False, additional_forward_args=additional_forward_args
             )
         return self._finished(gradients, inputs)
@@ -223,7 +221,7 @@ class NeuronExcitationPullback(_Pullback, NeuronAttribution, GradientAttribution
         """
         with self._softly(inputs) as (forward, leaves):
             gradient = NeuronGradient(forward, self.layer)
-            gradients = gradient.attribute(
+            gradients: Inputs = gradient.attribute(
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
         return self._finished(gradients, inputs)

@@ -1,0 +1,204 @@
+"""Linear operations that keep only what the gradient with respect to their *input* needs.
+
+For the gradients of weights, autograd keeps the input of every convolution and normalisation: most
+of the memory of a backward pass, and of no use to an attribution. Each rule here runs the original
+operation, keeps its weights and the shape of its input, and then calls PyTorch's own backward
+kernel, which returns the same bits. A rule that does not know its arguments returns None, and the
+operation runs as ever.
+
+Only where no gradient with respect to parameters is asked for: the caller sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+__all__ = ["LEAN"]
+
+aten = torch.ops.aten
+
+
+class _Lean(Function):
+    """``operation(x)`` forward, ``pull_back(grad, shape of x)`` backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        operation: Callable[[Tensor], Tensor],
+        pull_back: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        ctx.shape, ctx.pull_back = x.shape, pull_back
+        return operation(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # Of the input, PyTorch's kernels read the shape alone.
+        x = grad.new_empty(1).expand(ctx.shape)
+        return ctx.pull_back(grad, x), None, None
+
+
+_run: Callable[..., Tensor] = _Lean.apply
+
+
+def _tuple(value: int | tuple[int, ...], dimensions: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def _convolution(dimensions: int) -> Callable[..., Tensor | None]:
+    def rule(
+        operation: Callable[..., Tensor],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        if isinstance(padding, str):
+            return None
+        return _convolve(
+            dimensions,
+            x,
+            weight,
+            lambda z: operation(z, weight, bias, stride, padding, dilation, groups),
+            bias,
+            (stride, padding, dilation, False, 0, groups),
+        )
+
+    return rule
+
+
+def _transposed_convolution(dimensions: int) -> Callable[..., Tensor | None]:
+    def rule(
+        operation: Callable[..., Tensor],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Tensor | None:
+        return _convolve(
+            dimensions,
+            x,
+            weight,
+            lambda z: operation(z, weight, bias, stride, padding, output_padding, groups, dilation),
+            bias,
+            (stride, padding, dilation, True, output_padding, groups),
+        )
+
+    return rule
+
+
+def _convolve(
+    dimensions: int,
+    x: Tensor,
+    weight: Tensor,
+    operation: Callable[[Tensor], Tensor],
+    bias: Tensor | None,
+    arguments: tuple[Any, ...],
+) -> Tensor | None:
+    if x.dim() != dimensions + 2:
+        return None  # without a batch dimension
+    stride, padding, dilation, transposed, output_padding, groups = arguments
+    weight = weight.detach()
+    numbers = (
+        _tuple(stride, dimensions),
+        _tuple(padding, dimensions),
+        _tuple(dilation, dimensions),
+        transposed,
+        _tuple(output_padding, dimensions),
+        groups,
+    )
+    sizes = None if bias is None else list(bias.shape)
+
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+        pulled: tuple[Tensor, Any, Any] = aten.convolution_backward(
+            grad, like, weight, sizes, *numbers, [True, False, False]
+        )
+        return pulled[0]
+
+    return _run(x, operation, pull_back)
+
+
+def _linear(
+    operation: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    # Autograd itself keeps no input for a weight that needs no gradient.
+    return operation(x, weight.detach(), None if bias is None else bias.detach())
+
+
+def _batch_norm(
+    operation: Callable[..., Tensor],
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    scale = None if weight is None else weight.detach()
+
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+        # In eval mode the input's values do not count, but it is walked through: grad has its
+        # layout at no cost, and the kernel's second derivative wants one that is no variable.
+        pulled: tuple[Tensor, Any, Any] = aten.native_batch_norm_backward(
+            grad, grad.detach(), scale, running_mean, running_var, None, None, False, eps,
+            [True, False, False],
+        )  # fmt: skip
+        return pulled[0]
+
+    return _run(
+        x,
+        lambda z: operation(z, running_mean, running_var, weight, bias, False, momentum, eps),
+        pull_back,
+    )
+
+
+def _avg_pool2d(
+    operation: Callable[..., Tensor],
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    rest = (ceil_mode, count_include_pad, divisor_override)
+    sizes = (_tuple(kernel_size, 2), _tuple(stride or kernel_size, 2), _tuple(padding, 2))
+
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+        pulled: Tensor = aten.avg_pool2d_backward(grad, like, *sizes, *rest)
+        return pulled
+
+    return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)
+
+
+#: function -> rule(function, *its arguments), which gives the output or None
+LEAN: dict[Any, Callable[..., Tensor | None]] = {
+    F.conv1d: _convolution(1),
+    F.conv2d: _convolution(2),
+    F.conv3d: _convolution(3),
+    F.conv_transpose1d: _transposed_convolution(1),
+    F.conv_transpose2d: _transposed_convolution(2),
+    F.conv_transpose3d: _transposed_convolution(3),
+    F.linear: _linear,
+    F.batch_norm: _batch_norm,
+    F.avg_pool2d: _avg_pool2d,
+}

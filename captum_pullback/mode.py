@@ -1,0 +1,238 @@
+"""A function mode that meets every operation of a thread, and runs the gates among them softly.
+
+PyTorch shows a `TorchFunctionMode` each operation before it runs, whichever way it is spelled, in
+the thread that entered the mode and in the backward passes that it starts. The mode keeps the name
+of the module that is running; hooks on the modules tell it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+
+from .lean import LEAN
+from .operations import GATES, SMOOTH, Gate
+from .record import SofteningRecord
+from .temperature import Temperatures
+
+__all__ = ["NAMES_ARE_LOST", "SofteningError", "SofteningMode", "entering", "innermost", "leaving"]
+
+NAMES_ARE_LOST = (
+    "temperatures per module need the modules' names, which a compiled graph has lost: use the "
+    "original module, or one temperature for all"
+)
+
+
+class SofteningError(RuntimeError):
+    """A pullback was asked for that cannot be given."""
+
+
+class SofteningMode(TorchFunctionMode):
+    """Runs the gates of one thread softly."""
+
+    def __init__(self, temperatures: Temperatures, pool_temperatures: Temperatures) -> None:
+        super().__init__()
+        self.temperatures = temperatures
+        self.pool_temperatures = pool_temperatures
+        self.uniform = temperatures.uniform and pool_temperatures.uniform
+        self.record = SofteningRecord()
+        self.lean = False
+        self.see: Callable[[str, str, Tensor], None] | None = None
+        self.key = object()
+        self.path = [""]
+        both = (temperatures, pool_temperatures)
+        # For compiled graphs, which have no names, and which take a new temperature without a
+        # new trace if it is a tensor. Indexed by Gate.pools.
+        self.numbers = tuple(float(given.entries[""]) for given in both) if self.uniform else None
+        self.tensors = [torch.tensor(number) for number in self.numbers or ()]
+
+    def fork(self) -> SofteningMode:
+        """The same softening for another thread that runs a share of this forward pass."""
+        other = SofteningMode(self.temperatures, self.pool_temperatures)
+        other.record, other.key, other.path = self.record, self.key, self.path[-1:]
+        other.lean, other.see = self.lean, self.see
+        return other
+
+    def require_gates(self, *, allow_idle: bool = False) -> None:
+        """Raise if no gate was met, which would make every gradient a plain one."""
+        if self.record.gates or (allow_idle and self.record.gates_without_gradient):
+            return
+        left = sorted({met.operation for met in self.record.left_hard})
+        raise SofteningError(
+            "nothing was softened: no ReLU, clamp(min=0) or max pool that carries a gradient ran "
+            "inside soften(), so this would be a plain gradient. "
+            + (f"Nonlinearities that are no gates ran: {', '.join(left)}. " if left else "")
+            + "Run the forward pass inside the block, on inputs that require gradients, with a "
+            "network whose gates are not inside scripted or traced code."
+        )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in GATES:
+            return self._run_gate(func, args, kwargs)
+        if func in SMOOTH:
+            return self._run_smooth(func, args, kwargs)
+        if self.lean and func in LEAN:
+            return self._run_lean(func, args, kwargs)
+        if func in _GRADIENTS:
+            self.require_gates()
+            # Activation checkpointing runs forward passes inside the backward pass: hold there.
+            with self:
+                return _GRADIENTS[func](*args, **kwargs)
+        if func is _enter and args[0] is self.key:
+            self.path.append(args[1])
+        elif func is _leave and args[0] is self.key:
+            self.path.pop()
+        elif func is innermost:
+            return self
+        return func(*args, **kwargs)
+
+    def _run_gate(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        name, read = GATES[func]
+        if args:
+            x, rest, named = args[0], args[1:], kwargs
+        else:
+            named = dict(kwargs)
+            x, rest = named.pop("input", None), ()
+        if self.see is not None and isinstance(x, Tensor) and read(*rest, **named) is not None:
+            self.see(self.path[-1], name, x.detach())
+        if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
+            self.record.gates_without_gradient = True
+            return func(*args, **kwargs)
+        gate = read(*rest, **named)
+        if gate is None:
+            self._note_smooth(name)
+            return func(*args, **kwargs)
+
+        def operation(z: Tensor) -> Any:
+            return func(z, *rest, **named)
+
+        if torch.compiler.is_compiling():
+            return self._run_traced(gate, name, operation, x)
+        temperature = (self.pool_temperatures if gate.pools else self.temperatures)(self.path[-1])
+        self.record.count(self.path[-1], name, temperature)
+        if isinstance(temperature, Tensor):
+            temperature = self._fitted(temperature, x, name)
+        elif temperature == 0:
+            return operation(x)
+        return gate.run(operation, x, temperature)
+
+    def _run_traced(
+        self, gate: Gate, name: str, operation: Callable[[Tensor], Any], x: Tensor
+    ) -> Any:
+        if self.numbers is None:
+            raise SofteningError(NAMES_ARE_LOST)
+        number = self.numbers[gate.pools]
+        self.record.count_traced(name, number)
+        return operation(x) if number == 0 else gate.run(operation, x, self.tensors[gate.pools])
+
+    def _fitted(self, temperature: Tensor, x: Tensor, operation: str) -> Tensor:
+        """A tensor of temperatures on the device of x, if it broadcasts against x."""
+        try:
+            shape = torch.broadcast_shapes(temperature.shape, x.shape)  # type: ignore[no-untyped-call]
+            fits = shape == x.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"the temperature of shape {tuple(temperature.shape)} for {self.path[-1]!r} does "
+                f"not broadcast against the input of its {operation}, {tuple(x.shape)}"
+            )
+        return temperature.to(x.device)
+
+    def _run_smooth(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.requires_grad:
+            self._note_smooth(SMOOTH[func])
+        return result
+
+    def _run_lean(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        output = None
+        x = args[0] if args else None
+        if (
+            isinstance(x, Tensor)
+            and x.requires_grad
+            and torch.is_grad_enabled()
+            and not torch.is_autocast_enabled(x.device.type)
+            and not torch.compiler.is_compiling()
+        ):
+            output = LEAN[func](func, *args, **kwargs)
+        return func(*args, **kwargs) if output is None else output
+
+    def _note_smooth(self, operation: str) -> None:
+        if torch.compiler.is_compiling():
+            self.record.count_traced(operation, None)
+        else:
+            self.record.count(self.path[-1], operation, None)
+
+
+# Hooks speak to the mode through functions that it overrides, as if they were operations. So they
+# need no state: they reach the softening of the very thread that runs them, in whichever thread
+# that is, and in any other thread, or in a copy of the module, they do nothing.
+
+
+def _enter(key: object, name: str) -> None:
+    if has_torch_function_unary(key):
+        handle_torch_function(_enter, (), key, name)
+
+
+def _leave(key: object) -> None:
+    if has_torch_function_unary(key):
+        handle_torch_function(_leave, (), key)
+
+
+def innermost() -> SofteningMode | None:
+    """The softening that this thread is in, if it is in any."""
+    if has_torch_function_unary(None):
+        mode: SofteningMode | None = handle_torch_function(innermost, ())
+        return mode
+    return None
+
+
+def entering(key: object, name: str, module: nn.Module, args: Any) -> None:
+    """Tell the mode of this key that the module of this name runs: a forward pre-hook."""
+    if not torch.compiler.is_compiling():
+        _enter(key, name)
+
+
+def leaving(key: object, module: nn.Module, args: Any, output: Any) -> None:
+    """Tell the mode of this key that the module has run: a forward hook."""
+    if not torch.compiler.is_compiling():
+        _leave(key)
+
+
+def _unasked(function: Any) -> Any:
+    """A copy of one of torch.autograd's functions that does not ask function modes again."""
+    deaf = dict.fromkeys(("has_torch_function", "has_torch_function_unary"), lambda _: False)
+    copy = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **deaf},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+_GRADIENTS: dict[Any, Any] = {
+    function: _unasked(function)
+    for function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
+}
