@@ -106,7 +106,8 @@ def gradient(output: Tensor, inputs: Tensor) -> Tensor:
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    return float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
+    actual, expected = actual.detach().double(), expected.detach().double()
+    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 def tensors(shapes: Iterable[Sequence[int]], seed: int = 0) -> list[Tensor]:
