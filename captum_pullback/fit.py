@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,10 +99,23 @@ def fit_temperature(
     """
     perturb = perturb_func or _default_perturbation(inputs)
     decorated = infidelity_perturb_func_decorator(multiply_by_inputs=False)(perturb)
-    spreads = _spreads(forward_func, inputs, additional_forward_args) if per_gate else None
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
+    examples = len(tensors[0])
+    # Captum warns of fewer at once than there are examples, and of more than there are in all.
+    at_once = min(max(max_examples_per_batch, examples), examples * n_perturb_samples)
     tried: dict[float, float] = {}
+
+    @contextmanager
+    def seeded() -> Iterator[None]:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+
+    spreads = None
+    if per_gate:
+        with seeded():
+            spreads = _spreads(forward_func, inputs, additional_forward_args)
 
     def temperature(value: float) -> Any:
         if spreads is None:
@@ -111,8 +125,8 @@ def fit_temperature(
     def cost(value: float) -> float:
         if value not in tried:
             pullback = ExcitationPullback(forward_func, temperature(value))
-            attributions = pullback.attribute(inputs, target, additional_forward_args)
-            with torch.random.fork_rng(devices=devices), torch.no_grad():
+            with seeded(), torch.no_grad():
+                attributions = pullback.attribute(inputs, target, additional_forward_args)
                 torch.manual_seed(seed)
                 costs = infidelity(
                     forward_func,
@@ -122,7 +136,7 @@ def fit_temperature(
                     additional_forward_args=additional_forward_args,
                     target=target,
                     n_perturb_samples=n_perturb_samples,
-                    max_examples_per_batch=max_examples_per_batch,
+                    max_examples_per_batch=at_once,
                     normalize=normalize,
                 )
             tried[value] = float(costs.double().mean())

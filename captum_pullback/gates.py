@@ -14,6 +14,7 @@ passes are always computed by the original operation, to the bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -80,10 +81,16 @@ def _slope(grad: Tensor, z: Tensor, curve: PiecewiseLinear, temperature: Tempera
     """``grad`` times the softened derivative of ``curve`` at ``z``."""
     if curve == RELU:
         return step(grad, z, temperature)
+    # In float32 at least, so that steps that cancel do so before anything is rounded.
+    wide = torch.promote_types(z.dtype, torch.float32)
+    dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
     total = grad * curve.slopes[0]
     for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
-        total = total + (right - left) * step(grad, z - kink, temperature)
-    return total
+        if kink == math.inf:
+            break
+        opened = grad if kink == -math.inf else step(grad, z - kink, temperature)
+        total = total + (right - left) * opened
+    return total.to(dtype)
 
 
 def mark(like: Tensor) -> Tensor:

@@ -124,11 +124,14 @@ class SofteningMode(TorchFunctionMode):
             return self._run_traced(gate, name, operation, x)
         temperature = (self.pool_temperatures if gate.pools else self.temperatures)(self.path[-1])
         self.record.count(self.path[-1], name, temperature)
-        if isinstance(temperature, Tensor):
-            temperature = self._fitted(temperature, x, name)
-        elif temperature == 0:
-            return operation(x)
-        return gate.run(operation, x, temperature)
+        if not isinstance(temperature, Tensor):
+            return gate.run(operation, x, temperature) if temperature else operation(x)
+        if not gate.pools:
+            self._check_shape(temperature, x, f"input of its {name}")
+            return gate.run(operation, x, temperature.to(x.device))
+        output = gate.run(operation, x, temperature.to(x.device))
+        self._check_shape(temperature, _maxima(output), f"output of its {name}")
+        return output
 
     def _run_traced(
         self, gate: Gate, name: str, operation: Callable[[Tensor], Any], x: Tensor
@@ -139,19 +142,17 @@ class SofteningMode(TorchFunctionMode):
         self.record.count_traced(name, number)
         return operation(x) if number == 0 else gate.run(operation, x, self.tensors[gate.pools])
 
-    def _fitted(self, temperature: Tensor, x: Tensor, operation: str) -> Tensor:
-        """A tensor of temperatures on the device of x, if it broadcasts against x."""
+    def _check_shape(self, temperature: Tensor, tensor: Tensor, what: str) -> None:
         try:
-            shape = torch.broadcast_shapes(temperature.shape, x.shape)  # type: ignore[no-untyped-call]
-            fits = shape == x.shape
+            shape = torch.broadcast_shapes(temperature.shape, tensor.shape)  # type: ignore[no-untyped-call]
+            fits = shape == tensor.shape
         except RuntimeError:
             fits = False
         if not fits:
             raise ValueError(
                 f"the temperature of shape {tuple(temperature.shape)} for {self.path[-1]!r} does "
-                f"not broadcast against the input of its {operation}, {tuple(x.shape)}"
+                f"not broadcast against the {what}, {tuple(tensor.shape)}"
             )
-        return temperature.to(x.device)
 
     def _run_smooth(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -172,6 +173,8 @@ class SofteningMode(TorchFunctionMode):
             and torch.is_grad_enabled()
             and not torch.is_autocast_enabled(x.device.type)
             and not torch.compiler.is_compiling()
+            and all(map(_is_fixed, args[1:]))
+            and all(map(_is_fixed, kwargs.values()))
         ):
             output = LEAN[func](func, *args, **kwargs)
         return func(*args, **kwargs) if output is None else output
@@ -181,6 +184,18 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(operation, None)
         else:
             self.record.count(self.path[-1], operation, None)
+
+
+def _is_fixed(argument: Any) -> bool:
+    """Whether no gradient with respect to inputs can pass through this argument."""
+    is_variable = isinstance(argument, Tensor) and argument.requires_grad
+    return not is_variable or isinstance(argument, nn.Parameter)
+
+
+def _maxima(output: Any) -> Tensor:
+    """What a max pool returned, less the indices."""
+    maxima: Tensor = output[0] if isinstance(output, tuple) else output
+    return maxima
 
 
 # Hooks speak to the mode through functions that it overrides, as if they were operations. So they

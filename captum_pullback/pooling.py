@@ -14,6 +14,7 @@ by the original operation, to the bit.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from torch.autograd import Function
 from .gates import SMALLEST_TEMPERATURE, Temperature, check_mark, mark, split
 
 __all__ = ["AdaptiveWindows", "Windows", "soft_max_pool"]
+
+aten = torch.ops.aten
 
 # Where one tap of every window lies: an index into the input and, of the same shape, one into the
 # output. Slices where windows are regular, so that nothing is copied.
@@ -41,11 +44,58 @@ class Windows:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
+    def regular(self, x: Tensor, y: Tensor) -> Windows:
+        """These windows, in this form if there is one."""
+        return self
+
+    def dense(self) -> bool:
+        """Whether average pooling has such windows too."""
+        return set(self.dilation) == {1}
+
     def taps(self, x: Tensor, y: Tensor) -> Iterator[tuple[Index, Index]]:
         """For each offset in the window: where it reads x, and which entries of y it feeds."""
         sizes, outputs = x.shape[-len(self.kernel) :], y.shape[-len(self.kernel) :]
         per_axis = map(self._taps_along, range(len(self.kernel)), sizes, outputs)
         return _product(list(per_axis))
+
+    def sum(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of each window of x, of the spatial shape of y; dilation must be 1."""
+        pooled: Tensor
+        if len(self.kernel) == 3:
+            pooled = aten.avg_pool3d(x, *self._numbers(x, y))
+            return pooled
+        # One dimension is two, of which the first is 1.
+        flat = x if len(self.kernel) == 2 else x.unsqueeze(-2)
+        pooled = aten.avg_pool2d(flat, *self._numbers(x, y))
+        return pooled if len(self.kernel) == 2 else pooled.squeeze(-2)
+
+    def spread(self, values: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The transpose of `sum`: each entry of x gets the values of all windows it is in."""
+        pulled: Tensor
+        if len(self.kernel) == 3:
+            pulled = aten.avg_pool3d_backward(values, x, *self._numbers(x, y))
+            return pulled
+        flat = len(self.kernel) == 2
+        pulled = aten.avg_pool2d_backward(
+            values if flat else values.unsqueeze(-2),
+            x if flat else x.unsqueeze(-2),
+            *self._numbers(x, y),
+        )
+        return pulled if flat else pulled.squeeze(-2)
+
+    def _numbers(self, x: Tensor, y: Tensor) -> tuple[Any, ...]:
+        """kernel, stride, padding, ceil_mode, count_include_pad and divisor of average pooling."""
+        kernel, stride, padding = self.kernel, self.stride, self.padding
+        whole = [
+            (size + 2 * pad - width) // step + 1
+            for size, pad, width, step in zip(
+                x.shape[-len(kernel) :], padding, kernel, stride, strict=True
+            )
+        ]
+        ceil_mode = list(y.shape[-len(kernel) :]) != whole
+        if len(kernel) == 1:
+            kernel, stride, padding = (1, *kernel), (1, *stride), (0, *padding)
+        return kernel, stride, padding, ceil_mode, True, 1
 
     def _taps_along(self, axis: int, size: int, outputs: int) -> Taps:
         stride, taps = self.stride[axis], []
@@ -68,13 +118,17 @@ class AdaptiveWindows:
 
     dimensions: int
 
+    def regular(self, x: Tensor, y: Tensor) -> Windows | AdaptiveWindows:
+        """These windows, as regular ones where all have one size."""
+        sizes, outputs = x.shape[-self.dimensions :], y.shape[-self.dimensions :]
+        if any(size % output for size, output in zip(sizes, outputs, strict=True)):
+            return self
+        kernel = tuple(size // output for size, output in zip(sizes, outputs, strict=True))
+        return Windows(kernel, kernel, (0,) * self.dimensions, (1,) * self.dimensions)
+
     def taps(self, x: Tensor, y: Tensor) -> Iterator[tuple[Index, Index]]:
         """For each offset in the window: where it reads x, and which entries of y it feeds."""
         sizes, outputs = x.shape[-self.dimensions :], y.shape[-self.dimensions :]
-        if all(size % output == 0 for size, output in zip(sizes, outputs, strict=True)):
-            kernel = tuple(size // output for size, output in zip(sizes, outputs, strict=True))
-            still = (0,) * self.dimensions
-            return Windows(kernel, kernel, still, (1,) * self.dimensions).taps(x, y)
         per_axis = []
         for axis, (size, output) in enumerate(zip(sizes, outputs, strict=True)):
             shape = [-1 if axis == other else 1 for other in range(self.dimensions)]
@@ -121,34 +175,57 @@ class _SoftMaxPool(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        x, temperature_tensor, _, ctx.windows, ctx.temperature = inputs
+        x, temperature_tensor, ctx.operation, ctx.windows, ctx.temperature = inputs
         if isinstance(output, tuple):
-            output, indices = output
-            ctx.mark_non_differentiable(indices)
-        ctx.save_for_backward(x, output, temperature_tensor, mark(x))
+            ctx.mark_non_differentiable(output[1])
+        # Not the output: the network may go on to change it in place.
+        ctx.save_for_backward(x, temperature_tensor, mark(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, temperature, token = ctx.saved_tensors
+        x, temperature, token = ctx.saved_tensors
         check_mark(token)
         if temperature is None:
             rate = 1.0 / max(ctx.temperature, SMALLEST_TEMPERATURE)
         else:
-            rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(y.shape)
-        return _pull_back(grads[0], x, y, ctx.windows, rate), None, None, None, None
+            rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(grads[0].shape)
+        return _pull_back(grads[0], x, ctx.operation, ctx.windows, rate), None, None, None, None
 
 
 def _pull_back(
+    grad: Tensor,
+    x: Tensor,
+    operation: Callable[[Tensor], Any],
+    windows: Windows | AdaptiveWindows,
+    rate: Temperature,
+) -> Tensor:
+    """The soft gradient; rate is 1 / T."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, dtype, grad = x.to(wide), grad.dtype, grad.to(wide)
+    windows = windows.regular(x, grad)
+    # The quick way writes into what it has made: not for second derivatives and compilers.
+    quick = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if quick and isinstance(windows, Windows) and windows.dense() and isinstance(rate, float):
+        pulled = _by_sums(grad, x, windows, rate)
+        if pulled is not None:
+            return pulled.to(dtype)
+    # The formula does not depend on the maxima: they only keep exp() in range.
+    maxima = operation(x.detach())
+    y = maxima[0] if isinstance(maxima, tuple) else maxima
+    return _by_taps(grad, x, y, windows, rate).to(dtype)
+
+
+def _by_taps(
     grad: Tensor, x: Tensor, y: Tensor, windows: Windows | AdaptiveWindows, rate: Temperature
 ) -> Tensor:
-    """The soft gradient, in two walks over the windows' taps; rate is 1 / T."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x, y, dtype, grad = x.to(wide), y.to(wide), grad.dtype, grad.to(wide)
+    """For any windows and any values: two walks over the windows' taps."""
     taps = list(windows.taps(x, y))
+    lowest = torch.finfo(x.dtype).min / 4
 
     def excess(reads: Index, feeds: Index) -> tuple[Tensor, Tensor]:
-        # Relative to the window's maximum, so that exp() is at most 1 and never overflows.
-        below = x[reads] - y[feeds]
+        # Relative to the window's maximum, so that exp() is at most 1 and never overflows; and
+        # finite, so that an entry masked by -inf has a weight of 0 and not 0 * inf.
+        below = (x[reads] - y[feeds]).clamp_min(lowest)
         return below, torch.exp(below * (rate[feeds] if isinstance(rate, Tensor) else rate))
 
     total, moment = torch.zeros_like(y), torch.zeros_like(y)
@@ -163,8 +240,40 @@ def _pull_back(
     pulled = grad.new_zeros(x.shape)
     for reads, feeds in taps:
         below, weight = excess(reads, feeds)
-        pulled[reads] += weight * (constant[feeds] + slope[feeds] * below)
-    return pulled.to(dtype)
+        pulled[reads] += weight * constant[feeds] + slope[feeds] * (weight * below)
+    return pulled
+
+
+# Numbers in one piece of work: enough to share between threads, few enough to stay in the cache.
+_PIECE = 2**19
+
+
+def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor | None:
+    """For plain windows: sums over windows and back, each one pass of a pooling kernel.
+
+    With one shift for all windows, u = (x - max) / T and e = exp(u), the sums over windows of e
+    and of e u hold all that the formula needs. None where values lie too far apart for that.
+    """
+    low, high = torch.aminmax(x)
+    top = high * rate
+    if not bool(low.isfinite() & top.isfinite()):
+        return None
+    least = math.exp(-40.0 if x.dtype == torch.float32 else -200.0)
+    pulled = grad.new_empty(x.shape)
+    step = max(1, _PIECE * len(x) // max(1, x.numel()))
+    for start in range(0, len(x), step):
+        piece = slice(start, start + step)
+        u = torch.add(-top, x[piece], alpha=rate)
+        e = u.exp()
+        eu = u.mul_(e)
+        total = windows.sum(e, grad)
+        if bool(total.amin() < least):
+            return None
+        share = grad[piece] / total
+        constant = share - share * (windows.sum(eu, grad) / total)
+        part = windows.spread(constant, e, grad)
+        pulled[piece] = part.mul_(e).addcmul_(windows.spread(share, e, grad), eu)
+    return pulled
 
 
 def soft_max_pool(
