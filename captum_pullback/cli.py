@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_explain(commands)
+    _add_lens(commands)
+    _add_ascend(commands)
     return parser
 
 
@@ -71,14 +73,7 @@ def _add_explain(commands: Any) -> None:
         help="picture files, or sample photographs: grace_hopper (the default), chelsea, coffee, "
         "rocket",
     )
-    add(
-        "--model",
-        default="embedded",
-        metavar="NAME",
-        help="'embedded' (the default), one of torchvision's classifiers such as resnet50, or "
-        "package.module:function",
-    )
-    add("--weights", metavar="FILE", help="a state dict instead of the network's own weights")
+    _add_network(add)
     add(
         "--target",
         action="append",
@@ -102,9 +97,9 @@ def _add_explain(commands: Any) -> None:
     add(
         "--temperature",
         type=_temperature_or_fit,
-        default=0.3,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf, or 'fit' (default: 0.3)",
+        help="of the pullback: 0 (the plain gradient) to inf, or 'fit', for that of the least "
+        "infidelity (default: what is known to suit the network, or 0.3)",
     )
     add(
         "--pool-temperature",
@@ -112,7 +107,6 @@ def _add_explain(commands: Any) -> None:
         metavar="T",
         help="of max pooling, where another is wanted; 0 leaves pooling hard",
     )
-    add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
     add("--seed", type=_count, default=0, help="of the scores' and SmoothGrad's noise (default: 0)")
     add(
         "--show",
@@ -133,8 +127,155 @@ def _add_explain(commands: Any) -> None:
     parser.set_defaults(run=_run_explain)
 
 
+def _add_ascend(commands: Any) -> None:
+    parser = commands.add_parser(
+        "ascend",
+        help="draw on photographs what classes ask for, by a few steps along the pullback",
+        description="Takes a few steps in pixel space along the pullback of each class, and shows "
+        "what they drew: a grid of photographs and classes, each photograph's own class framed.",
+    )
+    add = parser.add_argument
+    add(
+        "photos",
+        nargs="*",
+        metavar="PHOTO",
+        help="picture files, or sample photographs: grace_hopper, chelsea, coffee, rocket (the "
+        "default is all four)",
+    )
+    add(
+        "--targets",
+        action="append",
+        default=[],
+        metavar="CLASSES",
+        help="the columns: classes by name or number, 'self' (each photograph's own) and 'random', "
+        "with commas between (default: the photographs' own classes)",
+    )
+    _add_network(add)
+    add(
+        "--temperature",
+        type=_temperature,
+        default=0.3,
+        metavar="T",
+        help="of the pullback: 0 (the plain gradient) to inf (default: 0.3)",
+    )
+    add(
+        "--pool-temperature",
+        type=_temperature,
+        metavar="T",
+        help="of max pooling, where another is wanted; 0 leaves pooling hard",
+    )
+    add("--steps", type=_positive_count, default=5, metavar="K", help="how many (default: 5)")
+    add(
+        "--step-size",
+        type=_positive,
+        default=0.1,
+        metavar="S",
+        help="length of a step, as a fraction of the photograph's norm (default: 0.1)",
+    )
+    add(
+        "--radius",
+        type=_positive,
+        default=0.5,
+        metavar="R",
+        help="greatest distance from the photograph, likewise (default: 0.5)",
+    )
+    add("--unbounded", action="store_true", help="let pixels leave the range from black to white")
+    add("--compare", action="store_true", help="the plain gradient's grid beside it")
+    add(
+        "--show",
+        choices=["both", "perturbation", "photograph"],
+        default="both",
+        help="the perturbed photograph and the perturbation under it (the default), or one of them",
+    )
+    add(
+        "--scale",
+        choices=["row", "cell", "figure"],
+        default="row",
+        help="what shares one colour scale of perturbations (default: row)",
+    )
+    add("--seed", type=_count, default=0, help="of the random classes (default: 0)")
+    add(
+        "--out",
+        default="ascent.png",
+        metavar="FILE",
+        help="the figure, PNG, PDF or SVG by its suffix (default: ascent.png)",
+    )
+    add("--gif", metavar="FILE", help="an animation over the steps besides")
+    parser.set_defaults(run=_run_ascend)
+
+
+def _add_network(add: Any) -> None:
+    add(
+        "--model",
+        default="embedded",
+        metavar="NAME",
+        help="'embedded' (the default), one of torchvision's classifiers such as resnet50, or "
+        "package.module:function",
+    )
+    add("--weights", metavar="FILE", help="a state dict instead of the network's own weights")
+    add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+
+
+def _run_ascend(args: argparse.Namespace) -> int:
+    from captum_pullback.ascend import run
+
+    return run(args)
+
+
 def _run_explain(args: argparse.Namespace) -> int:
     from captum_pullback.explain import run
+
+    return run(args)
+
+
+def _add_lens(commands: Any) -> None:
+    parser = commands.add_parser(
+        "lens",
+        help="watch a training run: its effective weights and its gates, in figures and a page",
+        description="Reports on a training run from its checkpoints: effective weights within "
+        "and between classes, gates that settle, and the temperatures that fit them. Without "
+        "--checkpoints it trains a small perceptron on scikit-learn's handwritten digits. Started "
+        "again, it goes on where it was stopped.",
+    )
+    add = parser.add_argument
+    add("--checkpoints", metavar="DIR", help="folder of files whose names end in the step")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder with val/<class>/ or <class>/ of pictures; or an .npz file with 'inputs' and "
+        "'labels'",
+    )
+    add("--out", default="lens", metavar="DIR", help="folder of the report (default: lens)")
+    add(
+        "--model",
+        metavar="NAME",
+        help="the checkpoints' network: package.module:function, or one of torchvision's "
+        "classifiers (default: the package's own, of any width)",
+    )
+    add(
+        "--size",
+        type=_count,
+        metavar="PIXELS",
+        help="side of the pictures (default: the network's)",
+    )
+    add(
+        "--per-class",
+        type=_count,
+        metavar="N",
+        help="examples of each class (default: 5, or 20 digits)",
+    )
+    add(
+        "--weights",
+        choices=["all", "label"],
+        default="all",
+        help="record the weights of all classes, or of each example's own (faster)",
+    )
+    add("--seed", type=_count, default=0, help="of the training on digits (default: 0)")
+    parser.set_defaults(run=_run_lens)
+
+
+def _run_lens(args: argparse.Namespace) -> int:
+    from captum_pullback.lens_command import run
 
     return run(args)
 
@@ -143,6 +284,23 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _positive_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
     return value
 
 

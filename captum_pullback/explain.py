@@ -6,16 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from captum_pullback import outputs, report, zoo
+from captum_pullback import outputs, report
 from captum_pullback.fit import fit_temperature
+from captum_pullback.loading import load_network, predict, target_classes
 from captum_pullback.methods import METHODS, Settings, at_once
-from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
+from captum_pullback.photos import PhotoError
 from captum_pullback.plots import save_figure
 from captum_pullback.report import Explanation
 from captum_pullback.scores import INFIDELITY_SAMPLES, noise_squares_of, score
@@ -44,21 +44,15 @@ def run(args: argparse.Namespace) -> int:
     npz = outputs.writable(args.npz, [".npz"]) if args.npz else None
     if str(out) in map(os.path.realpath, args.photos):
         raise UsageError(f"{args.out}: is one of the photographs; choose another name")
-    try:
-        _check_device(args.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(args.seed)  # for --weights random
-            network = zoo.load(args.model, args.weights, args.device)
-        targets = _targets(network, args.target)
-    except zoo.ZooError as error:
-        raise UsageError(str(error)) from error
-
+    network = load_network(args)
+    targets = target_classes(network, args.target)
     rows, bad = _read(network, args, targets)
-    settings = Settings(0.3, args.pool_temperature, args.seed, not args.no_scores)
-    if args.temperature != "fit":
-        settings = replace(settings, temperature=args.temperature)
-    elif rows:
-        settings = replace(settings, temperature=_fitted(network, args.device, rows, settings))
+    temperature = args.temperature
+    if temperature is None:
+        temperature = float(network.meta.get("temperature", 0.3))
+    elif temperature == "fit" and rows:
+        temperature = _fitted(network, args, rows)
+    settings = Settings(temperature, args.pool_temperature, args.seed, not args.no_scores)
     done = _attributed(network, args.device, rows, methods, settings)
     if done:
         with outputs.replacing(out) as file:
@@ -74,27 +68,6 @@ def run(args: argparse.Namespace) -> int:
     return 2 if bad or len(done) < len(rows) else 0
 
 
-def _check_device(name: str) -> None:
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).split("\n")[0]
-        raise UsageError(f"there is no device {name!r} here ({reason})") from error
-
-
-def _targets(network: Network, names: Sequence[str]) -> list[int]:
-    """The numbers of classes; a name that is none is taken to be several, between commas."""
-    targets = []
-    for name in names:
-        try:
-            targets.append(zoo.class_index(network.classes, name))
-        except zoo.ZooError:
-            if "," not in name:
-                raise
-            targets += [zoo.class_index(network.classes, part) for part in name.split(",")]
-    return list(dict.fromkeys(targets))
-
-
 def _read(
     network: Network, args: argparse.Namespace, targets: Sequence[int]
 ) -> tuple[list[Explanation], int]:
@@ -103,17 +76,12 @@ def _read(
     rows: list[Explanation] = []
     bad = 0
     for photo in args.photos:
-        is_sample = photo in (*SAMPLES, "grace_hopper.jpg") and not os.path.exists(photo)
         try:
-            image = sample_photo(photo) if is_sample else read_photo(photo)
-            inputs = network.preprocess(image)
-            probabilities = _predict(network, inputs[None].to(args.device))[0]
+            inputs, probabilities = predict(network, args, photo)
         except PhotoError as error:
             bad += 1
             complain(f"error: {error}")
             continue
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise UsageError(f"{args.model} fails on {photo}: {error}") from error
         if max(targets, default=0) >= len(probabilities):
             raise UsageError(f"class {max(targets)} is not within 0 to {len(probabilities) - 1}")
         top = probabilities.topk(min(top_k, len(probabilities))).indices.tolist()
@@ -123,15 +91,6 @@ def _read(
     if not rows and not bad:
         raise UsageError("--top-k 0 and no --target: there is nothing to explain")
     return rows, bad
-
-
-def _predict(network: Network, inputs: torch.Tensor) -> torch.Tensor:
-    """The probabilities (N, K) of a batch (N, C, H, W), on the CPU."""
-    with torch.no_grad():
-        output = network.model(inputs)
-    if not isinstance(output, torch.Tensor) or output.dim() != 2:
-        raise TypeError("its output is no tensor of logits (N, classes)")
-    return output.float().softmax(dim=1).cpu()
 
 
 def _attributed(
@@ -170,20 +129,18 @@ def _coverage(network: Network, device: str, row: Explanation, settings: Setting
     return f"{record}\n"
 
 
-def _fitted(
-    network: Network, device: str, rows: Sequence[Explanation], settings: Settings
-) -> float:
+def _fitted(network: Network, args: argparse.Namespace, rows: Sequence[Explanation]) -> float:
     """The temperature of least infidelity on the first rows, as many as fit the memory."""
     rows = rows[: at_once(network)]
     try:
         fit = fit_temperature(
             network.model,
-            torch.stack([row.inputs for row in rows]).to(device),
-            target=torch.tensor([row.target for row in rows], device=device),
+            torch.stack([row.inputs for row in rows]).to(args.device),
+            target=torch.tensor([row.target for row in rows], device=args.device),
             perturb_func=noise_squares_of(network),
             n_perturb_samples=INFIDELITY_SAMPLES,
             max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),
-            seed=settings.seed,
+            seed=args.seed,
             show_progress=sys.stderr.isatty(),
         )
     except (RuntimeError, ValueError) as error:

@@ -58,6 +58,7 @@ def image_grid(
     titles: Sequence[str] = (),
     captions: Sequence[Sequence[str]] = (),
     cell: float = 1.75,
+    header: float = 0.0,
     footer: float = 0.0,
 ) -> tuple[Figure, npt.NDArray[np.object_]]:
     """A figure of rows x columns empty axes, spaced by the text that goes between them.
@@ -70,6 +71,7 @@ def image_grid(
         captions: for each row, one per column, under the cell. Lines are broken to the cell's
             width, and may be broken before with a newline.
         cell: width of a cell, in inches.
+        header: inches left free at the top, above the titles.
         footer: inches left free at the bottom.
 
     Returns:
@@ -84,6 +86,7 @@ def image_grid(
     ]
     below += [0.0] * (rows - len(below))
     width = columns * cell + (columns + 1) * gap
+    top += header
     height = top + rows * cell * aspect + sum(below) + (rows - 1) * gap + footer
 
     figure = Figure(figsize=(width, height))

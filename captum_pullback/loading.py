@@ -1,0 +1,94 @@
+"""What every command begins with: the network, the photographs and the classes that were asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_pullback import zoo
+from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
+from captum_pullback.terminal import UsageError
+from captum_pullback.zoo import Network
+
+__all__ = ["load_network", "load_photo", "predict", "target_classes"]
+
+
+def load_network(args: argparse.Namespace) -> Network:
+    """The network of ``--model``, ``--weights``, ``--device`` and ``--seed``.
+
+    Raises:
+        UsageError: there is no such device, network or file of weights.
+    """
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise UsageError(f"there is no device {args.device!r} here ({reason})") from error
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(args.seed)  # for --weights random
+            return zoo.load(args.model, args.weights, args.device)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
+
+
+def target_classes(network: Network, names: Sequence[str]) -> list[int]:
+    """The numbers of classes; a name that is none is taken to be several, between commas.
+
+    Raises:
+        UsageError: no class, or more than one, is called so.
+    """
+    targets = []
+    try:
+        for name in names:
+            try:
+                targets.append(zoo.class_index(network.classes, name))
+            except zoo.ZooError:
+                if "," not in name:
+                    raise
+                targets += [zoo.class_index(network.classes, part) for part in name.split(",")]
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
+    return list(dict.fromkeys(targets))
+
+
+def sample_name(photo: str) -> str | None:
+    """The sample photograph that is meant, if it is not a file that is."""
+    is_sample = Path(photo).stem in SAMPLES and photo in (Path(photo).stem, "grace_hopper.jpg")
+    return Path(photo).stem if is_sample and not os.path.exists(photo) else None
+
+
+def load_photo(photo: str) -> Image.Image:
+    """A picture file, or a sample photograph by its name.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    sample = sample_name(photo)
+    return read_photo(photo) if sample is None else sample_photo(sample)
+
+
+def predict(network: Network, args: argparse.Namespace, photo: str) -> tuple[Tensor, Tensor]:
+    """A photograph as the network sees it, (C, H, W), and its probabilities (K,), on the CPU.
+
+    Raises:
+        PhotoError: it cannot be read.
+        UsageError: the network cannot be used.
+    """
+    try:
+        inputs: Tensor = network.preprocess(load_photo(photo))
+        with torch.no_grad():
+            output = network.model(inputs[None].to(args.device))
+        if not isinstance(output, Tensor) or output.dim() != 2:
+            raise TypeError("its output is no tensor of logits (N, classes)")
+    except PhotoError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"{args.model} fails on {photo}: {error}") from error
+    return inputs, output[0].float().softmax(dim=0).cpu()
