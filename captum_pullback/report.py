@@ -60,7 +60,7 @@ def figure(
         {name: [scored.attribution for scored in column] for name, column in columns.items()},
         mean=network.mean,
         std=network.std,
-        labels=["\n".join([e.photo, *_predictions(network, e, mark="▸ ")]) for e in explanations],
+        labels=["\n".join([e.photo, *_predictions(network, e, mark="» ")]) for e in explanations],
         captions={
             name: [_caption(scored) for scored in column] for name, column in columns.items()
         },

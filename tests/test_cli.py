@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 TINY = """
 import os, signal, time
+from dataclasses import replace
 import torch
 from torch import nn
 from captum_pullback.zoo import Network, preprocessing
@@ -68,6 +69,9 @@ def infinite():
         def forward(self, x):
             return x * float("inf")
     return network(Infinite())
+
+def tempered():
+    return replace(network(), meta={"temperature": 1.25})
 
 def too_small():
     net = network()
@@ -129,7 +133,7 @@ def test_the_default_run_ends_in_a_picture(folder: Path) -> None:
         assert (quarter[..., 2] - quarter[..., 0] > 100).any()
     assert "military uniform" in done.stdout
     assert "wrote explanation.png" in done.stdout
-    for title in ("Gradient", "Integrated Gradients", "Excitation pullback, T = 0.3"):
+    for title in ("Gradient", "Integrated Gradients", r"Excitation pullback, T = [\d.]+"):
         row = re.search(rf"^  {title} +([\d.e+-]+) +([\d.e+-]+) +[\d.]+ m?s$", done.stdout, re.M)
         assert row, f"no row of figures for {title}"
         assert float(row[1]) > 0
@@ -224,6 +228,18 @@ def test_the_fitted_temperature_is_the_one_that_is_used(
         inputs = torch.from_numpy(maps["inputs"])
         expected = pullback.attribute(inputs, target=maps["targets"].tolist())
         np.testing.assert_allclose(maps["pullback"], expected, rtol=1e-3, atol=1e-7)
+
+
+def test_the_default_temperature_is_the_networks_or_that_of_the_papers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tiny("noise.png", "--no-scores", "--methods", "pullback") == 0
+    assert "T = 0.3 " in capsys.readouterr().out
+    arguments = ("--model", "tiny:tempered", "--no-scores", "--methods", "pullback")
+    assert tiny("noise.png", *arguments) == 0
+    assert "T = 1.25 " in capsys.readouterr().out
+    assert tiny("noise.png", *arguments, "--temperature", "0.5") == 0
+    assert "T = 0.5 " in capsys.readouterr().out
 
 
 def test_names_of_the_methods_are_those_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
