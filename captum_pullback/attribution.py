@@ -6,8 +6,7 @@ passes on is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from .gates import GateInputChangedError
 from .models import named_modules
 from .softening import check, soften_for_inputs
 from .temperature import TemperatureLike
@@ -60,11 +60,10 @@ class _Pullback:
         """
         return self._multiply_by_inputs
 
-    @contextmanager
     def _softly(
-        self, inputs: Tensor | tuple[Tensor, ...]
-    ) -> Iterator[tuple[Callable[..., Any], Any]]:
-        """The forward function and inputs to hand to Captum, while gates are soft.
+        self, inputs: Tensor | tuple[Tensor, ...], run: Callable[[Callable[..., Any], Any], Any]
+    ) -> Any:
+        """What ``run(forward, inputs)`` gives while the gates are soft.
 
         The inputs are leaves of their own, so that the caller's flags stay as they are, and the
         network gets copies, so that one that works in place leaves the caller's data alone.
@@ -82,17 +81,26 @@ class _Pullback:
         # Captum looks here for the order of a DataParallel's devices.
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
-        softening = soften_for_inputs(self.forward_func, self.temperature, self.pool_temperature)
-        with softening, torch.enable_grad():
+
+        def softly(keep_copies: bool) -> Any:
+            softening = soften_for_inputs(
+                self.forward_func, self.temperature, self.pool_temperature, keep_copies=keep_copies
+            )
+            with softening, torch.enable_grad():
+                return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
+
+        try:
             try:
-                yield forward, leaves if isinstance(inputs, tuple) else leaves[0]
-            except (AssertionError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                # After the forward pass it is Captum that could not use what came out. Of
-                # runtime errors, which can be anything, only a bad index is known.
-                unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
-                if not output or unknown:
-                    raise
-                raise _explained(error, output[0]) from error
+                return softly(keep_copies=False)
+            except GateInputChangedError:
+                return softly(keep_copies=True)
+        except (AssertionError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            # After the forward pass it is Captum that could not use what came out. Of runtime
+            # errors, which can be anything, only a bad index is known.
+            unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
+            if not output or unknown:
+                raise
+            raise _explained(error, output[0]) from error
 
     def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
         if isinstance(gradients, tuple):
@@ -157,12 +165,15 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
             AssertionError, IndexError: A target that does not fit the output (Captum's types).
             SofteningError: Nothing was softened, or `torch.inference_mode` is on.
         """
-        with self._softly(inputs) as (forward, leaves):
+
+        def run(forward: Callable[..., Any], leaves: Inputs) -> Inputs:
             saliency = Saliency(forward)
             saliency.gradient_func = self.gradient_func
-            gradients: Inputs = saliency.attribute(
+            return saliency.attribute(  # type: ignore[no-any-return]
                 leaves, target, abs=False, additional_forward_args=additional_forward_args
             )
+
+        gradients: Inputs = self._softly(inputs, run)
         return self._finished(gradients, inputs)
 
 
@@ -219,11 +230,13 @@ class NeuronExcitationPullback(_Pullback, NeuronAttribution, GradientAttribution
         Raises:
             As `ExcitationPullback.attribute`, and what Captum raises for a wrong selector.
         """
-        with self._softly(inputs) as (forward, leaves):
-            gradient = NeuronGradient(forward, self.layer)
-            gradients: Inputs = gradient.attribute(
+
+        def run(forward: Callable[..., Any], leaves: Inputs) -> Inputs:
+            return NeuronGradient(forward, self.layer).attribute(  # type: ignore[no-any-return]
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
+
+        gradients: Inputs = self._softly(inputs, run)
         return self._finished(gradients, inputs)
 
 
@@ -278,13 +291,16 @@ class LayerExcitationPullback(_Pullback, LayerAttribution, GradientAttribution):
         Raises:
             As `ExcitationPullback.attribute`.
         """
-        with self._softly(inputs) as (forward, leaves):
+
+        def run(forward: Callable[..., Any], leaves: Any) -> Any:
             method = LayerGradientXActivation(
                 forward, self.layer, multiply_by_inputs=self.multiplies_by_inputs
             )
-            attributions = method.attribute(
+            return method.attribute(
                 leaves, target, additional_forward_args, attribute_to_layer_input
             )
+
+        attributions = self._softly(inputs, run)
         if isinstance(attributions, Tensor):
             return attributions.detach().contiguous()
         return tuple(part.detach().contiguous() for part in attributions)

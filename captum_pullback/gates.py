@@ -38,7 +38,23 @@ _softplus_backward: Callable[..., Tensor] = torch.ops.aten.softplus_backward.def
 
 
 class CheckpointMismatchError(RuntimeError):
-    """Activation checkpointing recomputed a forward pass outside `soften`."""
+    """Activation checkpointing recomputed, or would recompute, a forward pass outside `soften`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "activation checkpointing runs the forward pass again when the gradient is taken, and "
+            "that must be inside of soften(): take it inside the `with soften(...)` block"
+        )
+
+
+class GateInputChangedError(RuntimeError):
+    """A network changed the input of a gate in place, after the gate had run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the network changed the input of a gate in place after the gate had run, and soft "
+            "gates need that input: let it use an operation that is not in place there"
+        )
 
 
 @dataclass(frozen=True)
@@ -103,12 +119,17 @@ def mark(like: Tensor) -> Tensor:
     return like.new_empty((0, 7, 0, 7))
 
 
-def check_mark(token: Tensor) -> None:
+def saved(ctx: Any) -> tuple[Any, ...]:
+    """What a gate saved, the mark being last, or an error that says why it is lost."""
+    try:
+        *tensors, token = ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace operation" in str(error):
+            raise GateInputChangedError from error
+        raise
     if token.shape != (0, 7, 0, 7):
-        raise CheckpointMismatchError(
-            "activation checkpointing ran the forward pass again outside of soften(), so the "
-            "gates' inputs are lost. Take the gradient inside the `with soften(...)` block."
-        )
+        raise CheckpointMismatchError
+    return tuple(tensors)
 
 
 class _SoftGate(Function):
@@ -138,8 +159,7 @@ class _SoftGate(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, temperature, token = ctx.saved_tensors
-        check_mark(token)
+        z, temperature = saved(ctx)
         temperature = ctx.temperature if temperature is None else temperature
         return _slope(grads[0], z, ctx.curve, temperature), None, None, None, None, None
 
@@ -167,8 +187,7 @@ class _SoftPReLU(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, weight, temperature, token = ctx.saved_tensors
-        check_mark(token)
+        z, weight, temperature = saved(ctx)
         opened = step(grads[0], z, ctx.temperature if temperature is None else temperature)
         closed = grads[0] - opened
         grad_weight = (z * closed).sum_to_size(weight.shape) if ctx.needs_input_grad[1] else None

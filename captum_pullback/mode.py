@@ -7,6 +7,8 @@ of the module that is running; hooks on the modules tell it.
 
 from __future__ import annotations
 
+import copy
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.utils.checkpoint import CheckpointFunction
 
 from .lean import LEAN
-from .operations import GATES, SMOOTH, Gate
+from .operations import GATES, SMOOTH, TRAINING, Gate
 from .record import SofteningRecord
 from .temperature import Temperatures
 
@@ -42,7 +45,10 @@ class SofteningMode(TorchFunctionMode):
         self.uniform = temperatures.uniform and pool_temperatures.uniform
         self.record = SofteningRecord()
         self.lean = False
+        self.keep_copies = False
         self.see: Callable[[str, str, Tensor], None] | None = None
+        # Whether a gate ran in a reentrant checkpoint, whose backward pass was not seen yet.
+        self.will_run_again = False
         self.key = object()
         self.path = [""]
         both = (temperatures, pool_temperatures)
@@ -53,9 +59,8 @@ class SofteningMode(TorchFunctionMode):
 
     def fork(self) -> SofteningMode:
         """The same softening for another thread that runs a share of this forward pass."""
-        other = SofteningMode(self.temperatures, self.pool_temperatures)
-        other.record, other.key, other.path = self.record, self.key, self.path[-1:]
-        other.lean, other.see = self.lean, self.see
+        other = copy.copy(self)
+        other.path = self.path[-1:]
         return other
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
@@ -81,12 +86,13 @@ class SofteningMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in GATES:
             return self._run_gate(func, args, kwargs)
-        if func in SMOOTH:
+        if func in SMOOTH or (func in TRAINING and _trains(func, args, kwargs)):
             return self._run_smooth(func, args, kwargs)
         if self.lean and func in LEAN:
             return self._run_lean(func, args, kwargs)
         if func in _GRADIENTS:
-            self.require_gates()
+            self.require_gates(allow_idle=self.will_run_again)
+            self.will_run_again = False
             # Activation checkpointing runs forward passes inside the backward pass: hold there.
             with self:
                 return _GRADIENTS[func](*args, **kwargs)
@@ -107,10 +113,12 @@ class SofteningMode(TorchFunctionMode):
         else:
             named = dict(kwargs)
             x, rest = named.pop("input", None), ()
+            x = named.pop("self", None) if x is None else x
         if self.see is not None and isinstance(x, Tensor) and read(*rest, **named) is not None:
             self.see(self.path[-1], name, x.detach())
         if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
             self.record.gates_without_gradient = True
+            self.will_run_again = self.will_run_again or _is_checkpointed()
             return func(*args, **kwargs)
         gate = read(*rest, **named)
         if gate is None:
@@ -122,10 +130,12 @@ class SofteningMode(TorchFunctionMode):
 
         if torch.compiler.is_compiling():
             return self._run_traced(gate, name, operation, x)
+        if self.keep_copies and not gate.inplace:
+            x = x.clone()
         temperature = (self.pool_temperatures if gate.pools else self.temperatures)(self.path[-1])
         self.record.count(self.path[-1], name, temperature)
         if not isinstance(temperature, Tensor):
-            return gate.run(operation, x, temperature) if temperature else operation(x)
+            return gate.run(operation, x, temperature) if temperature else _plainly(operation, x)
         if not gate.pools:
             self._check_shape(temperature, x, f"input of its {name}")
             return gate.run(operation, x, temperature.to(x.device))
@@ -158,8 +168,9 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.requires_grad:
-            self._note_smooth(SMOOTH[func])
+        first = result[0] if isinstance(result, tuple) and result else result
+        if isinstance(first, Tensor) and first.requires_grad:
+            self._note_smooth(SMOOTH.get(func) or TRAINING[func][0])
         return result
 
     def _run_lean(
@@ -186,10 +197,34 @@ class SofteningMode(TorchFunctionMode):
             self.record.count(self.path[-1], operation, None)
 
 
+def _is_checkpointed() -> bool:
+    """Whether this runs in a reentrant checkpoint, which hides gates from autograd for now."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    frame = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if frame.f_code is CheckpointFunction.forward.__code__:
+            return True
+    return False
+
+
 def _is_fixed(argument: Any) -> bool:
     """Whether no gradient with respect to inputs can pass through this argument."""
     is_variable = isinstance(argument, Tensor) and argument.requires_grad
     return not is_variable or isinstance(argument, nn.Parameter)
+
+
+def _trains(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    place = TRAINING[func][1]
+    return bool(kwargs.get("training", len(args) > place and args[place]))
+
+
+def _plainly(operation: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """A hard gate, which a softening around this one must not make soft after all."""
+    if innermost() is None:
+        return operation(x)
+    with torch._C.DisableTorchFunction():
+        return operation(x)
 
 
 def _maxima(output: Any) -> Tensor:

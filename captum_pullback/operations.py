@@ -19,7 +19,7 @@ from torch import Tensor
 from .gates import RELU, PiecewiseLinear, soft_gate, soft_prelu
 from .pooling import AdaptiveWindows, Windows, soft_max_pool
 
-__all__ = ["GATES", "SMOOTH", "Gate"]
+__all__ = ["GATES", "SMOOTH", "TRAINING", "Gate"]
 
 Operation = Callable[[Tensor], Any]
 
@@ -32,10 +32,12 @@ class Gate:
         run: Runs the operation, given as a function of its input alone, with a soft backward
             pass: ``run(operation, input, temperature)``.
         pools: Whether it gates over windows, and so takes the pool temperature.
+        inplace: Whether it overwrites its input, of which it then keeps a copy.
     """
 
     run: Callable[[Operation, Tensor, float | Tensor], Any]
     pools: bool = False
+    inplace: bool = False
 
 
 Reader = Callable[..., Gate | None]
@@ -45,7 +47,7 @@ def _elementwise(curve: PiecewiseLinear, inplace: bool) -> Gate:
     def run(operation: Operation, z: Tensor, temperature: float | Tensor) -> Tensor:
         return soft_gate(operation, z, curve, temperature, inplace=inplace)
 
-    return Gate(run)
+    return Gate(run, inplace=inplace)
 
 
 def _relu(inplace: bool = False) -> Gate:
@@ -158,14 +160,18 @@ for _d in (1, 2, 3):
     _READERS[f"adaptive_max_pool{_d}d_with_indices"] = _adaptive_max_pool(_d)
 
 _SMOOTH = (
-    "_log_softmax", "_softmax", "abs", "absolute", "amax", "amin", "celu", "cosine_similarity",
-    "elu", "exp", "fractional_max_pool2d", "fractional_max_pool3d", "gelu", "glu", "group_norm",
-    "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "instance_norm", "layer_norm",
-    "local_response_norm", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d",
-    "max", "maximum", "min", "minimum", "mish", "multi_head_attention_forward",
-    "native_layer_norm", "normalize", "rms_norm", "scaled_dot_product_attention", "selu",
-    "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "sqrt",
-    "square", "tanh", "tanhshrink",
+    "__pow__", "__rpow__", "_log_softmax", "_softmax", "abs", "absolute", "amax", "amin",
+    "aminmax", "atan", "cdist", "celu", "cos", "cosine_similarity", "cummax", "cumprod", "elu",
+    "erf", "erfc", "exp", "exp2", "expm1", "float_power", "fractional_max_pool2d",
+    "fractional_max_pool3d", "gelu", "glu", "group_norm", "gru", "gumbel_softmax", "hardshrink",
+    "hardsigmoid", "hardswish", "instance_norm", "kthvalue", "layer_norm",
+    "local_response_norm", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp",
+    "logsigmoid", "logsumexp", "lp_pool1d", "lp_pool2d", "lp_pool3d", "lstm", "max", "maximum",
+    "median", "min", "minimum", "mish", "multi_head_attention_forward", "native_layer_norm",
+    "norm", "normalize", "pdist", "pow", "prod", "reciprocal", "rms_norm", "rnn_relu",
+    "rnn_tanh", "rsqrt", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "sin",
+    "softmax", "softmin", "softplus", "softshrink", "softsign", "sort", "sqrt", "square", "tan",
+    "tanh", "tanhshrink", "topk", "where",
 )  # fmt: skip
 
 
@@ -178,7 +184,8 @@ def _spellings(name: str) -> list[Any]:
         if "out" not in overload
     ]
     homes = (F, torch, Tensor, torch._C._nn, torch.special)
-    return [getattr(home, name) for home in homes if hasattr(home, name)] + overloads
+    spellings = [getattr(home, name) for home in homes if hasattr(home, name)]
+    return spellings + ([packet] if packet else []) + overloads
 
 
 # function -> (name of the operation, reader of its arguments after the input)
@@ -193,8 +200,16 @@ for _name, _read in _READERS.items():
 
 # function -> name of the operation
 SMOOTH: dict[Any, str] = {
-    function: name
+    function: name.strip("_")
     for name in _SMOOTH
     for spelling in (name, name + "_")
     for function in _spellings(spelling)
+}
+
+# The same for what is linear unless it trains, with the place of that flag among its arguments.
+TRAINING: dict[Any, tuple[str, int]] = {
+    F.batch_norm: ("batch_norm", 5),
+    F.dropout: ("dropout", 2),
+    F.alpha_dropout: ("alpha_dropout", 2),
+    F.feature_alpha_dropout: ("feature_alpha_dropout", 2),
 }

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .gates import SMALLEST_TEMPERATURE, Temperature, check_mark, mark, split
+from .gates import SMALLEST_TEMPERATURE, Temperature, mark, saved, split
 
 __all__ = ["AdaptiveWindows", "Windows", "soft_max_pool"]
 
@@ -183,8 +183,7 @@ class _SoftMaxPool(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, temperature, token = ctx.saved_tensors
-        check_mark(token)
+        x, temperature = saved(ctx)
         if temperature is None:
             rate = 1.0 / max(ctx.temperature, SMALLEST_TEMPERATURE)
         else:

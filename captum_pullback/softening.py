@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .gates import CheckpointMismatchError
 from .mode import NAMES_ARE_LOST, SofteningError, SofteningMode, entering, innermost, leaving
 from .models import is_compiled, may_run_gates, named_modules, refuse_scripted, replaced_method
 from .record import SofteningRecord
@@ -58,6 +59,7 @@ def soften(
             that names no module.
         SofteningError: No gate was met, so that gradients would be plain ones; or the block is
             inside `torch.inference_mode`, where there are no gradients.
+        CheckpointMismatchError: Activation checkpointing, and the gradient taken after the block.
     """
     with _softened(model, temperature, pool_temperature, lean=False) as record:
         yield record
@@ -68,9 +70,16 @@ def soften_for_inputs(
     model: Callable[..., Any],
     temperature: TemperatureLike,
     pool_temperature: TemperatureLike | None = None,
+    *,
+    keep_copies: bool = False,
 ) -> Iterator[SofteningRecord]:
-    """`soften`, with less memory, where nobody asks for gradients with respect to parameters."""
-    with _softened(model, temperature, pool_temperature, lean=True) as record:
+    """`soften`, with less memory, where nobody asks for gradients with respect to parameters.
+
+    ``keep_copies`` serves networks that change a gate's input in place after the gate has run.
+    """
+    with _softened(
+        model, temperature, pool_temperature, lean=True, keep_copies=keep_copies
+    ) as record:
         yield record
 
 
@@ -81,15 +90,18 @@ def _softened(
     pool_temperature: TemperatureLike | None,
     *,
     lean: bool,
+    keep_copies: bool = False,
 ) -> Iterator[SofteningRecord]:
     if torch.is_inference_mode_enabled():
         raise SofteningError(
             "there are no gradients in torch.inference_mode(): leave it, or use torch.no_grad()"
         )
     modules, mode = _prepare(model, temperature, pool_temperature)
-    mode.lean = lean
+    mode.lean, mode.keep_copies = lean, keep_copies
     with _installed(modules, mode):
         yield mode.record
+    if mode.will_run_again:
+        raise CheckpointMismatchError
     mode.require_gates(allow_idle=True)
 
 

@@ -89,9 +89,10 @@ def _checked(name: object, value: object, argument: str, mapped: bool) -> float 
             raise TypeError(f"{where} must hold real numbers, not {value.dtype}")
         if not bool((value >= 0).all()):  # false for NaN as well
             raise ValueError(f"{where} has entries that are negative or NaN; give 0 to inf")
+        value = value.detach()
         if value.dim() == 0 or not mapped:
             return float(value)
-        return value.detach().to(torch.promote_types(value.dtype, torch.float32))
+        return value.to(torch.promote_types(value.dtype, torch.float32))
     if isinstance(value, Tensor):
         raise TypeError(
             f"{where} is a tensor of shape {tuple(value.shape)}: a tensor belongs to one "
