@@ -3,6 +3,7 @@
 from ._version import __version__
 from .ascent import PullbackAscent
 from .attribution import ExcitationPullback, LayerExcitationPullback, NeuronExcitationPullback
+from .dynamics import TrainingLens
 from .effective import effective_weights
 from .fit import fit_temperature
 from .softening import soften
@@ -12,6 +13,7 @@ __all__ = [
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
     "PullbackAscent",
+    "TrainingLens",
     "__version__",
     "effective_weights",
     "fit_temperature",

@@ -1,0 +1,179 @@
+r"""The gates of one forward pass: which are open, and a pass through gates that are given.
+
+A path through a network is a choice of gates. If gates are fixed from outside, by their averages
+over training say, the network is linear in its input along those paths: the fixed-path machine of
+the path stability hypothesis (arXiv 2507.22832).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .operations import GATES
+from .softening import SofteningError, watch
+
+__all__ = ["FixedPaths", "Gate", "read_gates"]
+
+# What a gate of these passes on where it is closed: not zero, but its value at -1, negated.
+_LEAKY = frozenset(("leaky_relu", "prelu", "rrelu"))
+_KINK_AT_ZERO = _LEAKY | {"relu"}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gating operation, as one forward pass ran it.
+
+    Attributes:
+        name: The module's name; with " (2)" and so on where it ran more gates than one.
+        module: The module's name alone, as temperatures want it.
+        z: The gate's input, of shape (N, ...); None unless it was asked for.
+        open: For a gate of single units, whether each is open: a bool tensor like z.
+        choice: For a max pool, the place in the plane of the entry that passed.
+    """
+
+    name: str
+    module: str
+    z: Tensor | None
+    open: Tensor | None = None
+    choice: Tensor | None = None
+
+
+class _Calls(TorchFunctionMode):
+    """Remembers the call of the gate that `watch` is going to see."""
+
+    call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in GATES:
+            self.call = (func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def read_gates(
+    model: Callable[..., Any], inputs: Tensor, *, keep_z: bool = False
+) -> tuple[list[Gate], Tensor]:
+    """The gates of a forward pass, in the order in which they ran, and the output.
+
+    Args:
+        model: The network, in the mode in which it is to be watched.
+        inputs: Shape (N, ...).
+        keep_z: Whether to keep the gates' inputs.
+
+    Raises:
+        SofteningError: No gate ran where it could be met.
+    """
+    gates: list[Gate] = []
+    names: dict[str, int] = {}
+    calls = _Calls()
+
+    def see(module: str, operation: str, z: Tensor) -> None:
+        names[module] = count = names.get(module, 0) + 1
+        name = (module or "(model)") + (f" ({count})" if count > 1 else "")
+        kept = z.clone() if keep_z else None
+        if "pool" in operation:
+            gates.append(Gate(name, module, kept, choice=_choice(z, *calls.call)))
+        else:
+            gates.append(Gate(name, module, kept, open=_open(operation, z, *calls.call)))
+
+    with torch.no_grad(), watch(model, see), calls:
+        output = model(inputs)
+    if not gates:
+        raise SofteningError(
+            "no gate was met: no ReLU and no max pool ran, or they ran inside compiled or "
+            "scripted code"
+        )
+    return gates, output
+
+
+def _again(func: Any, z: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operation once more, on another input."""
+    if args:
+        return func(z, *args[1:], **kwargs)
+    return func(**{**kwargs, "input": z})
+
+
+def _open(operation: str, z: Tensor, func: Any, args: Any, kwargs: Any) -> Tensor:
+    if operation in _KINK_AT_ZERO:
+        return z > 0
+    # ReLU6, hardtanh, clamp: what passes is what they leave alone.
+    left_alone: Tensor = _again(func, z.clone(), args, kwargs) == z
+    return left_alone
+
+
+def _choice(z: Tensor, func: Any, args: Any, kwargs: Any) -> Tensor:
+    name, _ = GATES[func]
+    with_indices: Any = getattr(F, f"{name}_with_indices")
+    kwargs = {key: value for key, value in kwargs.items() if key != "return_indices"}
+    indices: Tensor = _again(with_indices, z, args, kwargs)[1]
+    return indices
+
+
+class FixedPaths(TorchFunctionMode):
+    r"""A forward pass inside is as always; its gradient goes through gates that are given.
+
+    Args:
+        gates: For each gating operation in the order of running: how open its units are, 0 to 1,
+            of the shape of its input; or for a max pool the choices and the weight of each, of
+            shape (choices, \*output shape) and (choices,), in a tuple.
+    """
+
+    def __init__(self, gates: Iterable[Tensor | tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self._gates = iter(gates)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in GATES:
+            return func(*args, **kwargs)
+        name, read = GATES[func]
+        named = dict(kwargs)
+        z = args[0] if args else named.pop("input")
+        if read(*args[1:], **named) is None:
+            return func(*args, **kwargs)
+        gate = next(self._gates)
+        copy = z.clone()
+        output = _again(func, z.detach().clone(), args, kwargs)
+        if isinstance(gate, tuple):
+            values, *indices = output if isinstance(output, tuple) else (output,)
+            passed = _with_gradient(values, _pooled(copy, *gate))
+            return (passed, *indices) if indices else passed
+        if name in _LEAKY:
+            closed = -_again(func, -torch.ones_like(copy), args, kwargs).detach()
+            gate = gate.to(closed) + (1 - gate.to(closed)) * closed
+        passed = _with_gradient(output, gate.to(copy) * copy)
+        in_place = kwargs.get("inplace") or getattr(func, "__name__", "").endswith("_")
+        return z.copy_(passed) if in_place else passed
+
+
+def _with_gradient(value: Tensor, linear: Tensor) -> Tensor:
+    """The value, with the gradient of something else."""
+    return linear + (value - linear).detach()
+
+
+def _pooled(x: Tensor, choices: Tensor, weights: Tensor) -> Tensor:
+    """The entries that were chosen, averaged over the choices."""
+    dimensions = x.dim() - 2
+    plane = x.flatten(-dimensions)
+    total = x.new_zeros(choices.shape[1:])
+    for choice, weight in zip(choices.to(x.device), weights.to(x), strict=True):
+        total = total + weight * plane.gather(-1, choice.flatten(-dimensions)).view(choice.shape)
+    return total

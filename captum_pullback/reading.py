@@ -1,0 +1,151 @@
+"""Reading back what was recorded, as the measures want it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from .paths import Gate, read_gates
+from .recording import Array, Recorder, Rows, device_of, in_eval_mode
+from .stepfiles import LensError
+
+__all__ = ["Final", "Reader", "name_of"]
+
+Floats = npt.NDArray[np.float64]
+
+_MOST_GATES = 2**20  # of one layer, for measures that sort or fit: more change no digit
+
+
+@dataclass(frozen=True)
+class Final:
+    """A layer's gates as the final model has them, at a sample of its units."""
+
+    name: str
+    module: str
+    key: str
+    shape: tuple[int, ...]
+    sample: npt.NDArray[np.int64]
+    z: Array
+    open: Array
+
+
+def _sample(count: int, units: int, whole: bool) -> npt.NDArray[np.int64]:
+    """Places in the flattened gates (count, units): evenly spread, at most about a million."""
+    stride = max(1, -(-count * units // _MOST_GATES))
+    if not whole:
+        # Prime to the units, or the same few units would be taken of every example.
+        while math.gcd(stride, units) > 1:
+            stride += 1
+        return np.arange(0, count * units, stride)
+    examples = np.arange(0, count, stride)
+    return (examples[:, None] * units + np.arange(units)).ravel()
+
+
+def name_of(key: str) -> str:
+    """The gate's name in the name of an array."""
+    return key.split(":", 2)[2]
+
+
+class Reader(Recorder):
+    """The reading half of `TrainingLens`."""
+
+    def recorded(self) -> list[int]:
+        """The steps, of which there must be some."""
+        steps = self.steps
+        if not steps:
+            raise LensError("nothing is recorded yet: call record(model, step)")
+        return steps
+
+    def span(self, since: float) -> list[int]:
+        """The steps from this share of the training on."""
+        if not 0 <= since < 1:
+            raise ValueError(f"since is {since}; give a share of the training from 0 to below 1")
+        if not self.gates:
+            raise LensError("gates were not recorded: make the lens with gates=True")
+        steps = self.recorded()
+        begin = steps[0] + since * (steps[-1] - steps[0])
+        span = [step for step in steps if step >= begin]
+        if len(span) < 2:
+            raise LensError(f"{len(span)} steps from share {since} of training on; record more")
+        return span
+
+    def key(self, rows: Rows) -> str:
+        """Under which name these weights' inner products are kept."""
+        if self.weights is None or (rows == "all" and self.weights == "label"):
+            raise LensError(f"these weights were not recorded: make the lens with weights={rows!r}")
+        return f"gram_{rows}"
+
+    def arrays(self, steps: Sequence[int] | None = None) -> Iterator[Mapping[str, Array]]:
+        """What was recorded at each step, read when it is asked for."""
+        for step in self.recorded() if steps is None else steps:
+            with self.files.read(step) as arrays:
+                yield arrays
+
+    def open_gates(self, step: int) -> dict[str, tuple[Array, int]]:
+        """For each layer its gates at a step, eight to a byte, and how many units it has."""
+        if not self.gates:
+            raise LensError("gates were not recorded: make the lens with gates=True")
+        with self.files.read(step) as arrays:
+            return {
+                name_of(key): (arrays[key], int(arrays[f"shape:{key.split(':')[1]}"].prod()))
+                for key in arrays
+                if key.startswith("open:")
+            }
+
+    def states(self, step: int, gate: Final) -> npt.NDArray[np.bool_]:
+        """Which of a layer's sampled gates were open at a step."""
+        with self.files.read(step) as arrays:
+            bits = np.unpackbits(arrays[gate.key], axis=1, count=math.prod(gate.shape))
+        states: npt.NDArray[np.bool_] = bits.ravel()[gate.sample].astype(bool)
+        return states
+
+    def share_open(self, gate: Final, steps: Sequence[int]) -> Floats:
+        """The share of these steps for which each of a layer's sampled gates was open."""
+        total = np.zeros(gate.z.shape)
+        for step in steps:
+            total += self.states(step, gate)
+        share: Floats = total / len(steps)
+        return share
+
+    def final_gates(self, model: nn.Module, *, whole: bool = False) -> list[Final]:
+        """The gates of the last step with their z, of as many units as measures need.
+
+        With ``whole``, all units of fewer examples.
+        """
+        device, count = device_of(model), len(self.labels)
+        parts: dict[str, list[tuple[Gate, Array, Array]]] = {}
+        with in_eval_mode(model):
+            for batch in self.batches():
+                gates, _ = read_gates(model, self.inputs[batch].to(device), keep_z=True)
+                for gate in gates:
+                    if gate.open is None or gate.z is None:
+                        continue
+                    sample = _sample(count, gate.z[0].numel(), whole)
+                    first = batch.start * gate.z[0].numel()
+                    here = sample[(sample >= first) & (sample < first + gate.z.numel())] - first
+                    z = gate.z.float().flatten().cpu().numpy()[here]
+                    opened = gate.open.flatten().cpu().numpy()[here]
+                    parts.setdefault(gate.name, []).append((gate, z, opened))
+        with self.files.read(self.recorded()[-1]) as arrays:
+            keys = {name_of(key): key for key in arrays if key.startswith("open:")}
+        if list(keys) != list(parts):
+            raise LensError("this model runs other gates than the one that was recorded")
+        finals = []
+        for name, calls in parts.items():
+            gate = calls[0][0]
+            shape = () if gate.open is None else tuple(gate.open.shape[1:])
+            sample = _sample(count, math.prod(shape), whole)
+            z, opened = (np.concatenate([call[part] for call in calls]) for part in (1, 2))
+            final = Final(name, gate.module, keys[name], shape, sample, z, opened)
+            if np.mean(self.states(self.steps[-1], final) == opened) < 0.999:
+                raise LensError(
+                    f"this is not the model of the last record, step {self.steps[-1]}: its gates "
+                    "are others"
+                )
+            finals.append(final)
+        return finals
