@@ -1,0 +1,210 @@
+"""What the command ``lens`` watches: saved checkpoints and pictures, or a small run of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import zoo
+from .dynamics import scikit_learn
+from .photos import PhotoError, read_photo
+from .reference import ReferenceNet
+from .terminal import UsageError
+
+__all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
+
+_SUFFIXES = (".pt", ".pth", ".ckpt")
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_STATES = ("model", "state_dict", "model_state_dict")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a lens looks at.
+
+    Attributes:
+        inputs: Shape (N, ...).
+        labels: Shape (N,).
+        classes: The classes' names.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    classes: list[str]
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a folder by their steps: the last number in each file's name."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder of checkpoints")
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        numbers = re.findall(r"\d+", path.stem)
+        if path.suffix in _SUFFIXES and numbers:
+            step = int(numbers[-1])
+            if step in found:
+                raise UsageError(f"{path}: is of step {step}, as {found[step].name} is")
+            found[step] = path
+    if len(found) < 2:
+        raise UsageError(
+            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, with names "
+            f"that end in the step and {', '.join(_SUFFIXES)}"
+        )
+    return sorted(found.items())
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, alone in the file or under a name that is usual."""
+    try:
+        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"{path}: cannot be read as a checkpoint ({reason})") from error
+    for key in _STATES:
+        if isinstance(saved, dict) and isinstance(saved.get(key), dict):
+            saved = saved[key]
+    if not isinstance(saved, dict) or not all(isinstance(v, Tensor) for v in saved.values()):
+        raise UsageError(f"{path}: holds no state dict, nor one under {', '.join(_STATES)}")
+    return saved
+
+
+def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, int]:
+    """An untrained network that the state fits, and the size of its pictures in pixels.
+
+    Args:
+        state: Of one of the checkpoints.
+        name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
+    """
+    if name is not None:
+        try:
+            network = zoo.load(name, None if ":" in name else "random")
+        except zoo.ZooError as error:
+            raise UsageError(str(error)) from error
+        return network.model, network.input_size
+    try:
+        widths = [state[f"layer{k}.0.conv1.weight"].shape[0] for k in (1, 2, 3, 4)]
+        model = ReferenceNet(len(state["fc.bias"]), widths, "bn1.weight" in state)
+    except KeyError as error:
+        raise UsageError(
+            "the checkpoints are of another network than the package's: say which by --model "
+            "package.module:function"
+        ) from error
+    return model, 64
+
+
+def fill(model: nn.Module, path: Path) -> nn.Module:
+    """The model with a checkpoint's state."""
+    try:
+        model.load_state_dict(read_state(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UsageError(f"{path}: does not fit the network ({reason})") from error
+    return model.eval()
+
+
+def examples(data: Path, size: int, per_class: int) -> Examples:
+    """The first pictures of each class of a folder, or the arrays of a file.
+
+    Args:
+        data: A folder with ``val/<class>/*`` or ``<class>/*``; or an .npz file with ``inputs``
+            (N, ...) and ``labels`` (N,), as the network takes them.
+        size: Of the network's pictures, in pixels.
+        per_class: How many of each class.
+    """
+    if data.suffix == ".npz":
+        return _arrays(data, per_class)
+    root = data / "val" if (data / "val").is_dir() else data
+    if not root.is_dir():
+        raise UsageError(f"{data}: is neither a folder of pictures nor an .npz file")
+    preprocess = zoo.preprocessing(size)
+    inputs: list[Tensor] = []
+    labels: list[int] = []
+    classes: list[str] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+        if not files:
+            continue
+        try:
+            inputs += [preprocess(read_photo(path)) for path in files[:per_class]]
+        except PhotoError as error:
+            raise UsageError(str(error)) from error
+        labels += [len(classes)] * len(files[:per_class])
+        classes.append(folder.name)
+    if len(classes) < 2:
+        raise UsageError(
+            f"{root}: holds {len(classes)} folders of pictures; a class each is wanted"
+        )
+    return Examples(torch.stack(inputs), torch.tensor(labels), classes)
+
+
+def _arrays(path: Path, per_class: int) -> Examples:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = torch.from_numpy(arrays["inputs"]).float()
+            labels = torch.from_numpy(arrays["labels"]).long()
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(f"{path}: wants arrays 'inputs' and 'labels' ({error})") from error
+    if len(inputs) != len(labels) or labels.dim() != 1:
+        raise UsageError(f"{path}: has {len(inputs)} inputs and labels of {tuple(labels.shape)}")
+    names = torch.unique(labels)
+    chosen = torch.cat([torch.nonzero(labels == c)[:per_class, 0] for c in names])
+    classes = [f"class {c}" for c in range(int(names.max()) + 1)]
+    kept = [classes[c] for c in names.tolist()]
+    return Examples(inputs[chosen], labels[chosen], kept)
+
+
+DIGITS_STEPS = 960
+_DIGITS_RECORDED = (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, *range(320, DIGITS_STEPS + 1, 64))
+
+
+def digits_network() -> nn.Module:
+    """A perceptron of two hidden layers, 64 - 128 - 128 - 10."""
+    return nn.Sequential(
+        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+
+
+def digits_run(seed: int, per_class: int) -> tuple[Examples, Iterator[tuple[int, nn.Module]]]:
+    """A training on scikit-learn's handwritten digits (8 x 8 pixels, 1,797 of them).
+
+    Returns:
+        Held out examples, and the model at each step that is worth a record.
+    """
+    bunch = scikit_learn("datasets").load_digits()
+    pictures = torch.from_numpy(bunch.data).float()
+    pictures = (pictures - pictures.mean()) / pictures.std()
+    labels = torch.from_numpy(bunch.target).long()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    held_out, training = order[:450], order[450:]
+    few = [held_out[labels[held_out] == c][:per_class] for c in range(10)]
+    chosen = torch.cat(few)
+
+    def run() -> Iterator[tuple[int, nn.Module]]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = digits_network()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        step = 0
+        while True:
+            for batch in torch.split(torch.randperm(len(training), generator=generator), 64):
+                if step in _DIGITS_RECORDED:
+                    yield step, model
+                if step == DIGITS_STEPS:
+                    return
+                picked = training[batch]
+                loss = F.cross_entropy(model(pictures[picked]), labels[picked])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                step += 1
+
+    return Examples(pictures[chosen], labels[chosen], [str(c) for c in range(10)]), run()

@@ -1,0 +1,133 @@
+"""The command lens: from checkpoints and data to a page, and what is said when that cannot be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from captum_pullback import TrainingLens
+from captum_pullback.checkpoints import DIGITS_STEPS, digits_network, digits_run
+from captum_pullback.cli import main
+from captum_pullback.reference import ReferenceNet
+
+pytest.importorskip("sklearn")
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Checkpoints of a short training, and its data."""
+    torch.manual_seed(0)
+    x = torch.randn(24, 4)
+    y = (x[:, 0] > 0).long()
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.3)
+    (tmp_path / "checkpoints").mkdir()
+    for step in range(9):
+        if step % 2 == 0:
+            state = {"state_dict": model.state_dict(), "step": step}
+            torch.save(state, tmp_path / "checkpoints" / f"epoch=1-step={step}.ckpt")
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    torch.save(model.state_dict(), tmp_path / "checkpoints" / "latest.pt")
+    np.savez(tmp_path / "data.npz", inputs=x.numpy(), labels=y.numpy())
+    return tmp_path
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [
+        "lens", "--checkpoints", str(folder / "checkpoints"), "--data", str(folder / "data.npz"),
+        "--model", f"{__name__}:perceptron", "--per-class", "6",
+        "--out", str(folder / "out"), *more,
+    ]  # fmt: skip
+
+
+def test_report_from_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(run)) == 0
+    assert capsys.readouterr().out == f"wrote {run / 'out' / 'lens.md'}\n"
+    page = (run / "out" / "lens.md").read_text(encoding="utf-8")
+    assert "12 examples of 2 classes, watched at 5 steps from 0 to 8." in page
+    for name in re.findall(r"\]\((\S+)\)", page):
+        with Image.open(run / "out" / name) as image:
+            assert min(image.size) > 200
+            assert image.n_frames > 20 if name.endswith("gif") else True
+    # What the page says is what the record says.
+    with np.load(run / "data.npz") as arrays:
+        x, y = torch.from_numpy(arrays["inputs"]), torch.from_numpy(arrays["labels"])
+    chosen = torch.cat([torch.nonzero(y == c)[:6, 0] for c in (0, 1)])
+    lens = TrainingLens(x[chosen], y[chosen], run / "out" / "record")
+    assert lens.steps == [0, 2, 4, 6, 8]
+    within = lens.similarity().within
+    assert f"within a class | {within[0]:.3f} | {within[-1]:.3f} |" in page
+    # Started again, it records nothing anew.
+    before = {path: path.stat().st_mtime_ns for path in (run / "out" / "record").glob("*.npz")}
+    assert main(command(run)) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_pictures_and_the_package_s_own_network(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for label in ("cats", "dogs"):
+        (tmp_path / "data" / "val" / label).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / "val" / label / f"{number}.png")
+    (tmp_path / "checkpoints").mkdir()
+    for step in (0, 10, 20):
+        torch.manual_seed(step)
+        model = ReferenceNet(2, (2, 2, 3, 4), batch_norm=False)  # zero at its start
+        nn.init.normal_(model.fc.weight, std=float(step > 0))
+        state = {"model": model.state_dict()}
+        torch.save(state, tmp_path / "checkpoints" / f"checkpoint_{step:06d}.pt")
+    arguments = ["--checkpoints", str(tmp_path / "checkpoints"), "--data", str(tmp_path / "data")]
+    arguments += ["--out", str(tmp_path / "out"), "--per-class", "2", "--weights", "label"]
+    assert main(["lens", *arguments, "--size", "16"]) == 0
+    page = (tmp_path / "out" / "lens.md").read_text(encoding="utf-8")
+    assert "4 examples of 2 classes" in page
+    assert "layer4.1.relu" in page
+
+
+def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = run / "broken"
+    broken.mkdir()
+    for step in (1, 2):
+        (broken / f"{step}.pt").write_bytes(b"nothing")
+    cases = [
+        (["lens", "--data", "x"], "--checkpoints and --data go together"),
+        (command(run, "--checkpoints", str(run / "none")), "is no folder of checkpoints"),
+        (command(run, "--checkpoints", str(broken)), "cannot be read as a checkpoint"),
+        (command(run, "--data", str(run / "checkpoints")), "0 folders of pictures"),
+        (command(run, "--model", f"{__name__}:nothing"), "nothing"),
+        (command(run)[:5], "of another network than the package's"),
+    ]
+    for arguments, said in cases:
+        assert main([*arguments, "--out", str(run / "other")]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_digits_come_together_within_a_class_and_apart_between() -> None:
+    """What the command shows where nothing is given."""
+    watched, models = digits_run(seed=0, per_class=4)
+    assert torch.bincount(watched.labels).tolist() == [4] * 10
+    lens = TrainingLens(watched.inputs, watched.labels, gates=False)
+    for step, model in models:
+        if step in (0, DIGITS_STEPS):
+            lens.record(model, step)
+    similarity = lens.similarity()
+    assert similarity.within[-1] > similarity.within[0] + 0.2
+    assert similarity.between[-1] < similarity.between[0] - 0.04
+    assert lens.accuracy()[-1] > 0.9
+    assert isinstance(digits_network(), nn.Sequential)
