@@ -176,7 +176,9 @@ _DROPOUTS: dict[Any, tuple[str, int, int, bool]] = {}
 for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"):
     _DROPOUTS[getattr(F, _name)] = (_name, 1, 2, _name != "alpha_dropout")
 _DROPOUTS[F.feature_alpha_dropout] = ("feature_alpha_dropout", 1, 2, False)
-for _name in ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"):
+for _name in (
+    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "native_dropout"
+):  # fmt: skip
     _DROPOUTS[getattr(torch, _name)] = (_name, 1, 2, True)
     for _overload in getattr(torch.ops.aten, _name).overloads():
         _DROPOUTS[getattr(getattr(torch.ops.aten, _name), _overload)] = (_name, 1, 2, True)

@@ -19,10 +19,7 @@ from captum_pullback.effective import NotPiecewiseLinearError
 from captum_pullback.reference import ReferenceNet
 from captum_pullback.softening import SofteningError, watch
 
-settings.register_profile(
-    "networks", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("networks")
+patient = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 EXACT = 1e-10
 
 
@@ -100,6 +97,7 @@ def convolutional(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     return settled(nn.Sequential(*body, *head)), x
 
 
+@patient
 @given(convolutional())
 def test_network_is_its_affine_map_in_the_whole_region(case: tuple[nn.Module, Tensor]) -> None:
     model, x = case
@@ -116,6 +114,7 @@ def test_network_is_its_affine_map_in_the_whole_region(case: tuple[nn.Module, Te
     assert_close(applied(weight, bias, x + step), model(x + step).detach(), scale)
 
 
+@patient
 @given(
     seed=st.integers(0, 10**6),
     widths=st.lists(st.integers(1, 6), min_size=2, max_size=5),
@@ -326,6 +325,8 @@ def gate_by_itself(x: Tensor) -> Tensor:
         (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), r"dropout in training.*eval\(\)"),
         (lambda x: F.dropout(x, 0.1), "dropout in training"),
         (lambda x: F.alpha_dropout(x, training=True), "alpha_dropout in training"),
+        (lambda x: torch.native_dropout(x, 0.5, True)[0], "native_dropout in training"),
+        (nn.RReLU(), "rrelu in training"),
         (nn.LayerNorm(4), "layer_norm"),
         (nn.SiLU(), "silu"),
         (gate_by_itself, "mul of two things"),
