@@ -55,7 +55,7 @@ class Row:
     probabilities: Tensor
     own: int
     targets: list[int] = field(default_factory=list)
-    steps: dict[str, list[AscentStep]] = field(default_factory=dict)
+    steps: dict[str, list[AscentStep[Tensor]]] = field(default_factory=dict)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{path}: is one of the photographs; choose another name")
     network = load_network(args)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
+    if args.temperature is None:
+        args.temperature = float(network.meta.get("temperature", 0.3))
     rows = _read(network, args, photos)
     columns = _columns(network, words, rows, args.seed) if rows else []
     done = _ascended(network, args, rows)
@@ -194,10 +196,12 @@ def _methods(args: argparse.Namespace) -> list[tuple[str, float, float | None]]:
     return methods + ([("along the plain gradient", 0.0, None)] if args.compare else [])
 
 
-def _trace(network: Network, device: str, ascent: PullbackAscent, row: Row) -> list[AscentStep]:
+def _trace(
+    network: Network, device: str, ascent: PullbackAscent, row: Row
+) -> list[AscentStep[Tensor]]:
     """The ascents of all the columns, as many at once as is wise, on the CPU."""
     chunks = []
-    for targets in torch.tensor(row.targets).split(at_once(network)):
+    for targets in torch.split(torch.tensor(row.targets), at_once(network)):
         inputs = row.inputs.to(device).expand(len(targets), *row.inputs.shape)
         chunks.append(ascent.trace(inputs, targets.to(device)))
     return [

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from captum.attr import Attribution
@@ -23,7 +23,7 @@ __all__ = ["AscentStep", "PullbackAscent"]
 
 
 @dataclass(frozen=True)
-class AscentStep:
+class AscentStep(Generic[Inputs]):
     """Where an ascent was after so many steps.
 
     Attributes:
@@ -36,7 +36,7 @@ class AscentStep:
     """
 
     step: int
-    inputs: Tensor | tuple[Tensor, ...]
+    inputs: Inputs
     score: Tensor
     step_norm: Tensor
     distance: Tensor
@@ -156,11 +156,11 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
         """Where the ascent ends, :math:`x_K`; arguments, result and errors as for `attribute`."""
         for step in self._climb(inputs, target, additional_forward_args):
             last = step.inputs
-        return last  # type: ignore[return-value]
+        return last
 
     def trace(
         self, inputs: Inputs, target: Target, additional_forward_args: Any = None
-    ) -> list[AscentStep]:
+    ) -> list[AscentStep[Inputs]]:
         """All the points of the ascent, with scores and lengths; arguments as for `attribute`.
 
         Returns:
@@ -175,7 +175,7 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
         """
         return list(self._climb(inputs, target, additional_forward_args))
 
-    def _climb(self, inputs: Inputs, target: Target, extra: Any) -> Iterator[AscentStep]:
+    def _climb(self, inputs: Inputs, target: Target, extra: Any) -> Iterator[AscentStep[Inputs]]:
         layout = Layout(inputs)
         start = layout.flatten(inputs)
         unit_length = norms(start) if self.relative else torch.ones_like(start[:, 0])

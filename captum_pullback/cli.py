@@ -154,9 +154,9 @@ def _add_ascend(commands: Any) -> None:
     add(
         "--temperature",
         type=_temperature,
-        default=0.3,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf (default: 0.3)",
+        help="of the pullback: 0 (the plain gradient) to inf (default: what is known to "
+        "suit the network, or 0.3)",
     )
     add(
         "--pool-temperature",
@@ -288,10 +288,9 @@ def _count(text: str) -> int:
 
 
 def _positive_count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, not {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import IO, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from captum_pullback.panels import Array, Channels, Floats, to_picture
@@ -138,7 +139,7 @@ def save_animation(
     frames = []
     for figure in figures:
         figure.set_dpi(dpi)
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     if not frames:
@@ -167,13 +168,9 @@ def _head(
             before = axes[0, number * columns].get_position().x1
             x = (before + first.x0) / 2
             bottom = axes[-1, 0].get_position().y0
-            figure.add_artist(_line(figure, x, bottom, 1 - 0.05 / height))
-
-
-def _line(figure: Figure, x: float, bottom: float, top: float):
-    from matplotlib.lines import Line2D
-
-    return Line2D([x, x], [bottom, top], transform=figure.transFigure, color="0.6", lw=0.6)
+            top = 1 - 0.05 / height
+            line = Line2D([x, x], [bottom, top], transform=figure.transFigure, color="0.6", lw=0.6)
+            figure.add_artist(line)
 
 
 def _frame(axis: Axes) -> None:
