@@ -1,0 +1,234 @@
+"""Measures the ascent: do scores rise, do predictions change, and who recognises what was drawn?
+
+``python -m benchmarks.ascent --data DIR`` takes validation photographs (``DIR/val/<class>/*``, with
+the folders that the embedded network was trained on) and for each a random class that is neither
+its own nor predicted. Five relative steps are taken towards it, at several temperatures; 0 is the
+plain gradient. Then the perturbation alone, on grey, is shown to the network itself and to one
+that never saw it being made: the twin without BatchNorm, trained by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import captum
+import torch
+import torchvision
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.networks import without_batch_norm
+from captum_pullback import PullbackAscent, __version__
+from captum_pullback.photos import read_photo
+from captum_pullback.zoo import Network, reference_network
+
+log = logging.getLogger("ascent")
+
+RESULTS = Path(__file__).with_name("results") / "ascent.json"
+TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 2.0)
+WANTED = {"raised": 0.99, "became_target": 0.90, "times_plain": 2.0}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures, and writes the results."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = parse(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    start = time.perf_counter()
+    drawn, other = reference_network(args.device), without_batch_norm()
+    other.model.to(args.device)
+    files, labels = photographs(args.data / "val", drawn)
+    inputs = torch.stack([drawn.preprocess(read_photo(file)) for file in files])
+    rows = []
+    for seed in range(args.seeds):
+        chosen, targets = choose(drawn, inputs, labels, args.photos, seed, args.device)
+        for bounded in (False, True):
+            for temperature in args.temperatures:
+                row = {"seed": seed, "bounded": bounded, "temperature": temperature}
+                row |= measure(
+                    drawn, other, inputs[chosen].to(args.device), targets, temperature, bounded
+                )
+                log.info(row)
+                rows.append(row)
+    result = {
+        "command": command(args),
+        "device": device(args.device),
+        "versions": versions(),
+        "seeds": list(range(args.seeds)),
+        "photographs_per_seed": args.photos,
+        "classes": len(drawn.classes),
+        "steps": 5,
+        "relative_step": 0.1,
+        "relative_radius": 0.5,
+        "networks": {
+            "ascends": identity(drawn),
+            "looks": identity(other),
+        },
+        "wanted": WANTED,
+        "summary": summary(rows),
+        "rows": rows,
+        "seconds": round(time.perf_counter() - start),
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    log.info("wrote %s\n%s", args.out, table(result["summary"]))
+
+
+def photographs(folder: Path, network: Network) -> tuple[list[Path], Tensor]:
+    """All the files, and their classes as the network numbers them."""
+    files, labels = [], []
+    for label, name in enumerate(network.meta["folders"]):
+        found = sorted((folder / name).iterdir())
+        files += found
+        labels += [label] * len(found)
+    return files, torch.tensor(labels)
+
+
+def choose(
+    network: Network, inputs: Tensor, labels: Tensor, count: int, seed: int, device: str
+) -> tuple[Tensor, Tensor]:
+    """So many photographs at random, and a target for each, neither its own class nor predicted."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(inputs), generator=generator)[:count]
+    predicted = predict(network.model, inputs[chosen].to(device))
+    free = torch.ones(count, len(network.classes))
+    free.scatter_(1, labels[chosen].unsqueeze(1), 0).scatter_(1, predicted.unsqueeze(1), 0)
+    return chosen, torch.multinomial(free, 1, generator=generator)[:, 0]
+
+
+def measure(
+    drawn: Network,
+    other: Network,
+    inputs: Tensor,
+    targets: Tensor,
+    temperature: float,
+    bounded: bool,
+) -> dict[str, float]:
+    """Shares of the photographs, in [0, 1]."""
+    mean, std = (torch.tensor(v).view(3, 1, 1).to(inputs) for v in (drawn.mean, drawn.std))
+    bounds = ((0 - mean) / std, (1 - mean) / std) if bounded else None
+    ascent = PullbackAscent(drawn.model, temperature, relative=True, bounds=bounds)
+    first, last, points = [], [], []
+    bar = tqdm(total=len(inputs), desc=f"T = {temperature:g}", leave=False, mininterval=5)
+    for part, target in zip(inputs.split(20), targets.split(20), strict=True):
+        trace = ascent.trace(part, target.to(part.device))
+        first.append(trace[0].score.cpu())
+        last.append(trace[-1].score.cpu())
+        points.append(trace[-1].inputs)
+        bar.update(len(part))
+    bar.close()
+    reached = torch.cat([p for p in points if isinstance(p, Tensor)])
+    # As a picture: what leaves black or white is clipped, as on any screen.
+    alone = ((0.5 + (reached - inputs) * std).clamp(0, 1) - mean) / std
+    rise = torch.cat(last) - torch.cat(first)
+
+    def share(which: Tensor) -> float:
+        return round(float(which.float().mean()), 4)
+
+    return {
+        "raised": share(rise > 0),
+        "mean_rise": round(float(rise.mean()), 3),
+        "became_target": share(predict(drawn.model, reached) == targets),
+        "named_by_itself": share(predict(drawn.model, alone) == targets),
+        "named_by_other": share(predict(other.model, alone) == targets),
+        "perturbed_named_by_other": share(predict(other.model, reached) == targets),
+    }
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The class of each, on the CPU."""
+    return torch.cat([model(part).argmax(dim=1).cpu() for part in inputs.split(100)])
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds, and how many times as often as after plain steps the other names it."""
+    keys = dict.fromkeys((row["bounded"], row["temperature"]) for row in rows)
+    means = {}
+    for key in keys:
+        group = [row for row in rows if (row["bounded"], row["temperature"]) == key]
+        names = [name for name in group[0] if name not in ("seed", "bounded", "temperature")]
+        means[key] = {n: round(sum(row[n] for row in group) / len(group), 4) for n in names}
+    result = []
+    for (bounded, temperature), mean in means.items():
+        plain = means.get((bounded, 0.0), {}).get("named_by_other")
+        times = round(mean["named_by_other"] / plain, 2) if plain else None
+        result.append(
+            {
+                "bounded": bounded,
+                "temperature": temperature,
+                **mean,
+                "times_plain": times,
+                "met": {
+                    "raised": mean["raised"] >= WANTED["raised"],
+                    "became_target": mean["became_target"] >= WANTED["became_target"],
+                    "times_plain": times is not None and times >= WANTED["times_plain"],
+                },
+            }
+        )
+    return result
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary for people."""
+    columns = [name for name in rows[0] if name != "met"]
+    lines = ["  ".join(columns)]
+    lines += ["  ".join(str(row[name]).rjust(len(name)) for name in columns) for row in rows]
+    return "\n".join(lines)
+
+
+def identity(network: Network) -> dict[str, Any]:
+    """What tells one set of weights from another."""
+    return {"name": network.name, **{k: network.meta.get(k) for k in ("accuracy", "seed")}}
+
+
+def device(name: str) -> str:
+    """The device, in words."""
+    if name.startswith("cuda"):
+        return torch.cuda.get_device_name(name)
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """Of everything that has a say."""
+    return {
+        "captum_pullback": __version__,
+        "captum": captum.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command that measures this again, without this machine's folders."""
+    temperatures = " ".join(f"{t:g}" for t in args.temperatures)
+    return (
+        f"python -m benchmarks.ascent --data DIR --photos {args.photos} --seeds {args.seeds} "
+        f"--temperatures {temperatures} --device {args.device}"
+    )
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.ascent", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with val/")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--photos", type=int, default=120, help="for each seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="PyTorch's, where others need the cores too")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()
