@@ -166,7 +166,6 @@ def scale_from_input(x: Tensor) -> Tensor:
     return F.batch_norm(F.relu(x), x[0].detach(), x[1].detach() ** 2, x[2], x.sum(0))
 
 
-@pytest.mark.xfail(strict=True, reason="lean rules detach weights that depend on the input")
 @pytest.mark.parametrize(
     "function", [weights_from_input, bias_from_input, kernel_from_input, scale_from_input]
 )
@@ -176,7 +175,6 @@ def test_weights_may_depend_on_the_input(function: Callable[[Tensor], Tensor], x
     torch.testing.assert_close(ExcitationPullback(function, 0).attribute(x, 0), plain)
 
 
-@pytest.mark.xfail(strict=True, reason="lean rules detach weights that are inputs")
 def test_weights_may_be_inputs(x: Tensor) -> None:
     weight = torch.randn(1, 2, 4, dtype=torch.float64)
     found = ExcitationPullback(lambda x, w: F.linear(F.relu(x), w[0])).attribute((x, weight), 0)

@@ -109,14 +109,12 @@ def test_model_inputs_and_random_state_stay(model: nn.Module, x: Tensor) -> None
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.xfail(strict=True, reason="the pullback and the spreads draw outside of fork_rng")
 def test_the_random_state_stays_where_the_model_draws(model: nn.Module, x: Tensor) -> None:
     random = torch.get_rng_state()
     fit_temperature(nn.Sequential(nn.Dropout(), model).train(), x, 1, **FEW)
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.xfail(strict=True, reason="Captum warns of max_examples_per_batch=64")
 @pytest.mark.parametrize("examples", [1, 100])
 def test_the_defaults_do_not_warn(model: nn.Module, examples: int) -> None:
     fit_temperature(model, torch.randn(examples, 6), 1, show_progress=False)

@@ -144,7 +144,6 @@ def test_the_innermost_of_nested_blocks_counts(net: Net, x: Tensor) -> None:
     assert sum(met.calls for met in inner.softened) == sum(met.calls for met in outer.softened)
 
 
-@pytest.mark.xfail(strict=True, reason="a hard gate is run in sight of the outer block")
 def test_the_innermost_counts_also_where_it_is_hard(net: Net, x: Tensor) -> None:
     plain = gradient(net(x).sum(), x)
     with soften(net, 0.7) as outer:

@@ -101,7 +101,6 @@ def test_any_kind_of_number_is_a_temperature(number: Any) -> None:
     torch.testing.assert_close(found, torch.sigmoid(x.detach()))
 
 
-@pytest.mark.xfail(strict=True, reason="float() of a tensor that requires gradients warns")
 def test_a_parameter_is_a_temperature_without_a_warning() -> None:
     x = torch.randn(4, requires_grad=True)
     torch.set_warn_always(True)  # else it warns once per process
