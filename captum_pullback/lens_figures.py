@@ -37,7 +37,7 @@ def similarity_figure(
     similarity: Similarity,
     classes: Sequence[str],
     accuracy: Floats | None = None,
-    title: str = "Effective weights come together within a class, and apart between classes",
+    title: str | None = None,
 ) -> Figure:
     """Mean cosine within and between classes over training, the margin shaded; per class beside.
 
@@ -45,9 +45,18 @@ def similarity_figure(
         similarity: What `TrainingLens.similarity` gives.
         classes: The classes' names, in the order of their numbers.
         accuracy: At each step, (S,), drawn above.
-        title: Of the figure.
+        title: Of the figure; None says what the curves do.
     """
     figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+    if title is None:
+        come = bool(similarity.within[-1] > similarity.within[0])
+        part = bool(similarity.between[-1] < similarity.between[0])
+        ways = ("apart", "together")
+        joined = "and" if come == part else "and also"
+        title = (
+            f"Effective weights come {ways[come]} within a class, "
+            f"{joined} {ways[not part]} between classes"
+        )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     steps = similarity.steps
@@ -64,7 +73,7 @@ def similarity_figure(
             steps, curve, **style, label=f"{name}: {_number(curve[0])} → {_number(curve[-1])}"
         )
     _over_training(left, steps)
-    left.legend(frameon=False, fontsize=9, loc="center right")
+    left.legend(facecolor="0.93", edgecolor="none", framealpha=0.9, fontsize=9, loc="center right")
     left.set_ylabel("mean cosine similarity of effective weights")
     for k, curve in enumerate(similarity.per_class.T):
         right.plot(steps, curve, lw=1.3, color=_colour(k, len(classes)), label=classes[k])
@@ -161,9 +170,9 @@ def gates_figure(
         mean = np.mean(list(curves.values()), axis=0)
         axis.plot(steps, mean, color="black", lw=2.2, label="mean of the layers")
         axis.set_title(title, fontsize=10)
-        axis.set_ylim(None, 1.01)
         _over_training(axis, np.asarray(steps))
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes[0].set_ylim(min(axes[0].get_ylim()[0], axes[1].get_ylim()[0]), 1.01)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=7)
     return figure
