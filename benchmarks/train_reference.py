@@ -88,7 +88,7 @@ def normalise(pictures: Tensor) -> Tensor:
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Random zooms, shifts and flips, and a little contrast, colour and light.
+    """Random flips, and crops of pictures that are reflected by 8 pixels at their borders.
 
     Args:
         pictures: ``(N, 3, H, W)``, uint8.
@@ -97,28 +97,16 @@ def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         Normalised pictures of the same shape.
     """
-    n = len(pictures)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(n, generator=generator) * (high - low) + low
-
-    area, ratio = uniform(0.6, 1.1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
-    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
-    flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
-    for axis, side in enumerate((width, height)):  # a tenth beyond the border, which reflects
-        theta[:, axis, 2] = uniform(-1, 1) * ((1 - side).clamp(min=0) + 0.1)
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    x = F.grid_sample(normalise(pictures), grid, padding_mode="reflection", align_corners=False)
-
-    contrast, saturation, brightness = (
-        uniform(low, high).view(n, 1, 1, 1) for low, high in ((0.8, 1.2), (0.8, 1.2), (-0.2, 0.2))
-    )
-    grey = x.mean(1, keepdim=True)
-    x = grey + saturation * (x - grey)
-    level = x.mean((1, 2, 3), keepdim=True)
-    return level + contrast * (x - level) + brightness
+    n, _, height, width = pictures.shape
+    padded = F.pad(normalise(pictures), (8, 8, 8, 8), mode="reflect")
+    top, left = torch.randint(17, (2, n, 1), generator=generator)
+    columns = torch.arange(width).expand(n, width)
+    flip = torch.rand(n, 1, generator=generator) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns) + left
+    rows = torch.arange(height) + top
+    each = torch.arange(n)
+    crops = padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return crops.movedim(3, 1)
 
 
 @torch.no_grad()
@@ -146,6 +134,11 @@ def optimizer_for(model: nn.Module, lr: float, weight_decay: float) -> torch.opt
     return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
 
 
+def cycle(optimizer: torch.optim.SGD, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Up to a peak and down to nothing, as a cosine."""
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+
+
 def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
     """Trains, or goes on training, and leaves its checkpoints in ``args.out``.
 
@@ -154,19 +147,20 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
     pictures, labels, folders = data["train"]
     torch.manual_seed(args.seed)
     model = ReferenceNet(len(folders), args.widths, args.batch_norm)
+    model.to(memory_format=torch.channels_last)
     optimizer = optimizer_for(model, args.lr, args.weight_decay)
     steps = len(pictures) // args.batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, args.epochs * steps, pct_start=0.25, anneal_strategy="linear"
-    )
+    schedule = cycle(optimizer, args.lr, args.epochs * steps)
     held_out = normalise(data["val"][0])
     first, step, latest = 0, 0, args.out / "latest.pt"
     if latest.exists():
         state = torch.load(latest, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
         first, step = state["epoch"], state["step"]
+        if first > args.epochs:
+            schedule = cycle(optimizer, args.lr / 5, args.polish * steps)
+        model.load_state_dict(state["model"])
+        schedule.load_state_dict(state["schedule"])
+        optimizer.load_state_dict(state["optimizer"])  # last: making a schedule sets the rate
         log.info("going on after epoch %d", first)
 
     def keep(epoch: int) -> float:
@@ -176,7 +170,9 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
         return accuracy
 
     model.train()
-    for epoch in range(first, args.epochs):
+    for epoch in range(first, args.epochs + args.polish):
+        if epoch == args.epochs:
+            schedule = cycle(optimizer, args.lr / 5, args.polish * steps)
         # Each epoch has a generator of its own, so that a resumed run repeats an unbroken one.
         generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
         order = torch.randperm(len(pictures), generator=generator)[: steps * args.batch_size]
@@ -279,7 +275,7 @@ def command(args: argparse.Namespace) -> str:
     widths = " ".join(map(str, args.widths))
     return (
         "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
-        f"--epochs {args.epochs} --seed {args.seed} --widths {widths} "
+        f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
         f"--lr {args.lr} --weight-decay {args.weight_decay} --clip {args.clip} "
         f"--{'' if args.bf16 else 'no-'}bf16"
@@ -293,6 +289,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints")
     parser.add_argument("--export", type=Path, help="file for the quantised weights")
     parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument(
+        "--polish", type=int, default=8, help="epochs of a second cycle, to a fifth of the rate"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)

@@ -129,7 +129,7 @@ def pack(model: ReferenceNet) -> bytes:
     """The file of a network: its kernels and matrices as int8, all other state as it is."""
     state: dict[str, Any] = {}
     for key, value in model.state_dict().items():
-        state[key] = quantize(value) if value.ndim > 1 else value
+        state[key] = quantize(value.contiguous()) if value.ndim > 1 else value
     buffer = io.BytesIO()
     torch.save({"settings": model.settings, "state": state}, buffer)
     return buffer.getvalue()
