@@ -253,7 +253,6 @@ def test_a_bad_call_says_what_was_wrong_and_changes_nothing(
     )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="Captum's AttributeError is not explained")
 def test_a_forward_function_that_returns_no_tensor_says_so(x: Tensor) -> None:
     with pytest.raises((AssertionError, TypeError), match=r"returned a tuple.*wrap it"):
         ExcitationPullback(lambda x: (F.relu(x), 1)).attribute(x, 0)

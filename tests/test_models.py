@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from reference import gradient, max_pool2d, relative_error, relu
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.softening import SofteningError
@@ -162,7 +161,7 @@ def test_a_compiled_model_is_plain_outside_and_takes_new_temperatures() -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_a_new_temperature_needs_no_new_compilation() -> None:
+def test_new_temperatures_need_no_new_compilations() -> None:
     frames: list[object] = []
 
     def backend(graph: torch.fx.GraphModule, example_inputs: Any) -> Callable[..., Any]:
@@ -170,11 +169,12 @@ def test_a_new_temperature_needs_no_new_compilation() -> None:
         return graph.forward
 
     compiled, x = torch.compile(spelled("functional"), backend=backend), pictures()
-    ExcitationPullback(compiled, 0.2).attribute(x, TARGET)
-    first = len(frames)
-    for temperature in (0.3, 0.4, 0.5):
+    counts = []
+    for temperature in (0.2, 0.3, 0.4, 0.5):
         ExcitationPullback(compiled, temperature).attribute(x, TARGET)
-    assert len(frames) == first
+        counts.append(len(frames))
+    assert counts[1] <= 2  # the second may turn the number into a symbol
+    assert counts[1:] == [counts[1]] * 3
 
 
 @pytest.mark.usefixtures("fresh_compiler")
@@ -288,37 +288,3 @@ def test_threads_attribute_and_train_at_once() -> None:
     assert wrong == []
     assert all(map(torch.equal, model.parameters(), learner.parameters()))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-# --- activation checkpointing -------------------------------------------------------------------
-
-
-def checkpointed(model: Spelled, reentrant: bool) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        h = checkpoint(lambda x: model.gate(model.two(model.gate(model.one(x)))), x,
-                       use_reentrant=reentrant)  # fmt: skip
-        return model.head(model.pool(h).flatten(1))
-
-    return forward
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("gate", ["module", "in place", "functional"])
-def test_checkpointing_inside_the_block_is_right(gate: str, reentrant: bool) -> None:
-    model, x = spelled(gate), pictures().requires_grad_()
-    with soften(model, {"": 0.4, "pool": 0.4}):
-        scores = checkpointed(model, reentrant)(x)
-        scores[range(3), TARGET].sum().backward()
-    assert_right(x.grad)
-
-
-@pytest.mark.parametrize("reentrant", [
-    False,
-    pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="silently hard gates")),
-])  # fmt: skip
-def test_a_backward_pass_outside_the_block_is_refused(reentrant: bool) -> None:
-    model, x = spelled(), pictures().requires_grad_()
-    with soften(model, 0.4):
-        scores = checkpointed(model, reentrant)(x)
-    with pytest.raises(RuntimeError, match=r"(?i)checkpoint"):
-        scores.sum().backward()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from reference import gradient, relu
 from torch import Tensor, nn
 
-from captum_pullback import soften
+from captum_pullback import ExcitationPullback, soften
 from captum_pullback.softening import SofteningError
 
 
@@ -239,18 +239,37 @@ def test_in_place_on_a_leaf_raises_what_it_raises_outside(x: Tensor) -> None:
         F.relu_(x)
 
 
-@pytest.mark.xfail(strict=True, reason="z is saved itself, not a copy")
-def test_the_input_of_a_gate_may_be_changed_afterwards(x: Tensor) -> None:
-    def function() -> Tensor:
-        h = x * 2
-        y = F.relu(h)
-        h.add_(1)
-        return gradient((y + h).sum(), x)
+def changes_a_gates_input(x: Tensor) -> Tensor:
+    h = x * 2
+    y = F.relu(h)
+    h.add_(1)
+    return y + h
 
-    function()  # works outside
+
+def test_a_gates_input_that_is_changed_afterwards_is_right_or_refused_by_name(x: Tensor) -> None:
+    with soften(nn.Identity(), 0.5), pytest.raises(RuntimeError, match="changed the input of a"):
+        gradient(changes_a_gates_input(x).sum(), x)
+    pullback = ExcitationPullback(lambda x: changes_a_gates_input(x).sum((1, 2, 3)), 0.5)
+    torch.testing.assert_close(pullback.attribute(x), 2 * torch.sigmoid(x.detach() * 4) + 2)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        F.relu,
+        F.relu6,
+        lambda x: x.clone().relu_(),
+        lambda x: F.max_pool2d(x, 2),
+    ],
+)
+def test_a_batch_of_gradients_is_taken_at_once(operation: Any) -> None:
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     with soften(nn.Identity(), 0.5):
-        found = function()
-    torch.testing.assert_close(found, 2 * torch.sigmoid(x.detach() * 4) + 2)
+        y = operation(x).flatten()
+        rows = torch.eye(len(y), dtype=x.dtype)
+        each = torch.stack([torch.autograd.grad(y, x, row, retain_graph=True)[0] for row in rows])
+        (together,) = torch.autograd.grad(y, x, rows, is_grads_batched=True)
+    torch.testing.assert_close(together, each)
 
 
 def test_threads_soften_for_themselves(net: Net, x: Tensor) -> None:

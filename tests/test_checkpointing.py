@@ -1,0 +1,44 @@
+"""Activation checkpointing: right inside the block, refused where the gates' inputs are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from test_models import TARGET, Spelled, assert_right, pictures, spelled
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from captum_pullback import soften
+
+
+def checkpointed(model: Spelled, reentrant: bool) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        h = checkpoint(lambda x: model.gate(model.two(model.gate(model.one(x)))), x,
+                       use_reentrant=reentrant)  # fmt: skip
+        return model.head(model.pool(h).flatten(1))
+
+    return forward
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("gate", ["module", "in place", "functional"])
+def test_checkpointing_inside_the_block_is_right(gate: str, reentrant: bool) -> None:
+    model, x = spelled(gate), pictures().requires_grad_()
+    with soften(model, {"": 0.4, "pool": 0.4}):
+        scores = checkpointed(model, reentrant)(x)
+        scores[range(3), TARGET].sum().backward()
+    assert_right(x.grad)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_backward_pass_outside_the_block_is_refused(reentrant: bool) -> None:
+    model, x = spelled(), pictures().requires_grad_()
+
+    def attempt() -> None:
+        with soften(model, 0.4):
+            scores = checkpointed(model, reentrant)(x)
+        scores.sum().backward()
+
+    with pytest.raises(RuntimeError, match=r"(?i)checkpoint"):
+        attempt()
