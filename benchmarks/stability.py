@@ -215,7 +215,7 @@ def figures(runs: list[dict[str, Any]]) -> None:
     last = 2 * max(t for t in TEMPERATURES if math.isfinite(t))
     places = [t if math.isfinite(t) else last for t in TEMPERATURES]
     for axis, (title, group) in zip(
-        figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True
+        figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0], kinds, strict=True
     ):
         found = [run["alignment"]["all of training"] for run in group]
         curves = [[f["pullback"][str(t)] for t in TEMPERATURES] for f in found]
@@ -252,16 +252,20 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=4, help="held out pictures of each class")
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True,
                         help="pictures at 32 x 32, as stability_train trains")  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="keep the runs that are measured")
     parser.add_argument("--name", default="stability", help="of the files in benchmarks/results")
     args = parser.parse_args()
     pictures, labels, _ = read_split(args.data / "val")
     few = torch.cat([torch.nonzero(labels == c)[: args.per_class, 0] for c in labels.unique()])
     inputs = normalise(smaller(pictures[few]) if args.half else pictures[few])
     folders = sorted(path for path in args.checkpoints.iterdir() if path.is_dir())
-    runs = [measure(folder, inputs, labels[few]) for folder in folders]
     RESULTS.mkdir(parents=True, exist_ok=True)
+    results = RESULTS / f"{args.name}.json"
+    there = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    known = {run["run"]: run for run in there if args.resume}
+    runs = [known.get(f.name) or measure(f, inputs, labels[few]) for f in folders]
     text = json.dumps(runs, indent=1, allow_nan=True)
-    (RESULTS / f"{args.name}.json").write_text(text + "\n", encoding="utf-8")
+    results.write_text(text + "\n", encoding="utf-8")
     with (RESULTS / f"{args.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["network", "quantity", "mean", "half of the 95 % interval", "seeds"])
