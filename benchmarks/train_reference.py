@@ -241,6 +241,7 @@ def export(model: ReferenceNet, args: argparse.Namespace, data: dict[str, Split]
             for label, name in enumerate(names)
         },
         "pictures": {split: len(data[split][1]) for split in data},
+        "temperature": args.temperature,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "command": command(args),
         "settings": settings,
@@ -276,6 +277,7 @@ def command(args: argparse.Namespace) -> str:
     return (
         "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
         f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
+        f"--temperature {args.temperature} "
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
         f"--lr {args.lr} --weight-decay {args.weight_decay} --clip {args.clip} "
         f"--{'' if args.bf16 else 'no-'}bf16"
@@ -294,6 +296,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
+    parser.add_argument(
+        "--temperature", type=float, default=1.6, help="to explain it at, kept with the weights"
+    )
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, help="peak; 0.15, or 0.05 without BatchNorm")

@@ -94,7 +94,14 @@ class _Pullback:
                 return softly(keep_copies=False)
             except GateInputChangedError:
                 return softly(keep_copies=True)
-        except (AssertionError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            AssertionError,
+            AttributeError,
+            IndexError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             # After the forward pass it is Captum that could not use what came out. Of runtime
             # errors, which can be anything, only a bad index is known.
             unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
@@ -353,4 +360,5 @@ def _explained(error: Exception, output: Any) -> Exception:
     else:
         came = f"forward_func returned a {type(output).__name__}"
         advice = "it must return a tensor: wrap it, as in lambda x: model(x)[0]"
-    return type(error)(f"the target does not fit the output: {error} ({came}; {advice})")
+    kind = TypeError if isinstance(error, AttributeError) else type(error)
+    return kind(f"the target does not fit the output: {error} ({came}; {advice})")

@@ -14,6 +14,7 @@ passes are always computed by the original operation, to the bit.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,6 +133,19 @@ def saved(ctx: Any) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
+def unseen(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass whose own operations function modes are not shown: that takes its time."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Tensor) -> Any:
+        if torch.compiler.is_compiling():
+            return backward(ctx, *grads)
+        with torch._C.DisableTorchFunction():
+            return backward(ctx, *grads)
+
+    return run
+
+
 class _SoftGate(Function):
     """``operation(z)`` forward, the softened slope of ``curve`` backward.
 
@@ -158,6 +172,7 @@ class _SoftGate(Function):
         ctx.save_for_backward(z, temperature_tensor, mark(z))
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, temperature = saved(ctx)
         temperature = ctx.temperature if temperature is None else temperature
@@ -186,6 +201,7 @@ class _SoftPReLU(Function):
         ctx.save_for_backward(z, weight, temperature_tensor, mark(z))
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, weight, temperature = saved(ctx)
         opened = step(grads[0], z, ctx.temperature if temperature is None else temperature)

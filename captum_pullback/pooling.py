@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .gates import SMALLEST_TEMPERATURE, Temperature, mark, saved, split
+from .gates import SMALLEST_TEMPERATURE, Temperature, mark, saved, split, unseen
 
 __all__ = ["AdaptiveWindows", "Windows", "soft_max_pool"]
 
@@ -182,6 +182,7 @@ class _SoftMaxPool(Function):
         ctx.save_for_backward(x, temperature_tensor, mark(x))
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, temperature = saved(ctx)
         if temperature is None:
