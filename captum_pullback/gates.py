@@ -14,9 +14,9 @@ passes are always computed by the original operation, to the bit.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,17 +133,12 @@ def saved(ctx: Any) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
-def unseen(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward pass whose own operations function modes are not shown: that takes its time."""
+def unseen() -> AbstractContextManager[Any]:
+    """A block whose operations function modes are not shown, which would take its time.
 
-    @functools.wraps(backward)
-    def run(ctx: Any, *grads: Tensor) -> Any:
-        if torch.compiler.is_compiling():
-            return backward(ctx, *grads)
-        with torch._C.DisableTorchFunction():
-            return backward(ctx, *grads)
-
-    return run
+    Not around `saved`: what it unpacks may be recomputed, and that must be seen.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else torch._C.DisableTorchFunction()
 
 
 class _SoftGate(Function):
@@ -172,11 +167,11 @@ class _SoftGate(Function):
         ctx.save_for_backward(z, temperature_tensor, mark(z))
 
     @staticmethod
-    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, temperature = saved(ctx)
         temperature = ctx.temperature if temperature is None else temperature
-        return _slope(grads[0], z, ctx.curve, temperature), None, None, None, None, None
+        with unseen():
+            return _slope(grads[0], z, ctx.curve, temperature), None, None, None, None, None
 
 
 class _SoftPReLU(Function):
@@ -201,13 +196,14 @@ class _SoftPReLU(Function):
         ctx.save_for_backward(z, weight, temperature_tensor, mark(z))
 
     @staticmethod
-    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, weight, temperature = saved(ctx)
-        opened = step(grads[0], z, ctx.temperature if temperature is None else temperature)
-        closed = grads[0] - opened
-        grad_weight = (z * closed).sum_to_size(weight.shape) if ctx.needs_input_grad[1] else None
-        return weight * closed + opened, grad_weight, None, None, None
+        with unseen():
+            opened = step(grads[0], z, ctx.temperature if temperature is None else temperature)
+            closed = grads[0] - opened
+            wanted = ctx.needs_input_grad[1]
+            grad_weight = (z * closed).sum_to_size(weight.shape) if wanted else None
+            return weight * closed + opened, grad_weight, None, None, None
 
 
 _run_gate: Callable[..., Tensor] = _SoftGate.apply

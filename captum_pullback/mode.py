@@ -99,7 +99,9 @@ class SofteningMode(TorchFunctionMode):
         if func is _enter and args[0] is self.key:
             self.path.append(args[1])
         elif func is _leave and args[0] is self.key:
-            self.path.pop()
+            # After an error, modules may have been entered and not left, or left and not entered.
+            while args[1] in self.path[1:] and self.path.pop() != args[1]:
+                pass
         elif func is innermost:
             return self
         return func(*args, **kwargs)
@@ -243,9 +245,9 @@ def _enter(key: object, name: str) -> None:
         handle_torch_function(_enter, (), key, name)
 
 
-def _leave(key: object) -> None:
+def _leave(key: object, name: str) -> None:
     if has_torch_function_unary(key):
-        handle_torch_function(_leave, (), key)
+        handle_torch_function(_leave, (), key, name)
 
 
 def innermost() -> SofteningMode | None:
@@ -262,10 +264,10 @@ def entering(key: object, name: str, module: nn.Module, args: Any) -> None:
         _enter(key, name)
 
 
-def leaving(key: object, module: nn.Module, args: Any, output: Any) -> None:
-    """Tell the mode of this key that the module has run: a forward hook."""
+def leaving(key: object, name: str, module: nn.Module, args: Any, output: Any) -> None:
+    """Tell the mode of this key that the module of this name has run: a forward hook."""
     if not torch.compiler.is_compiling():
-        _leave(key)
+        _leave(key, name)
 
 
 def _unasked(function: Any) -> Any:

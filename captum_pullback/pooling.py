@@ -182,14 +182,16 @@ class _SoftMaxPool(Function):
         ctx.save_for_backward(x, temperature_tensor, mark(x))
 
     @staticmethod
-    @unseen
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, temperature = saved(ctx)
-        if temperature is None:
-            rate = 1.0 / max(ctx.temperature, SMALLEST_TEMPERATURE)
-        else:
-            rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(grads[0].shape)
-        return _pull_back(grads[0], x, ctx.operation, ctx.windows, rate), None, None, None, None
+        with unseen():
+            if temperature is None:
+                rate = 1.0 / max(ctx.temperature, SMALLEST_TEMPERATURE)
+            else:
+                rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal()
+                rate = rate.expand(grads[0].shape)
+            pulled = _pull_back(grads[0], x, ctx.operation, ctx.windows, rate)
+        return pulled, None, None, None, None
 
 
 def _pull_back(

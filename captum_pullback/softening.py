@@ -130,7 +130,7 @@ def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Ite
         for name, module in modules:
             if may_run_gates(module) and module not in compiled:
                 enter = functools.partial(entering, mode.key, name)
-                leave = functools.partial(leaving, mode.key)
+                leave = functools.partial(leaving, mode.key, name)
                 undo.callback(module.register_forward_pre_hook(enter).remove)
                 undo.callback(module.register_forward_hook(leave, always_call=True).remove)
             if isinstance(module, nn.DataParallel):
