@@ -32,7 +32,7 @@ from captum_pullback.zoo import Network, reference_network
 log = logging.getLogger("ascent")
 
 RESULTS = Path(__file__).with_name("results") / "ascent.json"
-TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 2.0)
+TEMPERATURES = (0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 WANTED = {"raised": 0.99, "became_target": 0.90, "times_plain": 2.0}
 
 

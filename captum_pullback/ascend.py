@@ -17,7 +17,13 @@ from tqdm import tqdm
 from captum_pullback import outputs, zoo
 from captum_pullback.ascent import AscentStep, PullbackAscent
 from captum_pullback.explain import FIGURES
-from captum_pullback.grids import perturbation_scales, plot_ascent, save_animation
+from captum_pullback.grids import (
+    number,
+    perturbation_scales,
+    plot_ascent,
+    save_animation,
+    score_change,
+)
 from captum_pullback.loading import load_network, predict, sample_name, target_classes
 from captum_pullback.methods import at_once
 from captum_pullback.photos import SAMPLES, PhotoError
@@ -262,8 +268,7 @@ def _captions(
     texts = []
     for j, target in enumerate(row.targets):
         name = [class_name(network, target)] if columns[j] in WORDS.values() else []
-        change = f"{_number(first.score[j])} \N{RIGHTWARDS ARROW} {_number(last.score[j])}"
-        texts.append("\n".join([*name, change]))
+        texts.append("\n".join([*name, score_change(first.score[j], last.score[j])]))
     return texts
 
 
@@ -277,14 +282,9 @@ def _table(network: Network, rows: Sequence[Row]) -> str:
         for j, target in enumerate(row.targets):
             for title, steps in row.steps.items():
                 numbers = (steps[0].score[j], steps[-1].score[j], steps[-1].distance[j])
-                lines.append(line(class_name(network, target), title, *map(_number, numbers)))
+                lines.append(line(class_name(network, target), title, *map(number, numbers)))
         lines.append("")
     return "\n".join([*lines, "before, after: the class's score, as the network gives it"])
-
-
-def _number(value: float | Tensor) -> str:
-    text = f"{float(value):.1f}" if abs(float(value)) < 1000 else f"{float(value):.3g}"
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _percent(probability: float) -> str:

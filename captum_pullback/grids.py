@@ -17,7 +17,15 @@ from PIL import Image
 from captum_pullback.panels import Array, Channels, Floats, to_picture
 from captum_pullback.plots import draw_attribution, draw_picture, image_grid, scale_of
 
-__all__ = ["Scale", "Show", "plot_ascent", "save_animation"]
+__all__ = [
+    "Scale",
+    "Show",
+    "number",
+    "perturbation_scales",
+    "plot_ascent",
+    "save_animation",
+    "score_change",
+]
 
 Show: TypeAlias = Literal["perturbation", "photograph", "both"]
 Scale: TypeAlias = Literal["row", "cell", "figure"]
@@ -132,6 +140,18 @@ def perturbation_scales(
     return [[shared] * len(cells) for cells in rows]
 
 
+def number(value: float | torch.Tensor) -> str:
+    """A score or a length in a few signs, with a true minus."""
+    value = float(value)
+    text = f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def score_change(before: float | torch.Tensor, after: float | torch.Tensor) -> str:
+    """The caption of a cell: the target's score before and after."""
+    return f"{number(before)} \N{RIGHTWARDS ARROW} {number(after)}"
+
+
 def save_animation(
     figures: Iterable[Figure], file: IO[bytes], *, dpi: int = 100, seconds: float = 0.6
 ) -> None:
@@ -145,7 +165,7 @@ def save_animation(
     if not frames:
         raise ValueError("an animation has a frame at least")
     # The last frame has the colours of all: what comes before is paler.
-    palette = frames[-1].quantize(256, dither=Image.Dither.NONE)
+    palette = frames[-1].quantize(256, kmeans=5, dither=Image.Dither.NONE)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [round(1000 * seconds)] * (len(drawn) - 1) + [round(3000 * seconds)]
     drawn[0].save(

@@ -219,13 +219,13 @@ def plot_comparison(
 
 
 def save_figure(
-    figure: Figure, file: str | os.PathLike[str] | IO[bytes], format: str, dpi: int = 200
+    figure: Figure, file: str | os.PathLike[str] | IO[bytes], format: str, dpi: float = 200
 ) -> None:
     """Saves as ``png``, ``pdf`` or ``svg``, the same bytes for the same figure each time.
 
     Text stays text in PDF and SVG. A figure too large for a PNG gets fewer dots per inch.
     """
-    dpi = min(dpi, int(60_000 / max(figure.get_size_inches())))  # Agg draws 2**16 at the most
+    dpi = min(dpi, 60_000 / max(figure.get_size_inches()))  # Agg draws 2**16 at the most
     rc: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "captum_pullback"}
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with mpl.rc_context(rc), warnings.catch_warnings():

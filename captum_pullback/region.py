@@ -164,13 +164,7 @@ class Region:
         return rows if self.low is None else torch.clamp(rows, self.low, self.high)
 
     def _is_beyond(self, point: Tensor) -> Tensor:
-        """Whether it is out of the ball, by exact lengths or by the inputs' own arithmetic."""
-        perturbation = point - self.start
-        length = torch.linalg.vector_norm(perturbation.to(self.layout.narrow), dim=1)
-        beyond: Tensor = (norms(perturbation) > self.radius) | (
-            length > self.radius.to(length.dtype)
-        )
-        return beyond
+        return norms(point - self.start) > self.radius
 
 
 def check_bounds(bounds: Any) -> None:
