@@ -248,7 +248,7 @@ def test_memory_is_flat_over_a_thousand_calls(net: Net, x: Tensor, use: Any) -> 
     for _ in range(1000 if use is attribute else 50):
         use(net, x)
     more_objects, more_tensors = alive()
-    assert more_tensors == tensors
+    assert more_tensors <= tensors  # fewer where an earlier test's garbage went meanwhile
     assert more_objects - objects < 50
 
 
@@ -263,7 +263,7 @@ def test_memory_is_flat_over_calls_that_fail(net: Net, x: Tensor) -> None:
     for _ in range(100):
         fail()
     more_objects, more_tensors = alive()
-    assert more_tensors == tensors
+    assert more_tensors <= tensors  # fewer where an earlier test's garbage went meanwhile
     assert more_objects - objects < 50
 
 

@@ -54,7 +54,7 @@ class Network(nn.Module):
         values = [x]
         for number, (name, one, other) in enumerate(self.steps):
             a, b = values[one % len(values)], values[other % len(values)]
-            part = self.parts.get(str(number), None)
+            part = dict(self.parts.named_children()).get(str(number))
             values.append(self.step(name, part, a, b))
         return sum(value.mean((1, 2, 3)) for value in values[-3:])  # type: ignore[return-value]
 
