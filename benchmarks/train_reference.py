@@ -297,7 +297,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
     parser.add_argument(
-        "--temperature", type=float, default=1.6, help="to explain it at, kept with the weights"
+        "--temperature", type=float, default=1.0, help="to explain it at, kept with the weights"
     )
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--batch-size", type=int, default=64)

@@ -16,8 +16,12 @@ from torch import Tensor, nn
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.softening import SofteningError
 
-# Dynamo itself trips over this where warnings are errors and an input is no leaf.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+# Dynamo itself trips over these where warnings are errors: an input that is no leaf, and, in
+# torch 2.8, any autograd.Function.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor",
+    "ignore:<class 'torch.autograd.function.Function'> should not be instantiated",
+)
 
 
 class Spelled(nn.Module):
