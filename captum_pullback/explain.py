@@ -102,7 +102,9 @@ def _attributed(
 ) -> list[Explanation]:
     """Fills the rows' maps, and returns the rows that came out."""
     done: list[Explanation] = []
-    with tqdm(total=len(rows) * len(methods), disable=None, leave=False, unit="map") as bar:
+    with tqdm(
+        total=len(rows) * len(methods), disable=None, leave=False, unit="map", mininterval=0
+    ) as bar:
         for row in rows:
             inputs = row.inputs[None].to(device)
             try:
