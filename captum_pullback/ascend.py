@@ -39,9 +39,6 @@ SAMPLE_CLASSES = {
     "coffee": "espresso",
     "rocket": "projectile",
 }
-#: Lower than the one that explains the embedded network best, with which its own scores may fall:
-#: see benchmarks/results/ascent.json.
-EMBEDDED_TEMPERATURE = 1.0
 #: Columns of which each row has a class of its own.
 WORDS = {"self": "own class", "random": "random class"}
 
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     network = load_network(args)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
     if args.temperature is None:
-        args.temperature = EMBEDDED_TEMPERATURE if network.name == "embedded" else 0.3
+        args.temperature = float(network.meta.get("temperature", 0.3))
     rows = _read(network, args, photos)
     columns = _columns(network, words, rows, args.seed) if rows else []
     done = _ascended(network, args, rows)

@@ -155,8 +155,8 @@ def _add_ascend(commands: Any) -> None:
         "--temperature",
         type=_temperature,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf (default: 0.3, or 1 on the embedded "
-        "network)",
+        help="of the pullback: 0 (the plain gradient) to inf (default: what is known to suit the "
+        "network, or 0.3)",
     )
     add(
         "--pool-temperature",
