@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import platform
 import time
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             "looks": identity(other),
         },
         "wanted": WANTED,
-        "summary": summary(rows),
+        "summary": summary(rows, args.photos),
         "rows": rows,
         "seconds": round(time.perf_counter() - start),
     }
@@ -112,7 +113,11 @@ def measure(
     temperature: float,
     bounded: bool,
 ) -> dict[str, float]:
-    """Shares of the photographs, in [0, 1]."""
+    """Shares of the photographs, in [0, 1], and the mean rise of the target's score.
+
+    ``named_by_...`` is of the perturbation alone, on grey; ``stretched_...`` of the same at the
+    length that five steps in one direction would have; ``perturbed_...`` of the whole picture.
+    """
     mean, std = (torch.tensor(v).view(3, 1, 1).to(inputs) for v in (drawn.mean, drawn.std))
     bounds = ((0 - mean) / std, (1 - mean) / std) if bounded else None
     ascent = PullbackAscent(drawn.model, temperature, relative=True, bounds=bounds)
@@ -126,8 +131,16 @@ def measure(
         bar.update(len(part))
     bar.close()
     reached = torch.cat([p for p in points if isinstance(p, Tensor)])
-    # As a picture: what leaves black or white is clipped, as on any screen.
-    alone = ((0.5 + (reached - inputs) * std).clamp(0, 1) - mean) / std
+    perturbation = reached - inputs
+    # Plain steps partly undo each other and end nearer by; this takes that difference away.
+    norm, length = (v.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for v in (inputs, perturbation))
+    stretched = perturbation * (0.5 * norm / length)
+
+    def on_grey(change: Tensor) -> Tensor:
+        # As a picture: what leaves black or white is clipped, as on any screen.
+        return ((0.5 + change * std).clamp(0, 1) - mean) / std
+
+    alone = on_grey(perturbation)
     rise = torch.cat(last) - torch.cat(first)
 
     def share(which: Tensor) -> float:
@@ -139,6 +152,7 @@ def measure(
         "became_target": share(predict(drawn.model, reached) == targets),
         "named_by_itself": share(predict(drawn.model, alone) == targets),
         "named_by_other": share(predict(other.model, alone) == targets),
+        "stretched_named_by_other": share(predict(other.model, on_grey(stretched)) == targets),
         "perturbed_named_by_other": share(predict(other.model, reached) == targets),
     }
 
@@ -149,7 +163,7 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([model(part).argmax(dim=1).cpu() for part in inputs.split(100)])
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]]:
     """Means over the seeds, and how many times as often as after plain steps the other names it."""
     keys = dict.fromkeys((row["bounded"], row["temperature"]) for row in rows)
     means = {}
@@ -157,24 +171,38 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         group = [row for row in rows if (row["bounded"], row["temperature"]) == key]
         names = [name for name in group[0] if name not in ("seed", "bounded", "temperature")]
         means[key] = {n: round(sum(row[n] for row in group) / len(group), 4) for n in names}
+        shown = photographs * len(group)
     result = []
     for (bounded, temperature), mean in means.items():
-        plain = means.get((bounded, 0.0), {}).get("named_by_other")
-        times = round(mean["named_by_other"] / plain, 2) if plain else None
+        plain = means.get((bounded, 0.0), {}).get("named_by_other", 0.0)
+        times, interval = ratio(mean["named_by_other"], plain, shown)
+        stretched = means.get((bounded, 0.0), {}).get("stretched_named_by_other", 0.0)
+        times_stretched, _ = ratio(mean["stretched_named_by_other"], stretched, shown)
+        met = {
+            "raised": mean["raised"] >= WANTED["raised"],
+            "became_target": mean["became_target"] >= WANTED["became_target"],
+            "times_plain": times is not None and times >= WANTED["times_plain"],
+        }
+        row = {"bounded": bounded, "temperature": temperature, "photographs": shown, **mean}
         result.append(
             {
-                "bounded": bounded,
-                "temperature": temperature,
-                **mean,
+                **row,
                 "times_plain": times,
-                "met": {
-                    "raised": mean["raised"] >= WANTED["raised"],
-                    "became_target": mean["became_target"] >= WANTED["became_target"],
-                    "times_plain": times is not None and times >= WANTED["times_plain"],
-                },
+                "times_plain_95": interval,
+                "times_plain_stretched": times_stretched,
+                "met": met,
             }
         )
     return result
+
+
+def ratio(share: float, plain: float, count: int) -> tuple[float | None, list[float] | None]:
+    """How many times a share is another, and Katz's 95 % interval, as if all draws were free."""
+    if not (share and plain):
+        return None, None
+    spread = math.exp(1.96 * math.sqrt((1 / share + 1 / plain - 2) / count))
+    times = share / plain
+    return round(times, 2), [round(times / spread, 2), round(times * spread, 2)]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
