@@ -25,8 +25,8 @@ from tqdm import tqdm
 from benchmarks.stability_train import smaller
 from benchmarks.train_reference import normalise, read_split
 from captum_pullback import TrainingLens, soften
-from captum_pullback.checkpoints import checkpoints, fill, network_for, read_state
-from captum_pullback.lens_figures import BETWEEN, WITHIN
+from captum_pullback.commands.checkpoints import checkpoints, fill, network_for, read_state
+from captum_pullback.lens.figures import BETWEEN, WITHIN
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

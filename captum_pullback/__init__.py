@@ -3,9 +3,9 @@
 from ._version import __version__
 from .ascent import PullbackAscent
 from .attribution import ExcitationPullback, LayerExcitationPullback, NeuronExcitationPullback
-from .dynamics import TrainingLens
 from .effective import effective_weights
 from .fit import fit_temperature
+from .lens.dynamics import TrainingLens
 from .softening import soften
 
 __all__ = [

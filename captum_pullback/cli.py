@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from captum_pullback._version import __version__
-from captum_pullback.terminal import PROGRAM, UsageError, complain
+from captum_pullback.commands.terminal import PROGRAM, UsageError, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,13 +217,13 @@ def _add_network(add: Any) -> None:
 
 
 def _run_ascend(args: argparse.Namespace) -> int:
-    from captum_pullback.ascend import run
+    from captum_pullback.commands.ascend import run
 
     return run(args)
 
 
 def _run_explain(args: argparse.Namespace) -> int:
-    from captum_pullback.explain import run
+    from captum_pullback.commands.explain import run
 
     return run(args)
 
@@ -275,7 +275,7 @@ def _add_lens(commands: Any) -> None:
 
 
 def _run_lens(args: argparse.Namespace) -> int:
-    from captum_pullback.lens_command import run
+    from captum_pullback.commands.lens import run
 
     return run(args)
 

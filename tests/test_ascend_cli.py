@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_pullback import PullbackAscent, ascend, cli, zoo
+from captum_pullback import PullbackAscent, cli, zoo
+from captum_pullback.commands import ascend
 from captum_pullback.photos import read_photo
 
 ROOT = Path(__file__).parents[1]

@@ -63,7 +63,7 @@ def x() -> Tensor:
 
 
 def test_the_package_imports_no_other_private_module_of_captum() -> None:
-    sources = Path(captum_pullback.__file__).parent.glob("*.py")
+    sources = Path(captum_pullback.__file__).parent.rglob("*.py")
     text = "\n".join(source.read_text() for source in sources)
     found = set(re.findall(r"^\s*from (captum\.[\w.]+) import", text, re.M))
     assert found - {"captum.attr", "captum.metrics", "captum.robust"} <= PRIVATE

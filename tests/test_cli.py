@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_pullback import cli, explain, photos, zoo
-from captum_pullback.methods import METHODS
+from captum_pullback import cli, photos, zoo
+from captum_pullback.commands import explain
+from captum_pullback.commands.methods import METHODS
 from captum_pullback.outputs import OutputError, replacing, writable
 
 ROOT = Path(__file__).parents[1]

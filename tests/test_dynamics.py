@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, TrainingLens, effective_weights, soften
-from captum_pullback.paths import FixedPaths, read_gates
-from captum_pullback.similarity import class_similarity, cosines, subclasses
-from captum_pullback.stability import (
+from captum_pullback.lens.paths import FixedPaths, read_gates
+from captum_pullback.lens.similarity import class_similarity, cosines, subclasses
+from captum_pullback.lens.stability import (
     auc,
     likeliest_temperature,
     log_likelihood,
@@ -28,7 +28,7 @@ from captum_pullback.stability import (
     settledness,
     step_weights,
 )
-from captum_pullback.stepfiles import LensError
+from captum_pullback.lens.stepfiles import LensError
 
 
 class Small(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from captum.attr import NoiseTunnel, Saliency
 from torch import Tensor, nn
 
-from captum_pullback import scores
-from captum_pullback.methods import METHODS, Settings
+from captum_pullback.commands import scores
+from captum_pullback.commands.methods import METHODS, Settings
 from captum_pullback.zoo import Network, preprocessing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)

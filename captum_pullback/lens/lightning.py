@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
-
-if TYPE_CHECKING:
-    from .recording import Recorder
 
 __all__ = ["callback"]
 
@@ -24,8 +21,10 @@ def _base() -> type:
     return object
 
 
-def callback(lens: Recorder, every: int, model: Callable[[Any], nn.Module]) -> Any:
-    """See `TrainingLens.callback`."""
+def callback(
+    record: Callable[[nn.Module, int], Any], every: int, model: Callable[[Any], nn.Module]
+) -> Any:
+    """See `TrainingLens.callback`; ``record(model, step)`` is what it calls."""
     if every < 1:
         raise ValueError(f"every is {every}; give a number of steps, 1 or more")
 
@@ -44,6 +43,6 @@ def callback(lens: Recorder, every: int, model: Callable[[Any], nn.Module]) -> A
 
         def _record(self, trainer: Any, pl_module: Any) -> None:
             if getattr(trainer, "is_global_zero", True):
-                lens.record(model(pl_module), int(trainer.global_step))
+                record(model(pl_module), int(trainer.global_step))
 
     return LensCallback()

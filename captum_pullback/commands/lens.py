@@ -12,8 +12,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from . import lens_figures as figures
-from .checkpoints import (
+from captum_pullback.commands.checkpoints import (
     Examples,
     checkpoints,
     digits_run,
@@ -22,12 +21,13 @@ from .checkpoints import (
     network_for,
     read_state,
 )
-from .dynamics import Alignment, TrainingLens
-from .effective import NotPiecewiseLinearError
-from .outputs import replacing
-from .softening import SofteningError
-from .stepfiles import LensError
-from .terminal import UsageError, printable, say
+from captum_pullback.commands.terminal import UsageError, printable, say
+from captum_pullback.effective import NotPiecewiseLinearError
+from captum_pullback.lens import figures
+from captum_pullback.lens.dynamics import Alignment, TrainingLens
+from captum_pullback.lens.stepfiles import LensError
+from captum_pullback.outputs import replacing
+from captum_pullback.softening import SofteningError
 
 __all__ = ["report", "run"]
 

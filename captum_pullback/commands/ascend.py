@@ -16,7 +16,11 @@ from tqdm import tqdm
 
 from captum_pullback import outputs, zoo
 from captum_pullback.ascent import AscentStep, PullbackAscent
-from captum_pullback.explain import FIGURES
+from captum_pullback.commands.explain import FIGURES
+from captum_pullback.commands.loading import load_network, predict, sample_name, target_classes
+from captum_pullback.commands.methods import at_once
+from captum_pullback.commands.report import class_name
+from captum_pullback.commands.terminal import UsageError, complain, printable, say
 from captum_pullback.grids import (
     number,
     perturbation_scales,
@@ -24,12 +28,8 @@ from captum_pullback.grids import (
     save_animation,
     score_change,
 )
-from captum_pullback.loading import load_network, predict, sample_name, target_classes
-from captum_pullback.methods import at_once
 from captum_pullback.photos import SAMPLES, PhotoError
 from captum_pullback.plots import save_figure
-from captum_pullback.report import class_name
-from captum_pullback.terminal import UsageError, complain, printable, say
 from captum_pullback.zoo import Network
 
 #: What the sample photographs show, where the network knows such a class.

@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_pullback.methods import Settings, title
+from captum_pullback.commands.methods import Settings, title
+from captum_pullback.commands.scores import SCORES, Scored
 from captum_pullback.panels import Method as DrawingMethod
 from captum_pullback.plots import plot_comparison
-from captum_pullback.scores import SCORES, Scored
 from captum_pullback.zoo import Network
 
 

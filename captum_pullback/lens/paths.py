@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .operations import GATES
-from .softening import SofteningError, watch
+from ..operations import GATES
+from ..softening import SofteningError, watch
 
 __all__ = ["FixedPaths", "Gate", "read_gates"]
 

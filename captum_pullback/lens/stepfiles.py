@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .outputs import replacing
+from ..outputs import replacing
 
 __all__ = ["LensError", "StepFiles"]
 

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from captum_pullback import outputs, report
+from captum_pullback import outputs
+from captum_pullback.commands import report
+from captum_pullback.commands.loading import load_network, predict, target_classes
+from captum_pullback.commands.methods import METHODS, Settings, at_once
+from captum_pullback.commands.report import Explanation
+from captum_pullback.commands.scores import INFIDELITY_SAMPLES, noise_squares_of, score
+from captum_pullback.commands.terminal import UsageError, complain, printable, say
 from captum_pullback.fit import fit_temperature
-from captum_pullback.loading import load_network, predict, target_classes
-from captum_pullback.methods import METHODS, Settings, at_once
 from captum_pullback.photos import PhotoError
 from captum_pullback.plots import save_figure
-from captum_pullback.report import Explanation
-from captum_pullback.scores import INFIDELITY_SAMPLES, noise_squares_of, score
 from captum_pullback.softening import soften
-from captum_pullback.terminal import UsageError, complain, printable, say
 from captum_pullback.zoo import Network
 
 FIGURES = (".png", ".pdf", ".svg")

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import zoo
-from .dynamics import scikit_learn
-from .photos import PhotoError, read_photo
-from .reference import ReferenceNet
-from .terminal import UsageError
+from captum_pullback import zoo
+from captum_pullback.commands.terminal import UsageError
+from captum_pullback.lens.dynamics import scikit_learn
+from captum_pullback.photos import PhotoError, read_photo
+from captum_pullback.reference import ReferenceNet
 
 __all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..softening import soften
 from .paths import FixedPaths
 from .reading import Final, Reader, name_of
 from .recording import Rows, device_of, in_eval_mode
@@ -30,7 +31,6 @@ from .similarity import (
     subclasses,
     summarised,
 )
-from .softening import soften
 from .stability import Settledness, likeliest_temperature, settledness, step_weights
 
 __all__ = ["Alignment", "TrainingLens", "scikit_learn"]

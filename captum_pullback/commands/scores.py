@@ -14,7 +14,7 @@ import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from torch import Tensor
 
-from captum_pullback.methods import METHODS, Settings, at_once
+from captum_pullback.commands.methods import METHODS, Settings, at_once
 from captum_pullback.perturbations import Perturbation, noise_squares
 from captum_pullback.zoo import Network
 

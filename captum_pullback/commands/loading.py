@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from captum_pullback import zoo
+from captum_pullback.commands.terminal import UsageError
 from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
-from captum_pullback.terminal import UsageError
 from captum_pullback.zoo import Network
 
 __all__ = ["load_network", "load_photo", "predict", "target_classes"]

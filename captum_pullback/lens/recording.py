@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .effective import effective_weights
-from .models import named_modules
+from ..effective import effective_weights
+from ..models import named_modules
 from .paths import Gate, read_gates
 from .stepfiles import LensError, StepFiles
 
@@ -137,7 +137,7 @@ class Recorder:
         """
         from .lightning import callback
 
-        return callback(self, every, model)
+        return callback(self.record, every, model)
 
     def batches(self) -> Iterator[slice]:
         """The examples, by so many as go into the network at once."""

@@ -1,0 +1,1 @@
+"""The linear lens over training: gates and effective weights followed from step to step."""
