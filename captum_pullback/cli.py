@@ -1,12 +1,13 @@
 """The command line: what can be asked, and how what goes wrong is said.
 
-A subcommand is a function that adds its parser and a function that does it; torch is imported by
-the second only, so that ``--help`` is quick.
+A subcommand is a function here that adds its parser, and a room of `captum_pullback.commands`
+whose ``run`` does it; torch is imported by the second only.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import os
 import sys
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        return int(args.run(args))
+        command = importlib.import_module(f"captum_pullback.commands.{args.room}")
+        return int(command.run(args))
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
@@ -101,13 +103,8 @@ def _add_explain(commands: Any) -> None:
         help="of the pullback: 0 (the plain gradient) to inf, or 'fit', for that of the least "
         "infidelity (default: what is known to suit the network, or 0.3)",
     )
-    add(
-        "--pool-temperature",
-        type=_temperature,
-        metavar="T",
-        help="of max pooling, where another is wanted; 0 leaves pooling hard",
-    )
-    add("--seed", type=_count, default=0, help="of the scores' and SmoothGrad's noise (default: 0)")
+    _add_pool_temperature(add)
+    _add_seed(add, "the scores' and SmoothGrad's noise")
     add(
         "--show",
         choices=["heat_map", "blended_heat_map", "colors"],
@@ -117,14 +114,9 @@ def _add_explain(commands: Any) -> None:
     )
     add("--no-scores", action="store_true", help="maps only: no infidelity, no max-sensitivity")
     add("--coverage", action="store_true", help="print what was softened and what was left hard")
-    add(
-        "--out",
-        default="explanation.png",
-        metavar="FILE",
-        help="the figure, PNG, PDF or SVG by its suffix (default: explanation.png)",
-    )
+    _add_figure(add, "explanation.png")
     add("--npz", metavar="FILE", help="the attributions themselves, as numpy arrays")
-    parser.set_defaults(run=_run_explain)
+    parser.set_defaults(room="explain")
 
 
 def _add_ascend(commands: Any) -> None:
@@ -158,12 +150,7 @@ def _add_ascend(commands: Any) -> None:
         help="of the pullback: 0 (the plain gradient) to inf (default: what is known to suit the "
         "network, or 0.3)",
     )
-    add(
-        "--pool-temperature",
-        type=_temperature,
-        metavar="T",
-        help="of max pooling, where another is wanted; 0 leaves pooling hard",
-    )
+    _add_pool_temperature(add)
     add("--steps", type=_positive_count, default=5, metavar="K", help="how many (default: 5)")
     add(
         "--step-size",
@@ -193,15 +180,10 @@ def _add_ascend(commands: Any) -> None:
         default="row",
         help="what shares one colour scale of perturbations (default: row)",
     )
-    add("--seed", type=_count, default=0, help="of the random classes (default: 0)")
-    add(
-        "--out",
-        default="ascent.png",
-        metavar="FILE",
-        help="the figure, PNG, PDF or SVG by its suffix (default: ascent.png)",
-    )
+    _add_seed(add, "the random classes")
+    _add_figure(add, "ascent.png")
     add("--gif", metavar="FILE", help="an animation over the steps besides")
-    parser.set_defaults(run=_run_ascend)
+    parser.set_defaults(room="ascend")
 
 
 def _add_network(add: Any) -> None:
@@ -216,16 +198,26 @@ def _add_network(add: Any) -> None:
     add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
 
 
-def _run_ascend(args: argparse.Namespace) -> int:
-    from captum_pullback.commands.ascend import run
+def _add_pool_temperature(add: Any) -> None:
+    add(
+        "--pool-temperature",
+        type=_temperature,
+        metavar="T",
+        help="of max pooling, where another is wanted; 0 leaves pooling hard",
+    )
 
-    return run(args)
+
+def _add_seed(add: Any, of: str) -> None:
+    add("--seed", type=_count, default=0, help=f"of {of} (default: 0)")
 
 
-def _run_explain(args: argparse.Namespace) -> int:
-    from captum_pullback.commands.explain import run
-
-    return run(args)
+def _add_figure(add: Any, default: str) -> None:
+    add(
+        "--out",
+        default=default,
+        metavar="FILE",
+        help=f"the figure, PNG, PDF or SVG by its suffix (default: {default})",
+    )
 
 
 def _add_lens(commands: Any) -> None:
@@ -270,14 +262,8 @@ def _add_lens(commands: Any) -> None:
         default="all",
         help="record the weights of all classes, or of each example's own (faster)",
     )
-    add("--seed", type=_count, default=0, help="of the training on digits (default: 0)")
-    parser.set_defaults(run=_run_lens)
-
-
-def _run_lens(args: argparse.Namespace) -> int:
-    from captum_pullback.commands.lens import run
-
-    return run(args)
+    _add_seed(add, "the training on digits")
+    parser.set_defaults(room="lens")
 
 
 def _count(text: str) -> int:
@@ -293,21 +279,22 @@ def _positive_count(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> float:
+def _float(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def _positive(text: str) -> float:
+    value = _float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
     return value
 
 
 def _temperature(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _float(text)
     if not value >= 0:
         raise argparse.ArgumentTypeError(f"a temperature is a number from 0 to inf, not {text!r}")
     return value

@@ -10,21 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+FIGURES = (".png", ".pdf", ".svg")
+"""What a figure's name may end in."""
+
 
 class OutputError(OSError):
     """A file that cannot be written; the message is one line."""
 
 
-def writable(path: str | os.PathLike[str], suffixes: Sequence[str]) -> Path:
+def writable(
+    path: str | os.PathLike[str], suffixes: Sequence[str], inputs: Sequence[str] = ()
+) -> Path:
     """Makes sure, before long work, that a file can be written there; leaves nothing behind.
+
+    Args:
+        path: Of the file.
+        suffixes: What its name may end in, in lower case.
+        inputs: Files that are read, of which it must be none.
 
     Returns:
         The path, with links followed.
 
     Raises:
-        OutputError: another suffix, no such folder, a folder, a device, or no permission.
+        OutputError: another suffix, no such folder, a folder, a device, one of the inputs, or no
+            permission.
     """
     shown, target = os.fspath(path), Path(path).resolve()
+    if str(target) in map(os.path.realpath, inputs):
+        raise OutputError(f"{shown}: is one of the photographs; choose another name")
     if target.suffix.lower() not in suffixes:
         raise OutputError(f"{shown}: a name that ends in {' or '.join(suffixes)} is wanted")
     if not target.parent.is_dir():

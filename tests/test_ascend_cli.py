@@ -43,16 +43,10 @@ def failing():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a module of tiny networks and two photographs."""
-    (tmp_path / "tiny_ascent.py").write_text(TINY)
-    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    Image.fromarray(noise[::-1].copy()).save(tmp_path / "other.png")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photograph")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+def folder(working_folder: Path) -> Path:
+    """The working folder, with a module of tiny networks."""
+    (working_folder / "tiny_ascent.py").write_text(TINY)
+    return working_folder
 
 
 def tiny(*arguments: str, model: str = "network") -> int:

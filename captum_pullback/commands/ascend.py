@@ -16,11 +16,17 @@ from tqdm import tqdm
 
 from captum_pullback import outputs, zoo
 from captum_pullback.ascent import AscentStep, PullbackAscent
-from captum_pullback.commands.explain import FIGURES
-from captum_pullback.commands.loading import load_network, predict, sample_name, target_classes
+from captum_pullback.commands.loading import (
+    check_classes,
+    load_network,
+    predict,
+    sample_name,
+    suggested_temperature,
+    target_classes,
+)
 from captum_pullback.commands.methods import at_once
 from captum_pullback.commands.report import class_name
-from captum_pullback.commands.terminal import UsageError, complain, printable, say
+from captum_pullback.commands.terminal import complain, printable, say
 from captum_pullback.grids import (
     number,
     perturbation_scales,
@@ -74,16 +80,13 @@ def run(args: argparse.Namespace) -> int:
         UsageError: nothing can be done.
         OSError: a file cannot be written.
     """
-    out = outputs.writable(args.out, FIGURES)
-    gif = outputs.writable(args.gif, [".gif"]) if args.gif else None
     photos = args.photos or _samples()
-    for path in filter(None, (out, gif)):
-        if str(path) in map(os.path.realpath, photos):
-            raise UsageError(f"{path}: is one of the photographs; choose another name")
+    out = outputs.writable(args.out, outputs.FIGURES, photos)
+    gif = outputs.writable(args.gif, [".gif"], photos) if args.gif else None
     network = load_network(args)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
     if args.temperature is None:
-        args.temperature = float(network.meta.get("temperature", 0.3))
+        args.temperature = suggested_temperature(network)
     rows = _read(network, args, photos)
     columns = _columns(network, words, rows, args.seed) if rows else []
     done = _ascended(network, args, rows)
@@ -147,8 +150,7 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
             columns += [n for n in target_classes(network, [word]) if n not in columns]
     count = len(rows[0].probabilities)
     named = [column for column in columns if isinstance(column, int)]
-    if max(named, default=0) >= count:
-        raise UsageError(f"class {max(named)} is not within 0 to {count - 1}")
+    check_classes(named, count)
     generator = torch.Generator().manual_seed(seed)
     for row in rows:
         order = torch.randperm(count, generator=generator).tolist()

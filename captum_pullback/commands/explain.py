@@ -13,7 +13,13 @@ from tqdm import tqdm
 
 from captum_pullback import outputs
 from captum_pullback.commands import report
-from captum_pullback.commands.loading import load_network, predict, target_classes
+from captum_pullback.commands.loading import (
+    check_classes,
+    load_network,
+    predict,
+    suggested_temperature,
+    target_classes,
+)
 from captum_pullback.commands.methods import METHODS, Settings, at_once
 from captum_pullback.commands.report import Explanation
 from captum_pullback.commands.scores import INFIDELITY_SAMPLES, noise_squares_of, score
@@ -23,8 +29,6 @@ from captum_pullback.photos import PhotoError
 from captum_pullback.plots import save_figure
 from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
-
-FIGURES = (".png", ".pdf", ".svg")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,16 +45,14 @@ def run(args: argparse.Namespace) -> int:
     for name in methods:
         if name not in METHODS:
             raise UsageError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
-    out = outputs.writable(args.out, FIGURES)
-    npz = outputs.writable(args.npz, [".npz"]) if args.npz else None
-    if str(out) in map(os.path.realpath, args.photos):
-        raise UsageError(f"{args.out}: is one of the photographs; choose another name")
+    out = outputs.writable(args.out, outputs.FIGURES, args.photos)
+    npz = outputs.writable(args.npz, [".npz"], args.photos) if args.npz else None
     network = load_network(args)
     targets = target_classes(network, args.target)
     rows, bad = _read(network, args, targets)
     temperature = args.temperature
     if temperature is None:
-        temperature = float(network.meta.get("temperature", 0.3))
+        temperature = suggested_temperature(network)
     elif temperature == "fit" and rows:
         temperature = _fitted(network, args, rows)
     settings = Settings(temperature, args.pool_temperature, args.seed, not args.no_scores)
@@ -83,8 +85,7 @@ def _read(
             bad += 1
             complain(f"error: {error}")
             continue
-        if max(targets, default=0) >= len(probabilities):
-            raise UsageError(f"class {max(targets)} is not within 0 to {len(probabilities) - 1}")
+        check_classes(targets, len(probabilities))
         top = probabilities.topk(min(top_k, len(probabilities))).indices.tolist()
         name = printable(os.path.basename(photo))
         for target in dict.fromkeys([*targets, *top]):

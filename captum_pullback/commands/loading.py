@@ -16,7 +16,15 @@ from captum_pullback.commands.terminal import UsageError
 from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
 from captum_pullback.zoo import Network
 
-__all__ = ["load_network", "load_photo", "predict", "target_classes"]
+__all__ = [
+    "check_classes",
+    "load_network",
+    "load_photo",
+    "predict",
+    "sample_name",
+    "suggested_temperature",
+    "target_classes",
+]
 
 
 def load_network(args: argparse.Namespace) -> Network:
@@ -36,6 +44,21 @@ def load_network(args: argparse.Namespace) -> Network:
             return zoo.load(args.model, args.weights, args.device)
     except zoo.ZooError as error:
         raise UsageError(str(error)) from error
+
+
+def suggested_temperature(network: Network) -> float:
+    """What is known to suit the network, or else what the published ImageNet runs use."""
+    return float(network.meta.get("temperature", 0.3))
+
+
+def check_classes(targets: Sequence[int], count: int) -> None:
+    """Makes sure that the network, which has ``count`` classes, has these.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if max(targets, default=0) >= count:
+        raise UsageError(f"class {max(targets)} is not within 0 to {count - 1}")
 
 
 def target_classes(network: Network, names: Sequence[str]) -> list[int]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,8 @@ class StepFiles:
                     "inputs and settings, or another folder"
                 )
         else:
-            _write(path, json.dumps(described).encode())
+            with _on_disk(path) as file:
+                file.write(json.dumps(described).encode())
 
     @property
     def steps(self) -> list[int]:
@@ -70,10 +71,8 @@ class StepFiles:
     def write(self, step: int, arrays: Mapping[str, Array]) -> None:
         """Keep the arrays of one step."""
         self._sweep()
-        with replacing(self._path(step)) as file:
+        with _on_disk(self._path(step)) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
 
     @contextmanager
     def read(self, step: int) -> Iterator[Mapping[str, Array]]:
@@ -90,8 +89,9 @@ class StepFiles:
             path.unlink(missing_ok=True)
 
 
-def _write(path: Path, data: bytes) -> None:
+@contextmanager
+def _on_disk(path: Path) -> Iterator[IO[bytes]]:
     with replacing(path) as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
