@@ -126,15 +126,21 @@ def save(state: dict[str, Any], path: Path) -> None:
     os.replace(partial, path)
 
 
-def optimizer_for(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; only matrices and kernels decay, not biases and BatchNorm."""
+def optimizer_for(
+    model: nn.Module, lr: float, weight_decay: float, kind: str = "sgd"
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; biases and BatchNorm do not decay."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay)
     return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
 
 
-def cycle(optimizer: torch.optim.SGD, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+def cycle(
+    optimizer: torch.optim.Optimizer, lr: float, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
     """Up to a peak and down to nothing, as a cosine."""
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
 
@@ -148,7 +154,7 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
     torch.manual_seed(args.seed)
     model = ReferenceNet(len(folders), args.widths, args.batch_norm)
     model.to(memory_format=torch.channels_last)
-    optimizer = optimizer_for(model, args.lr, args.weight_decay)
+    optimizer = optimizer_for(model, args.lr, args.weight_decay, args.optimizer)
     steps = len(pictures) // args.batch_size
     schedule = cycle(optimizer, args.lr, args.epochs * steps)
     held_out = normalise(data["val"][0])
@@ -279,8 +285,8 @@ def command(args: argparse.Namespace) -> str:
         f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
         f"--temperature {args.temperature} "
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
-        f"--lr {args.lr} --weight-decay {args.weight_decay} --clip {args.clip} "
-        f"--{'' if args.bf16 else 'no-'}bf16"
+        f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
+        f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16"
     )
 
 
@@ -301,12 +307,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, help="peak; 0.15, or 0.05 without BatchNorm")
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument(
+        "--optimizer", choices=["sgd", "adamw"], help="sgd, or adamw without BatchNorm"
+    )
+    parser.add_argument("--lr", type=float, help="peak; 0.15, or for adamw 0.003")
+    parser.add_argument("--weight-decay", type=float, help="5e-4, or for adamw 0.05")
     parser.add_argument("--clip", type=float, help="gradient norm; none, or 1 without BatchNorm")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
-    args.lr = args.lr or (0.15 if args.batch_norm else 0.05)
+    # SGD without BatchNorm stopped at 60 % of the validation pictures, at a rate of 0.05.
+    args.optimizer = args.optimizer or ("sgd" if args.batch_norm else "adamw")
+    lr, weight_decay = {"sgd": (0.15, 5e-4), "adamw": (0.003, 0.05)}[args.optimizer]
+    args.lr = args.lr or lr
+    if args.weight_decay is None:
+        args.weight_decay = weight_decay
     if args.clip is None:
         args.clip = 0.0 if args.batch_norm else 1.0
     return args
