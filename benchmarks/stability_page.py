@@ -1,18 +1,15 @@
-"""Puts the numbers of ``benchmarks/results/stability*.csv`` into ``docs/are_paths_stable.md``.
+"""The tables of ``docs/are_paths_stable.md``, from ``benchmarks/results/stability*.csv``.
 
-``python -m benchmarks.stability_page`` replaces what stands between the page's markers, so that no
-number of a table is typed by hand.
+``python -m benchmarks.numbers`` puts them there, so that no number is typed by hand.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "are_paths_stable.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 ALL, HALF = "all of training: cosine", "later half: cosine"
@@ -93,20 +90,3 @@ def table(rows: list[tuple[str, str]]) -> str:
         cells = [values.get(quantity, ("", 0))[0] for _, values in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Fills the page in."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, rows in TABLES.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise SystemExit(f"{PAGE.name} has no place marked {begin} ... {end}")
-        filled = f"{begin}\n{table(rows)}\n{end}"
-        text = pattern.sub(lambda _, filled=filled: filled, text)
-    PAGE.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -55,8 +55,8 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
     it is :math:`20 \sqrt{n / 150528}` for inputs of n numbers of such magnitude. ``relative=True``
     spares one this, for any size and normalisation.
 
-    It is a Captum attribution, the total perturbation :math:`x_K - x_0`, and a `captum.robust`
-    perturbation, :math:`x_K`. As an attribution it is local, like a gradient, in the units of the
+    It is a Captum attribution, the total perturbation :math:`x_K - x_0`, and a perturbation of
+    ``captum.robust``, :math:`x_K`. As an attribution it is local, like a gradient, in the units of the
     input: score it by ``infidelity(..., normalize=True)`` with a perturbation function decorated
     by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``.
 
@@ -141,7 +141,7 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
             A contiguous tensor, or a tuple of tensors, of the shapes and types of the inputs.
 
         Raises:
-            As `trace`.
+            TypeError, ValueError, AssertionError, IndexError, SofteningError: As `trace`.
         """
         last = self.perturb(inputs, target, additional_forward_args)
         if isinstance(inputs, Tensor):

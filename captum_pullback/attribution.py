@@ -54,7 +54,7 @@ class _Pullback:
     def multiplies_by_inputs(self) -> bool:
         """Whether attributions are multiplied by what they are attributed to.
 
-        Captum's `infidelity` wants to know: pair False with a perturbation function decorated by
+        Captum's `captum.metrics.infidelity` wants to know: pair False with a perturbation function decorated by
         ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``, and True with one
         decorated with True.
         """
@@ -235,7 +235,9 @@ class NeuronExcitationPullback(_Pullback, NeuronAttribution, GradientAttribution
             As `ExcitationPullback.attribute`, in units of the activation.
 
         Raises:
-            As `ExcitationPullback.attribute`, and what Captum raises for a wrong selector.
+            TypeError, SofteningError: As `ExcitationPullback.attribute`.
+            AssertionError, IndexError, ValueError: A selector that does not fit the layer
+                (Captum's types).
         """
 
         def run(forward: Callable[..., Any], leaves: Inputs) -> Inputs:
@@ -296,7 +298,8 @@ class LayerExcitationPullback(_Pullback, LayerAttribution, GradientAttribution):
             A tensor, or a tuple of tensors, of the shape of the layer's output (or input).
 
         Raises:
-            As `ExcitationPullback.attribute`.
+            TypeError, AssertionError, IndexError, SofteningError: As
+                `ExcitationPullback.attribute`.
         """
 
         def run(forward: Callable[..., Any], leaves: Any) -> Any:

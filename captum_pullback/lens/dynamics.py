@@ -198,7 +198,7 @@ class TrainingLens(Reader):
         return {name: np.array(values) for name, values in shares.items()}
 
     def settledness(self, model: nn.Module, since: float = 0.5) -> dict[str, Settledness]:
-        """For each layer, how well |z| of the final model tells which gates are settled.
+        """For each layer, how well :math:`|z|` of the final model tells which gates are settled.
 
         Settled is a gate that was as it is at last at every record from the share ``since`` of
         the training on.

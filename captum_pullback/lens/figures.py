@@ -179,7 +179,7 @@ def gates_figure(
 
 
 def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
-    """Does |z| of the final model tell which gates are settled? ROC curves by layer."""
+    """Does :math:`|z|` of the final model tell which gates are settled? ROC curves by layer."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="0.7", lw=1, ls=(0, (4, 2)))

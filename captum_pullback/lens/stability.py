@@ -30,12 +30,12 @@ _BETAS = (1e-4, 1e4)  # of 1 / T: between them the likelihood's maximum is looke
 
 @dataclass(frozen=True)
 class Settledness:
-    """How well |z| of a model tells which of its gates are settled.
+    """How well :math:`|z|` of a model tells which of its gates are settled.
 
     Attributes:
         share: The share of gates that are settled, 0 to 1.
-        auc: Probability that a settled gate has a larger |z| than one that is not; NaN where
-            there are none of either.
+        auc: Probability that a settled gate has a larger :math:`|z|` than one that is not; NaN
+            where there are none of either.
         false_positives: The ROC curve's abscissae: of the unsettled gates, the share above a
             threshold.
         true_positives: Its ordinates: of the settled ones.
@@ -90,7 +90,7 @@ def _area(across: Floats, up: Floats) -> float:
 
 
 def settledness(z: npt.ArrayLike, settled: npt.ArrayLike, points: int = 200) -> Settledness:
-    """ROC of |z|, on so many points of the curve as a figure needs."""
+    """ROC of :math:`|z|`, on so many points of the curve as a figure needs."""
     truth = np.asarray(settled, dtype=bool)
     across, up = roc(np.abs(np.asarray(z)), truth)
     area = _area(across, up)

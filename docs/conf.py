@@ -1,0 +1,80 @@
+"""The site: ``sphinx-build -W --keep-going docs docs/_build/html``, offline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from captum_pullback import __version__
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+project = "captum_pullback"
+author = "The captum_pullback developers"
+copyright = "The captum_pullback developers"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+    "drawn",
+    "mathml",
+]
+exclude_patterns = ["_build", "tutorials", "**/GALLERY_HEADER.rst", "_tutorials/sg_execution_times*"]
+nitpicky = True
+default_role = "any"
+suppress_warnings = ["config.cache"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# Small inventories of the names that these pages use, so that a build asks no host and is the
+# same everywhere. CAPTUM_PULLBACK_DOCS_ONLINE=1 asks the projects' own, which checks the small ones.
+_online = "CAPTUM_PULLBACK_DOCS_ONLINE" in os.environ
+intersphinx_mapping = {
+    name: (address, None if _online else str(HERE / "inventories" / f"{name}.inv"))
+    for name, address in {
+        "python": "https://docs.python.org/3/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+        "captum": "https://captum.ai/api/",
+        "matplotlib": "https://matplotlib.org/stable/",
+    }.items()
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "_tutorials",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("scraped",),
+    "reset_modules": (),
+    "abort_on_example_error": True,
+    "show_signature": False,
+    "min_reported_time": 0,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
+
+html_theme = "furo"
+html_title = f"captum_pullback {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+pygments_style = "tango"
+pygments_dark_style = "monokai"
+html_theme_options = {"navigation_with_keys": True}
