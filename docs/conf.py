@@ -6,10 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from captum_pullback import __version__
-
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+# The package of this very tree, whatever is installed; and our own extensions.
+sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+
+from captum_pullback import __version__  # noqa: E402
+
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 project = "captum_pullback"
@@ -22,7 +24,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "drawn",
     "mathml",
@@ -41,6 +42,7 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 
 # Small inventories of the names that these pages use, so that a build asks no host and is the
 # same everywhere. CAPTUM_PULLBACK_DOCS_ONLINE=1 asks the projects' own, which checks the small ones.
@@ -75,6 +77,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_domain_indices = False
 pygments_style = "tango"
 pygments_dark_style = "monokai"
 html_theme_options = {"navigation_with_keys": True}
