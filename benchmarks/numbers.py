@@ -1,8 +1,8 @@
 """Puts measured numbers from committed result files into the pages.
 
-``python -m benchmarks.numbers`` fills in what stands between ``<!--n NAME-->`` and ``<!--/n-->`` in a
-line of text, and between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` a table. With ``--check`` it
-changes nothing, and fails where a page differs.
+``python -m benchmarks.numbers`` fills in what stands between ``<!--n NAME-->`` and ``<!--/n-->`` in
+a line of text, and between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` a table. With ``--check``
+it changes nothing, and fails where a page differs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def stability(quantity: str, kind: str = BN, *, full: bool = False) -> tuple[float, float, str]:
-    """A quantity of Are paths stable?: its mean, half its interval, and both as they are printed."""
+    """A quantity of the stability results: mean, half its interval, and both as printed."""
     file = RESULTS / ("stability_full.csv" if full else "stability.csv")
     text, _ = stability_page.read(file)[kind][quantity]
     mean, _, half = text.replace("\N{MINUS SIGN}", "-").partition(" ± ")
@@ -57,7 +57,9 @@ def _stability_numbers() -> dict[str, str]:
     gain = "all of training: fitted pullback less gradient"
     later = "later half: fitted pullback less gradient"
     own, everything = "W (label) {} classes, {} step".format, "W (all) {} classes, {} step".format
-    least, most, middle = (f"fitted temperature, {name}" for name in ("least", "greatest", "median"))
+    least, most, middle = (
+        f"fitted temperature, {name}" for name in ("least", "greatest", "median")
+    )
     ratio = stability(gain, NO_BN)[0] / stability(gain)[0]
     return {
         "accuracy-bn": percent(stability("accuracy")[0]),

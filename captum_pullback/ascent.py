@@ -56,9 +56,9 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
     spares one this, for any size and normalisation.
 
     It is a Captum attribution, the total perturbation :math:`x_K - x_0`, and a perturbation of
-    ``captum.robust``, :math:`x_K`. As an attribution it is local, like a gradient, in the units of the
-    input: score it by ``infidelity(..., normalize=True)`` with a perturbation function decorated
-    by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``.
+    ``captum.robust``, :math:`x_K`. As an attribution it is local, like a gradient, in the units of
+    the input: score it by ``infidelity(..., normalize=True)`` with a perturbation function
+    decorated by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``.
 
     Everything is per example: a batch of n gives what n batches of one give. The parts of a tuple
     of inputs are one vector, with one norm. Lengths are computed in float64 whatever the inputs'
@@ -86,7 +86,7 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
         TypeError: As for `ExcitationPullback`, and settings that are no numbers.
         ValueError: As for `ExcitationPullback`, and settings out of range.
 
-    Example::
+    In short::
 
         ascent = PullbackAscent(model, relative=True)
         drawn = ascent.perturb(images, target=281)

@@ -54,9 +54,9 @@ class _Pullback:
     def multiplies_by_inputs(self) -> bool:
         """Whether attributions are multiplied by what they are attributed to.
 
-        Captum's `captum.metrics.infidelity` wants to know: pair False with a perturbation function decorated by
-        ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``, and True with one
-        decorated with True.
+        `captum.metrics.infidelity` wants to know: pair False with a perturbation function
+        decorated by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``, and True with
+        one decorated with True.
         """
         return self._multiply_by_inputs
 
@@ -137,6 +137,11 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
     Raises:
         TypeError: A scripted or traced model, or something that is no temperature.
         ValueError: A temperature that is negative, NaN, or names no module.
+
+    Example:
+        >>> x = torch.tensor([[-1.0, 0.0, 1.0]])
+        >>> ExcitationPullback(nn.ReLU(), temperature=1.0).attribute(x, target=[2])
+        tensor([[0.0000, 0.0000, 0.7311]])
     """
 
     def __init__(

@@ -90,6 +90,14 @@ def effective_weights(
         ValueError, IndexError: A target that does not fit the output, or ``max_bytes`` below 1.
         SofteningError: ``temperature`` is not 0 and nothing was softened, or
             `torch.inference_mode` is on.
+
+    Example:
+        >>> weight, bias = effective_weights(torch.relu, torch.tensor([[-1.0, 2.0]]))
+        >>> weight
+        tensor([[[0., 0.],
+                 [0., 1.]]])
+        >>> bias
+        tensor([[0., 0.]])
     """
     if torch.is_inference_mode_enabled():
         raise SofteningError("there are no gradients in torch.inference_mode(): leave it")

@@ -60,6 +60,18 @@ def soften(
         SofteningError: No gate was met, so that gradients would be plain ones; or the block is
             inside `torch.inference_mode`, where there are no gradients.
         CheckpointMismatchError: Activation checkpointing, and the gradient taken after the block.
+
+    Example:
+        >>> z = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
+        >>> with soften(torch.relu, temperature=1.0) as record:
+        ...     torch.relu(z).sum().backward()
+        >>> z.grad
+        tensor([0.2689, 0.5000, 0.7311])
+        >>> print(record)
+        module   operation  calls  temperature
+        -------  ---------  -----  -----------
+        (model)  relu       1      1
+        1 gate calls softened, 0 nonlinearity calls left hard
     """
     with _softened(model, temperature, pool_temperature, lean=False) as record:
         yield record

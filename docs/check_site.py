@@ -63,9 +63,9 @@ def problems(folder: Path) -> list[str]:
             target = (path.parent / unquote(split.path)).resolve() if split.path else path
             if not target.is_file():
                 wrong.append(f"leads nowhere: {address}")
-            elif split.fragment and target in pages:
-                if unquote(split.fragment) not in pages[target].places:
-                    wrong.append(f"no such place: {address}")
+            elif target in pages and split.fragment:
+                places = pages[target].places
+                wrong += [] if unquote(split.fragment) in places else [f"no such place: {address}"]
         found += [f"{path.relative_to(folder.resolve())}: {text}" for text in dict.fromkeys(wrong)]
     return found
 

@@ -28,7 +28,12 @@ extensions = [
     "drawn",
     "mathml",
 ]
-exclude_patterns = ["_build", "tutorials", "**/GALLERY_HEADER.rst", "_tutorials/sg_execution_times*"]
+exclude_patterns = [
+    "_build",
+    "tutorials",
+    "**/GALLERY_HEADER.rst",
+    "_tutorials/sg_execution_times*",
+]
 nitpicky = True
 default_role = "any"
 suppress_warnings = ["config.cache"]
@@ -44,8 +49,8 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False
 
-# Small inventories of the names that these pages use, so that a build asks no host and is the
-# same everywhere. CAPTUM_PULLBACK_DOCS_ONLINE=1 asks the projects' own, which checks the small ones.
+# Small inventories of the names that these pages use, so that a build asks no host and is the same
+# everywhere. CAPTUM_PULLBACK_DOCS_ONLINE=1 asks the projects' own, which checks the small ones.
 _online = "CAPTUM_PULLBACK_DOCS_ONLINE" in os.environ
 intersphinx_mapping = {
     name: (address, None if _online else str(HERE / "inventories" / f"{name}.inv"))

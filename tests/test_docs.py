@@ -1,4 +1,4 @@
-"""The pages: code blocks run, links within the repository lead somewhere, numbers are the results'."""
+"""The pages: code blocks run, links lead somewhere, pictures have a text, numbers are measured."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def on_random_weights(patch: pytest.MonkeyPatch) -> None:
-    """Networks with weights of torchvision's are made, and keep the weights that they were born with."""
+    """Networks with torchvision's weights are made, and keep those that they were born with."""
     load = nn.Module.load_state_dict
     nothing: dict[str, Any] = {}
 

@@ -1,5 +1,4 @@
-"""The map of the rooms: which module imports which, read from the source and drawn.
-"""
+"""The map of the rooms: which module imports which, read from the source and drawn."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The pictures of the page on excitation pullbacks: computed by the package, drawn anew each build.
-"""
+"""The pictures of the page on excitation pullbacks, computed by the package."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def gates(palette: Palette) -> Figure:
         backward.plot(z, slope, color=color, lw=2, label=name)
     backward.axhline(0.5, color=palette.faint, lw=1, ls=(0, (4, 3)), label="T = ∞", zorder=0)
     backward.set(title="backward: what the gate passes on", xlabel="pre-activation z")
-    legend(backward, palette, loc="upper left")
+    legend(backward, palette, loc="lower right", borderaxespad=0, labelspacing=0.25)
     for axis in (forward, backward):
         plain(axis, palette)
     return figure
@@ -67,7 +67,10 @@ def paths(palette: Palette) -> Figure:
     with torch.no_grad():
         z = [network[:1](x)[0], network[:3](x)[0]]
     figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-    titles = {0.0: "hard: a gate is open or closed", 0.3: "soft: every gate passes a share, T = 0.3"}
+    titles = {
+        0.0: "hard: a gate is open or closed",
+        0.3: "soft: every gate passes a share, T = 0.3",
+    }
     for axis, (temperature, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         passed = [derivative(torch.relu, part, temperature) for part in z]
         _draw_network(axis, palette, passed)
@@ -78,7 +81,7 @@ def paths(palette: Palette) -> Figure:
 def _draw_network(axis: Axes, palette: Palette, passed: list[Tensor]) -> None:
     layers = [torch.ones(2), *passed, torch.ones(1)]
     places = [np.linspace(-1, 1, len(layer)) if len(layer) > 1 else [0.0] for layer in layers]
-    for column, (left, right) in enumerate(zip(layers, layers[1:], strict=False)):
+    for column, (left, right) in enumerate(itertools.pairwise(layers)):
         for i, a in enumerate(left):
             for j, b in enumerate(right):
                 share = float(a * b)

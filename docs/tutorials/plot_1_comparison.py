@@ -2,8 +2,8 @@
 From zero to a comparison figure
 ================================
 
-A network, two photographs, three methods, and what each scores: the figure that one wants first of a
-new network.
+A network, two photographs, three methods, and what each scores: the figure that one wants first
+of a new network.
 """
 
 # %%
@@ -48,9 +48,10 @@ attributions = {
 # %%
 # What each scores
 # ----------------
-# Captum's infidelity: how well an attribution predicts what a perturbation does to the score, lower
-# is better. Gradients go with perturbations in the inputs' units, and Integrated Gradients, which
-# are multiplied by the inputs, with relative ones. ``normalize=True`` scores each at its best scale.
+# Captum's infidelity: how well an attribution predicts what a perturbation does to the score,
+# lower is better. Gradients go with perturbations in the inputs' units, and Integrated
+# Gradients, which are multiplied by the inputs, with relative ones. ``normalize=True`` scores
+# each at its best scale.
 
 from captum.metrics import infidelity, infidelity_perturb_func_decorator
 
@@ -101,8 +102,8 @@ figure.set_label(
 )
 
 # %%
-# ``captum_pullback.plots.save_figure(figure, "comparison.pdf", "pdf")`` writes it as PNG, PDF or SVG.
-# The same from the command line, with more scores:
+# ``captum_pullback.plots.save_figure(figure, "comparison.pdf", "pdf")`` writes it as PNG, PDF or
+# SVG. The same from the command line, with more scores:
 #
 # .. code-block:: shell
 #

@@ -41,8 +41,8 @@ def pullback(model, targets):
 methods = {"plain gradient": gradient, "excitation pullback": pullback}
 
 # %%
-# How like two maps are: the rank correlation over pixels of their sums over colours, with signs, mean
-# over the photographs. 1 is the same, 0 is unrelated.
+# How like two maps are: the rank correlation over pixels of their sums over colours, with signs,
+# mean over the photographs. 1 is the same, 0 is unrelated.
 
 
 def ranks(maps):
@@ -60,10 +60,10 @@ def likeness(one, other):
 # %%
 # Model parameter randomisation
 # -----------------------------
-# From the output to the input, the weights of one stage after another are replaced by untrained ones,
-# on a copy. A map that stays as it was has not looked at those weights. Take other seeds than the
-# training's: this network began from seed 0, and its last layer is still like it was then, so that the
-# very same untrained weights would seem to change little. Means of three.
+# From the output to the input, the weights of one stage after another are replaced by untrained
+# ones, on a copy. A map that stays as it was has not looked at those weights. Take other seeds
+# than the training's: this network began from seed 0, and its last layer is still like it was
+# then, so that the very same untrained weights would seem to change little. Means of three.
 
 stages = ["fc", "layer4", "layer3", "layer2", "layer1", "conv1"]
 seeds = (1, 2, 3)
@@ -114,13 +114,14 @@ axis.axhline(0, color="0.7", lw=0.8, zorder=0)
 axis.legend(frameon=False, fontsize=8)
 figure.set_label(
     "Rank correlation with the model's own maps against the stages whose weights are randomised, "
-    "for the plain gradient and the excitation pullback, and that of a random class as dotted lines."
+    "for the plain gradient and the excitation pullback, and that of a random class, dotted."
 )
 
 # %%
 # How to read it
 # --------------
-# Good are curves that fall to about zero, and a random class that is near zero or below. A correlation
-# that stays high is a warning: such a map would look the same for a model that has learnt nothing.
-# Bear in mind that random weights have other scales than trained ones, so that one temperature does
-# not mean the same to both, and that three random networks are a small sample.
+# Good are curves that fall to about zero, and a random class that is near zero or below. A
+# correlation that stays high is a warning: such a map would look the same for a model that has
+# learnt nothing. Bear in mind that random weights have other scales than trained ones, so that
+# one temperature does not mean the same to both, and that three random networks are a small
+# sample.

@@ -24,17 +24,15 @@ labels = torch.from_numpy(digits.target).long()
 torch.manual_seed(0)
 order = torch.randperm(len(labels))
 watched, training = order[:100], order[450:]
-model = nn.Sequential(
-    nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
-)
+model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 # %%
 # The loop
 # --------
-# New are the lens, and ``lens.record``. ``interval`` says how often to record so that it takes at most
-# such a share of the training's cost; early steps are cheap to add, and much happens there. With a
-# folder, as in ``TrainingLens(inputs, labels, "runs/lens")``, a run that was killed goes on where it
-# stopped.
+# New are the lens, and ``lens.record``. ``interval`` says how often to record so that it takes
+# at most such a share of the training's cost; early steps are cheap to add, and much happens
+# there. With a folder, as in ``TrainingLens(inputs, labels, "runs/lens")``, a run that was
+# killed goes on where it stopped.
 
 from captum_pullback import TrainingLens
 
@@ -66,8 +64,8 @@ from captum_pullback.lens.figures import similarity_figure
 similarity = lens.similarity()
 figure = similarity_figure(similarity, [str(digit) for digit in range(10)], lens.accuracy())
 figure.set_label(
-    "Mean cosine similarity of effective weights over the training: within a class, between classes, "
-    "and for each digit."
+    "Mean cosine similarity of effective weights over the training: within a class, between "
+    "classes, and for each digit."
 )
 
 # %%
@@ -79,15 +77,15 @@ from captum_pullback.lens.figures import gates_figure
 
 figure = gates_figure(lens.steps, lens.agreement(), lens.settled_share())
 figure.set_label(
-    "The share of gates that are as they are at the end, and the share that never flips again, over "
-    "the training, for each layer and their mean."
+    "The share of gates that are as they are at the end, and the share that never flips again, "
+    "over the training, for each layer and their mean."
 )
 
 # %%
 # A temperature from the gates
 # ----------------------------
-# The temperatures for which :math:`\sigma(z / T)` of the final pre-activation is likeliest to be how
-# often the gate was open in the later half. They go into ``ExcitationPullback`` as they are.
+# The temperatures for which :math:`\sigma(z / T)` of the final pre-activation is likeliest to be
+# how often the gate was open in the later half. They go into ``ExcitationPullback`` as they are.
 
 from captum_pullback import ExcitationPullback
 
@@ -98,9 +96,9 @@ attribution = ExcitationPullback(model, temperatures).attribute(
 )
 
 # %%
-# Do not read too much into one short run of a small network: :doc:`/are_paths_stable` has what was
-# measured over several, and what speaks against the idea. For checkpoints that are there already there
-# is a command:
+# Do not read too much into one short run of a small network: :doc:`/are_paths_stable` has what
+# was measured over several, and what speaks against the idea. For checkpoints that are there
+# already there is a command:
 #
 # .. code-block:: shell
 #
