@@ -89,8 +89,8 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
     In short::
 
         ascent = PullbackAscent(model, relative=True)
-        drawn = ascent.perturb(images, target=281)
-        for step in ascent.trace(images, target=281):
+        drawn = ascent.perturb(images, target=3)
+        for step in ascent.trace(images, target=3):
             print(step.step, step.score)
     """
 

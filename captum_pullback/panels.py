@@ -91,7 +91,7 @@ def scale_of(*values: Floats, outlier_percent: float = 2.0) -> float:
 
 
 def draw_picture(axis: Axes, picture: Floats) -> None:
-    """Draws what `to_picture` made, without ticks."""
+    """Draws what `to_picture` made, (H, W, 3) in [0, 1], without ticks."""
     axis.imshow(picture, vmin=0, vmax=1)
     bare(axis)
 

@@ -42,7 +42,15 @@ def noise_squares(low: Tensor, high: Tensor) -> Perturbation:
 
 
 def gaussian_noise(deviation: float | Tensor) -> Perturbation:
-    """Add Gaussian noise of this standard deviation, drawn from torch's CPU generator."""
+    """Add Gaussian noise.
+
+    Args:
+        deviation: Its standard deviation, in units of the inputs; a tensor broadcasts against them.
+
+    Returns:
+        A function from inputs, of any shape, to perturbed copies. It draws from torch's CPU
+        generator, whatever the device.
+    """
 
     def perturb(inputs: Tensor) -> Tensor:
         return inputs + (torch.randn(inputs.shape) * deviation).to(inputs)

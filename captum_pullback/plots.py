@@ -137,6 +137,12 @@ def plot_attribution(
         method: see `draw_attribution`, as for ``sign`` and ``outlier_percent``.
         sign: see there.
         outlier_percent: see there.
+
+    Returns:
+        The figure, with a colour scale at the bottom.
+
+    Raises:
+        ValueError: as `plot_comparison`.
     """
     if image is not None:
         return plot_comparison(
@@ -188,6 +194,9 @@ def plot_comparison(
         sign: see there.
         outlier_percent: see there.
 
+    Returns:
+        The figure: a row for each image, a column for each method, and a colour scale.
+
     Raises:
         ValueError: numbers of images, attributions and texts that differ, shapes that do not
             fit, or values that are not finite.
@@ -224,6 +233,12 @@ def save_figure(
     """Saves as ``png``, ``pdf`` or ``svg``, the same bytes for the same figure each time.
 
     Text stays text in PDF and SVG. A figure too large for a PNG gets fewer dots per inch.
+
+    Args:
+        figure: any of matplotlib's.
+        file: a path, or a file that is open for writing bytes.
+        format: ``png``, ``pdf`` or ``svg``.
+        dpi: dots per inch, of a PNG and of what is rastered in the others.
     """
     dpi = min(dpi, 60_000 / max(figure.get_size_inches()))  # Agg draws 2**16 at the most
     rc: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "captum_pullback"}

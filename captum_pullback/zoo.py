@@ -79,13 +79,33 @@ def preprocessing(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Preprocess:
-    """Short side to ``resize`` (``size`` if None), the middle ``size`` square, normalised."""
+    """Short side to ``resize``, the middle ``size`` square, normalised.
+
+    Args:
+        size: Of the result, in pixels.
+        resize: To how many pixels the short side is brought before; None for ``size``.
+        mean: Of each channel of a picture in [0, 1], subtracted.
+        std: Of each channel, by which it is divided afterwards.
+
+    Returns:
+        A function from a PIL image of any mode to a tensor (3, size, size).
+    """
     steps = [transforms.Resize(resize or size), transforms.CenterCrop(size), transforms.ToTensor()]
     return Preprocess(transforms.Compose([*steps, transforms.Normalize(mean, std)]))
 
 
 def reference_network(device: str | torch.device = "cpu") -> Network:
-    """The small residual network, and its weights, that come with the package."""
+    """The small residual network, and its weights, that come with the package.
+
+    Args:
+        device: Where the model goes.
+
+    Returns:
+        It in eval mode; ``meta`` has its accuracy and the temperature that suits it.
+
+    Raises:
+        ZooError: The file of the weights is missing or damaged.
+    """
     return read_network(EMBEDDED, "embedded", device)
 
 

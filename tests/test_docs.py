@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 import captum_pullback
+from captum_pullback import cli
 from captum_pullback.reference import ReferenceNet
 
 ROOT = Path(__file__).parent.parent
@@ -143,6 +147,58 @@ def test_code_is_in_a_language_that_says_whether_it_runs() -> None:
 def test_examples_in_docstrings(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0
+
+
+def literal_blocks() -> Iterator[tuple[str, str]]:
+    """What stands indented after ``::`` in the docstrings of what the API pages show."""
+    shown = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    for path in re.findall(r"^\.\. auto(?:class|function):: ([\w.]+)$", shown, re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        documented = getattr(importlib.import_module(module), name)
+        members = vars(documented).values() if isinstance(documented, type) else ()
+        for part in (documented, *members):
+            for found in re.finditer(r"::\n\n((?:    .*\n|\n)+)", f"{inspect.getdoc(part)}\n"):
+                yield f"{path}: {found[1].strip().splitlines()[0]}", textwrap.dedent(found[1])
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in literal_blocks()])
+def test_code_in_docstrings_runs(code: str, given: dict[str, Any]) -> None:
+    exec("from captum_pullback import *\nfrom captum.attr import *", given)
+    exec(compile(code, "docstring", "exec"), given)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    for page, name in zip(PAGES, NAMES, strict=True):
+        for block in blocks(page):
+            if block.kind in ("shell", "bash"):
+                for line in re.split(r"\n|&&", re.sub(r"\\\n", "", block.code)):
+                    if words := shlex.split(line, comments=True):
+                        yield f"{name}: {line.strip()}", words
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
+def test_commands_on_the_pages_are_ones_that_there_are(words: list[str]) -> None:
+    program, arguments = words[0].removeprefix(".venv/bin/"), words[1:]
+    if program.startswith("python") and arguments[:2] == ["-m", "captum_pullback"]:
+        program, arguments = "captum-pullback", arguments[2:]
+    if program == "captum-pullback":
+        cli._parser().parse_args(arguments)
+    elif program == "pip":
+        extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
+        settings = configparser.ConfigParser()
+        settings.read(ROOT / "setup.cfg")
+        known = settings["options.extras_require"]
+        assert arguments[0] == "install"
+        assert all(extra in known for extra in ",".join(extras).split(",") if extra)
+    elif program.startswith("python") and arguments[0] == "-m":
+        package = arguments[1].split(".")[0]
+        ours = ROOT.joinpath(*arguments[1].split("."))
+        assert package in ("pytest", "venv") or ours.is_dir() or ours.with_suffix(".py").is_file()
+    elif program.startswith("python"):
+        assert (ROOT / arguments[0]).is_file()
+    else:
+        tools = {"codespell", "mypy", "ruff", "sphinx-build"}
+        assert program in tools or (ROOT / program).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -119,7 +119,16 @@ def animate(
     classes: Sequence[str],
     between: int = 6,
 ) -> None:
-    """An animated GIF of the trajectories, with so many frames from one step to the next."""
+    """An animated GIF of the trajectories.
+
+    Args:
+        path: Of the file.
+        places: As for `trajectory_figure`, (S, N, 2), as are ``labels``, ``steps`` and ``classes``.
+        labels: See there.
+        steps: See there.
+        classes: See there.
+        between: Frames from one step to the next.
+    """
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     axis = figure.subplots()
     at = np.linspace(0, len(places) - 1, (len(places) - 1) * between + 1)
@@ -141,7 +150,14 @@ def animate(
 def subclass_figure(
     found: Subclasses, steps: Sequence[int], classes: Sequence[str], most: int = 3
 ) -> Figure:
-    """The classes that split most: similarity within and between their two groups."""
+    """The classes that split most: similarity within and between their two groups.
+
+    Args:
+        found: What `TrainingLens.subclasses` gives.
+        steps: The steps, (S,).
+        classes: The classes' names.
+        most: How many classes to show.
+    """
     gap = found.within[-1] - found.between[-1]
     order = [int(k) for k in np.argsort(-np.nan_to_num(gap, nan=-1))[:most]]
     figure = Figure(figsize=(3.1 * len(order), 2.9), layout="constrained")
@@ -160,7 +176,13 @@ def subclass_figure(
 def gates_figure(
     steps: Sequence[int], agreement: Mapping[str, Floats], settled: Mapping[str, Floats]
 ) -> Figure:
-    """Agreement with the final pattern, and the share that never flips again, by layer."""
+    """Agreement with the final pattern, and the share that never flips again, by layer.
+
+    Args:
+        steps: The steps, (S,).
+        agreement: What `TrainingLens.agreement` gives.
+        settled: What `TrainingLens.settled_share` gives.
+    """
     figure = Figure(figsize=(9.2, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     titles = ("gates that are as they are at the end", "gates that never flip again")
@@ -179,7 +201,11 @@ def gates_figure(
 
 
 def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
-    """Does :math:`|z|` of the final model tell which gates are settled? ROC curves by layer."""
+    """Does :math:`|z|` of the final model tell which gates are settled? ROC curves by layer.
+
+    Args:
+        measured: What `TrainingLens.settledness` gives.
+    """
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="0.7", lw=1, ls=(0, (4, 2)))
