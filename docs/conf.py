@@ -36,6 +36,7 @@ exclude_patterns = [
 ]
 nitpicky = True
 default_role = "any"
+smartquotes = False
 suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]

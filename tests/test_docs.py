@@ -100,11 +100,21 @@ def on_random_weights(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_python_blocks_of_a_page_run_one_after_another(
     page: Path, given: dict[str, Any], no_download: pytest.MonkeyPatch
 ) -> None:
     for block in blocks(page):
+        if block.kind == "pycon":
+            session = doctest.DocTestParser().get_doctest(
+                block.code, given, page.name, str(page), block.line - 1
+            )
+            result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
+                session, clear_globs=False
+            )
+            assert result.failed == 0
         if block.kind != "python":
             continue
         padded = "\n" * (block.line - 1) + block.code  # so that a traceback has the page's lines
