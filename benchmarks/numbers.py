@@ -120,6 +120,8 @@ def _ascent_numbers() -> dict[str, str]:
         "ascent-raised": _share(free[1.0], "raised"),
         "ascent-became": _share(free[1.0], "became_target"),
         "ascent-named": _share(free[1.0], "named_by_other"),
+        "ascent-not-named": percent(1 - free[1.0]["named_by_other"]),
+        "ascent-itself": _share(free[1.0], "named_by_itself", 0),
         "ascent-named-plain": _share(free[0.0], "named_by_other"),
         "ascent-interval": _interval(free[1.0]),
         "ascent-bounded-plain": _share(bounded[0.0], "named_by_other"),

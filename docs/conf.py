@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 HERE = Path(__file__).parent
 # The package of this very tree, whatever is installed; and our own extensions.
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
@@ -13,6 +15,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 from captum_pullback import __version__  # noqa: E402
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+torch.set_num_threads(1)  # tutorials' networks are small: a second thread costs more than it gives
 
 project = "captum_pullback"
 author = "The captum_pullback developers"
