@@ -132,7 +132,13 @@ def test_blocks_that_download_are_marked_and_others_refused(
        if not m.name.endswith("__main__")],
 )  # fmt: skip
 def test_examples_in_docstrings(name: str) -> None:
-    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("captum_pullback"):
+            raise
+        pytest.skip(f"needs {error.name}, which is optional")
+    failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert failed == 0
 
 
