@@ -39,7 +39,7 @@ def gates(palette: Palette) -> Figure:
     forward.plot(z, torch.relu(z), color=palette.ink, lw=2)
     forward.set(title="forward: max(z, 0) at every T", xlabel="pre-activation z")
     for temperature, color in zip(TEMPERATURES, palette.series, strict=True):
-        name = "T = 0, the plain gradient" if not temperature else f"T = {temperature:g}"
+        name = f"T = {temperature:g}"
         slope = derivative(torch.relu, z, temperature)
         backward.plot(z, slope, color=color, lw=2, label=name)
     backward.axhline(0.5, color=palette.faint, lw=1, ls=(0, (4, 3)), label="T = ∞", zorder=0)
