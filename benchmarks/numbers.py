@@ -139,6 +139,18 @@ def _ascent_numbers() -> dict[str, str]:
     }
 
 
+def _blind_numbers() -> dict[str, str]:
+    readings = load("blind.json")
+
+    def total(key: str, *, plain: bool) -> int:
+        return sum(r[key] for r in readings if (r["temperature"] == 0) is plain)
+
+    return {
+        f"blind-{kind}": f"{total('right_in_all', plain=plain)} of {total('cells', plain=plain)}"
+        for kind, plain in (("plain", True), ("pullback", False))
+    } | {"blind-chance": str(total("by_chance", plain=True))}
+
+
 def ascent_table() -> str:
     """The gallery's table of all temperatures."""
     rows = _ascents()
@@ -204,6 +216,7 @@ def numbers() -> dict[str, str]:
         **_reference_numbers(),
         **_stability_numbers(),
         **_ascent_numbers(),
+        **_blind_numbers(),
         **_lens_numbers(),
     }
 
