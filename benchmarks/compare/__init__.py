@@ -1,0 +1,1 @@
+"""Excitation pullbacks against Captum's other methods: methods x metrics x networks."""

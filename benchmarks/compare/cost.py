@@ -1,0 +1,64 @@
+"""What a method costs: wall time and peak memory, beside the plain gradient's in the same run."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+Call = Callable[[], Tensor]
+
+
+def seconds(call: Call, device: torch.device) -> float:
+    """Wall time of one call."""
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def time_ratio(call: Call, plain: Call, device: torch.device) -> tuple[float, float]:
+    """How many times as long as the plain gradient a call takes, and the seconds it takes.
+
+    Calls alternate with the plain gradient's, once for slow calls and up to five times for quick
+    ones, and the medians are compared.
+    """
+    own, plains, spent = [], [], 0.0
+    while len(own) < 5 and spent < 0.5:
+        plains.append(seconds(plain, device))
+        own.append(seconds(call, device))
+        spent += own[-1]
+    plains.append(seconds(plain, device))
+    return median(own) / median(plains), median(own)
+
+
+def peak_memory(call: Call, device: torch.device) -> int:
+    """The most bytes that are allocated at once by a call, beyond what was there before it."""
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        _wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    # The allocator of the CPU has no counter of its peak, but tells the profiler what it does.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
+        call()
+    kineto = seen.profiler.kineto_results  # type: ignore[union-attr]
+    steps = [event for event in kineto.events() if event.name() == "[memory]"]
+    held = most = 0
+    for step in sorted(steps, key=lambda event: event.start_ns()):
+        held += step.nbytes()
+        most = max(most, held)
+    return most
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,183 @@
+"""The photographs that are scored: where they come from, their classes and their boxes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from captum_pullback.photos import read_photo
+from captum_pullback.zoo import Network, ZooError, class_index
+
+#: A box in pixels of the upright photograph, both corners inclusive: x0, y0, x1, y1.
+Box = tuple[float, float, float, float]
+
+KINDS = ("imagenet", "imagenette", "cifar10")
+
+
+class DataError(RuntimeError):
+    """Photographs, their classes or their boxes could not be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A data set in an order of its own.
+
+    Attributes:
+        names: One for each photograph, unique.
+        read: From the number of a photograph to the picture and the number of its class.
+        classes: For each class all that it is called, its folder first.
+        boxes: By the names of photographs, the boxes around the object; may lack any.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], tuple[Image.Image, int]]
+    classes: Sequence[tuple[str, ...]]
+    boxes: dict[str, list[Box]] = field(default_factory=dict)
+
+
+def load(where: str, boxes: Path | None = None) -> Photos:
+    """Opens a data set.
+
+    Args:
+        where: A folder with a folder of pictures for each class; or ``imagenet:DIR``,
+            ``imagenette:DIR`` or ``cifar10:DIR`` for torchvision's loaders, which take what is
+            in DIR and download nothing.
+        boxes: A CSV file with the columns file, x0, y0, x1, y1 (inclusive, in pixels), wnid (or
+            folder) for the class's folder, and maybe split, of which the folder's name is read.
+
+    Raises:
+        DataError: It is not there, or not what it should be.
+    """
+    kind, _, root = where.partition(":")
+    try:
+        photos = _torchvision(kind, root) if root and kind in KINDS else _folder(Path(where))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"no photographs could be had from {where}: {reason}") from error
+    if boxes is None:
+        return photos
+    found = read_boxes(boxes, Path(root or where).name)
+    known = {name: found[name] for name in photos.names if name in found}
+    if not known:
+        raise DataError(f"{boxes} has a box for none of the photographs of {where}")
+    return Photos(photos.names, photos.read, photos.classes, known)
+
+
+def _folder(path: Path) -> Photos:
+    data = torchvision.datasets.ImageFolder(str(path))
+    files = [(Path(file), label) for file, label in data.samples]
+
+    def read(number: int) -> tuple[Image.Image, int]:
+        file, label = files[number]
+        return read_photo(file, max_side=1 << 20), label  # not reduced, for the boxes' sake
+
+    names = [file.relative_to(path).as_posix() for file, _ in files]
+    return Photos(names, read, [(name,) for name in data.classes])
+
+
+def _torchvision(kind: str, root: str) -> Photos:
+    data: Any
+    if kind == "imagenet":
+        data = torchvision.datasets.ImageNet(root, split="val")
+        classes = [(w, *names) for w, names in zip(data.wnids, data.classes, strict=True)]
+    elif kind == "imagenette":
+        data = torchvision.datasets.Imagenette(root, split="val")
+        classes = [(w, *names) for w, names in zip(data.wnids, data.classes, strict=True)]
+    else:
+        data = torchvision.datasets.CIFAR10(root, train=False)
+        classes = [(name,) for name in data.classes]
+
+    def read(number: int) -> tuple[Image.Image, int]:
+        picture, label = data[number]
+        return picture.convert("RGB"), label
+
+    return Photos([f"{kind}/{number:06d}" for number in range(len(data))], read, classes)
+
+
+def read_boxes(path: Path, split: str) -> dict[str, list[Box]]:
+    """The boxes of each photograph, by ``folder/file``.
+
+    Raises:
+        DataError: The file cannot be read, or is not as `load` says.
+    """
+    boxes: dict[str, list[Box]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.get("split", split) != split:
+                    continue
+                folder = row["wnid"] if "wnid" in row else row["folder"]
+                x0, y0, x1, y1 = (float(row[key]) for key in ("x0", "y0", "x1", "y1"))
+                if not (x0 <= x1 and y0 <= y1):
+                    raise ValueError(f"a box of {row['file']} ends before it begins")
+                boxes.setdefault(f"{folder}/{row['file']}", []).append((x0, y0, x1, y1))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"cannot read boxes from {path}: {error!r}") from error
+    return boxes
+
+
+def inside(network: Network, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
+    """Which of the network's input pixels lie in a box, (H, W), bool.
+
+    The mask goes through the network's own preprocessing, so it is resized and cropped as the
+    picture is.
+    """
+    mask = Image.new("RGB", picture.size)
+    draw = ImageDraw.Draw(mask)
+    for box in boxes:
+        draw.rectangle(box, fill=(255, 255, 255))
+    return network.pixels(network.preprocess(mask)).mean(0) > 0.5
+
+
+def targets(network: Network, outputs: int, photos: Photos) -> list[int]:
+    """The network's number for each class of a data set.
+
+    By the folders that the network was trained on; else the same numbers where there are as many
+    classes as outputs; else by name.
+
+    Raises:
+        DataError: A class of the data is none of the network's.
+    """
+    folders = list(network.meta.get("folders", ()))
+    if folders and all(names[0] in folders for names in photos.classes):
+        return [folders.index(names[0]) for names in photos.classes]
+    if not folders and len(photos.classes) == outputs:
+        return list(range(outputs))
+    return [_class(network, names) for names in photos.classes]
+
+
+def _class(network: Network, names: tuple[str, ...]) -> int:
+    for name in names:
+        try:
+            return class_index(network.classes, name)
+        except ZooError:
+            continue
+    raise DataError(
+        f"{network.name} knows no class {' / '.join(names)}: explain what it predicts "
+        "instead (--target predicted)"
+    )
+
+
+def choose(count: int, scored: int, fitted: int) -> tuple[list[int], list[int]]:
+    """Photographs to score and others to fit temperatures on, at random but always the same.
+
+    The first so many of those to score are the same for a smaller ``scored``.
+
+    Raises:
+        DataError: There are not so many.
+    """
+    if scored + fitted > count:
+        raise DataError(
+            f"there are {count} photographs, fewer than {scored} to score and {fitted} others to "
+            "fit temperatures on: ask for fewer (--images, --fit-images)"
+        )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    return order[:scored], order[count - fitted :]

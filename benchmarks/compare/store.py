@@ -1,0 +1,147 @@
+"""What was measured, on disk: one line for each finished unit, there whole or not at all.
+
+Each process appends to a file of its own, so that none waits for another. A process may be killed
+at any time: of its last line, if that is torn, nothing is read, and the unit is done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.compare.scoring import Score
+from captum_pullback.outputs import replacing
+
+#: A network's name and a photograph's (or a number, for a batch whose cost was measured).
+Unit = tuple[str, str]
+
+
+class StoreError(RuntimeError):
+    """A folder that cannot be used for this run; the message says what to do."""
+
+
+class Store:
+    """A run's folder.
+
+    Args:
+        folder: Made if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs out. The system opens the lock when the process ends, however it ends.
+
+        Raises:
+            StoreError: Another run is at work here.
+        """
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreError(f"another run is at work in {self.folder}") from error
+            yield
+
+    def describe(self, name: str, description: Mapping[str, Any]) -> None:
+        """Writes what the run is, or makes sure that it is what it was.
+
+        Raises:
+            StoreError: The folder holds another run.
+        """
+        described = json.loads(json.dumps(description))
+        there = self.description(name)
+        if there is None:
+            with replacing(self.folder / f"{name}.json") as file:
+                file.write(json.dumps(described, indent=1).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        differs = [k for k in {**there, **described} if there.get(k) != described.get(k)]
+        if differs:
+            raise StoreError(
+                f"{self.folder} holds a run with other {', '.join(sorted(differs))}: give the "
+                "same settings to go on with it, or another folder (--work)"
+            )
+
+    def description(self, name: str) -> dict[str, Any] | None:
+        """What `describe` has written, if it has."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    @contextmanager
+    def writer(self, rank: int) -> Iterator[Writer]:
+        """Where a process adds what it has finished; what was torn before is cut off first."""
+        path = self.folder / f"scores_{rank}.jsonl"
+        with path.open("ab") as file:
+            whole = sum(length for _, length in _lines(path))
+            file.truncate(whole)
+            yield Writer(file)
+
+    def done(self) -> dict[Unit, tuple[Path, int]]:
+        """Where the line of each finished unit begins: its file and its place there.
+
+        Raises:
+            StoreError: A unit was counted twice, or a line is damaged.
+        """
+        found: dict[Unit, tuple[Path, int]] = {}
+        for path in sorted(self.folder.glob("scores_*.jsonl")):
+            place = 0
+            for line, length in _lines(path):
+                try:
+                    network, name, _ = json.loads(line)
+                except ValueError as error:
+                    raise StoreError(f"{path} is damaged at byte {place}: {error}") from error
+                if (network, name) in found:
+                    raise StoreError(f"{network}, {name} is in {self.folder} twice")
+                found[network, name] = (path, place)
+                place += length
+        return found
+
+    def read(self, units: list[Unit]) -> Iterator[tuple[Unit, list[Score]]]:
+        """The scores of these units in this order, one unit in memory at a time."""
+        places = self.done()
+        files: dict[Path, IO[bytes]] = {}
+        try:
+            for unit in units:
+                path, place = places[unit]
+                if path not in files:
+                    files[path] = path.open("rb")
+                files[path].seek(place)
+                _, _, scores = json.loads(files[path].readline())
+                yield unit, [Score(*score) for score in scores]
+        finally:
+            for file in files.values():
+                file.close()
+
+
+class Writer:
+    """Appends finished units to a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def write(self, unit: Unit, scores: list[Score]) -> None:
+        """Adds one unit; it is on the disk when this returns."""
+        self.file.write(json.dumps([*unit, scores]).encode() + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The whole lines of a file with their lengths, up to the first that is torn."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line, len(line)

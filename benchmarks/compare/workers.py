@@ -1,0 +1,134 @@
+"""One process or many: who does what under ``torchrun``, and what is said when one is lost."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+KEPT = (
+    "Everything that was finished is kept: run the same command again, with as many processes as "
+    "you like, and it goes on from there."
+)
+
+
+class WorkerError(RuntimeError):
+    """Another process of the run was lost; the message says what to do."""
+
+
+class Workers:
+    """The processes of a run.
+
+    Attributes:
+        rank: Of this process.
+        size: How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, control: Any = None) -> None:
+        self.rank, self.size, self._control = rank, size, control
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that speaks for all."""
+        return self.rank == 0
+
+    def wait(self, reached: str) -> None:
+        """Until all processes are here.
+
+        Raises:
+            WorkerError: One is lost.
+        """
+        if self.size > 1:
+            with _lost(self, reached):
+                gathered: list[Any] = [None] * self.size
+                dist.all_gather_object(gathered, self.rank, group=self._control)
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process gives, to all of them.
+
+        Raises:
+            WorkerError: One is lost.
+        """
+        if self.size == 1:
+            return value
+        box = [value]
+        with _lost(self, "sharing settings"):
+            dist.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
+    def total(self, count: int, device: torch.device) -> int:
+        """The sum over all processes, on their devices (nccl) or CPUs (gloo).
+
+        Raises:
+            WorkerError: One is lost.
+        """
+        if self.size == 1:
+            return count
+        summed = torch.tensor(count, device=device)
+        with _lost(self, "counting what was done"):
+            dist.all_reduce(summed)
+        return int(summed)
+
+
+@contextmanager
+def workers(device: str) -> Iterator[Workers]:
+    """The processes that ``torchrun`` started, or this one alone.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1 or "RANK" not in os.environ:
+        yield Workers()
+        return
+    # Photographs take unequal times and the first process measures costs alone, so nobody is
+    # given up because of time: a process that has died closes its connections, and that is seen.
+    forever = datetime.timedelta(days=7)
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=forever)
+    control = dist.new_group(backend="gloo", timeout=forever)
+    found = Workers(dist.get_rank(), dist.get_world_size(), control)
+    before = signal.signal(signal.SIGTERM, _stopped)
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        dist.destroy_process_group()
+
+
+def local_device(device: str) -> str:
+    """``"cuda"`` as this process's own of a machine's devices."""
+    if device == "cuda":
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
+    return device
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    # torchrun ends the others with SIGTERM when one worker dies.
+    rank = os.environ.get("RANK", "0")
+    print(
+        f"benchmarks.compare: process {rank} was told to stop (signal {number}): another worker "
+        f"has died, or the run was cancelled. {KEPT}",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(128 + number)  # what waits for a lost worker inside gloo cannot be interrupted
+
+
+@contextmanager
+def _lost(here: Workers, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise WorkerError(
+            f"process {here.rank} of {here.size} lost another one ({doing}: {reason}). {KEPT}"
+        ) from error
