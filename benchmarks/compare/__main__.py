@@ -8,11 +8,8 @@ table, and reports on it. Killed at any moment, the same command goes on where i
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read by torch when it is imported
 
 import torch
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
@@ -48,7 +51,10 @@ def peak_memory(call: Call, device: torch.device) -> int:
         _wait(device)
         return torch.cuda.max_memory_allocated(device) - before
     # The allocator of the CPU has no counter of its peak, but tells the profiler what it does.
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
+    with (
+        _silenced(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen,
+    ):
         call()
     kineto = seen.profiler.kineto_results  # type: ignore[union-attr]
     steps = [event for event in kineto.events() if event.name() == "[memory]"]
@@ -62,3 +68,18 @@ def peak_memory(call: Call, device: torch.device) -> int:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without what the profiler's C++ code prints to stderr at every start and stop."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
