@@ -61,13 +61,13 @@ def read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
     else:
-        frame = pd.read_csv(path, keep_default_na=False, na_values={"value": ["", "nan"]})
+        # Numbers as text first: Python reads them exactly, pandas not in every version.
+        frame = pd.read_csv(path, keep_default_na=False, dtype=str)
     missing = [name for name in SCORES if name not in frame]
     if missing:
         raise ValueError(f"{path} is no table of scores: it has no column {', '.join(missing)}")
-    for name in frame.columns.difference(["seed", "value"]):
-        frame[name] = frame[name].astype(str)
-    return frame.astype({"seed": int, "value": float})
+    frame["value"] = frame["value"].map(float)
+    return frame.astype({"seed": int})
 
 
 def _frame(rows: list[tuple[Any, ...]], provenance: Mapping[str, str]) -> pd.DataFrame:

@@ -1,0 +1,192 @@
+"""benchmarks.compare as a command: killed and resumed, shared among processes, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pd = pytest.importorskip("pandas", reason="the benchmarks need pandas")
+
+ROOT = Path(__file__).parent.parent
+OF_MACHINE = ("time", "seconds", "memory")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of two classes, and a box for each picture."""
+    folder = tmp_path_factory.mktemp("data")
+    draw = np.random.default_rng(0)
+    boxes = ["split,wnid,file,x0,y0,x1,y1"]
+    for wnid in ("n1", "n2"):
+        (folder / "val" / wnid).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.fromarray(draw.integers(0, 90, (64, 64, 3), dtype=np.uint8))
+            ImageDraw.Draw(picture).ellipse((8, 8 + 4 * number, 40, 40), fill=(250, 120, 10))
+            picture.save(folder / "val" / wnid / f"{number}.png")
+            boxes.append(f"val,{wnid},{number}.png,8,{8 + 4 * number},40,40")
+            boxes.append(f"train,{wnid},{number}.png,0,0,1,1")
+    (folder / "boxes.csv").write_text("\n".join(boxes) + "\n")
+    return folder
+
+
+def command(pictures: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "benchmarks.compare", "--data", str(pictures / "val"), "--boxes",
+        str(pictures / "boxes.csv"), "--out", str(out), "--networks", "tiny_network:make",
+        "--methods", "ig", "pullback_fitted", "gradientshap", "deeplift", "noise",
+        "--sweep", "1", "--images", "5", "--repeated-images", "2", "--fit-images", "2",
+        "--seeds", "2", "--samples", "2", "--neighbours", "2", "--stages", "2",
+        "--cost-batch", "2", "--cost-rounds", "1", *more,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+
+
+def run(words: list[str], processes: int = 1) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", *words]
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        launcher += [str(processes), "-m", *words]
+    return subprocess.run(
+        [sys.executable, *launcher],
+        cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+def scores(path: Path):
+    """The table without what the clock has a say in, and without the file names in commands."""
+    table = pd.read_csv(path, keep_default_na=False, dtype={"value": str, "stage": str})
+    table["value"] = table["value"].map(float)
+    return table[~table["metric"].isin(OF_MACHINE)].drop(columns="command").reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "scores.csv"
+    done = run(command(pictures, out, "--report", str(out.parent / "report")))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_every_score_is_there_once(undisturbed: Path) -> None:
+    table = scores(undisturbed)
+    keys = ["network", "image", "method", "metric", "stage", "seed"]
+    assert not table.duplicated(keys).any()
+    count = table[table["image"] != "fit"].groupby(["method", "metric"]).size()
+    assert count["ig", "infidelity"] == 5 * 2  # photographs x seeds
+    assert count["ig", "box_share"] == 5  # draws no numbers: once
+    assert count["gradientshap", "box_share"] == 5 * 2
+    assert count["ig", "max_sensitivity"] == 2  # repeated photographs, one seed for each
+    assert sorted(table[table["metric"] == "max_sensitivity"]["seed"].unique()) == [0, 1]
+    assert count["ig", "randomisation"] == 2 * 2  # stages
+    assert ("pullback@1", "randomisation") not in count.index
+    assert (table["checkpoint"].str.len() == 16).all()
+    assert (table["torch"] != "").all()
+    # Noise knows neither classes nor weights, and its share of the box is the box's of the picture.
+    noise = table[table["method"] == "noise"]
+    assert (noise[noise["metric"].isin(["random_logit", "randomisation"])]["value"] == 1).all()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_table(
+    pictures: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    done = run(command(pictures, out), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "scores.csv.work").glob("scores_*")} == {
+        "scores_0.jsonl",
+        "scores_1.jsonl",
+    }
+    pd.testing.assert_frame_equal(scores(out), scores(undisturbed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same_table(
+    pictures: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    lines = tmp_path / "scores.csv.work" / "scores_0.jsonl"
+    words = [sys.executable, "-m", *command(pictures, out)]
+    with subprocess.Popen(words, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 300
+        while not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    finished = lines.read_bytes()
+    finished = finished[: finished.rindex(b"\n") + 1]
+    lines.write_bytes(finished + b'["tiny", "torn in the mid')
+    done = run(command(pictures, out))
+    assert done.returncode == 0, done.stderr
+    assert lines.read_bytes().startswith(finished)  # nothing was done again
+    assert len(lines.read_bytes().splitlines()) == 6
+    pd.testing.assert_frame_equal(scores(out), scores(undisturbed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_dead_worker_is_announced_and_what_it_did_is_kept(
+    pictures: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    work = tmp_path / "scores.csv.work"
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words += ["-m", *command(pictures, out)]
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment(), text=True, stderr=subprocess.PIPE
+    ) as process:
+        end = time.monotonic() + 300
+        lines = work / "scores_1.jsonl"
+        while not (lines.exists() and lines.read_bytes().count(b"\n") >= 1):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Everything that was finished is kept" in errors
+    assert not out.exists()
+    done = run(command(pictures, out))  # one process goes on where two were
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(scores(out), scores(undisturbed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_report_is_from_the_table_alone(undisturbed: Path, tmp_path: Path) -> None:
+    report = undisturbed.parent / "report"
+    again = run(["benchmarks.compare.report", str(undisturbed), str(tmp_path)])
+    assert again.returncode == 0, again.stderr
+    for name in ("summary.csv", "table.md", "table.tex"):
+        assert (tmp_path / name).read_text() == (report / name).read_text()
+    for name in ("cost", "sweep", "randomisation", "differences"):
+        assert np.asarray(Image.open(tmp_path / f"{name}.png")).std() > 5
+    summary = pd.read_csv(tmp_path / "summary.csv", keep_default_na=False)
+    table = scores(undisturbed)
+    own = summary[(summary["metric"] == "infidelity") & (summary["method"] == "ig")]
+    wanted = table[(table["metric"] == "infidelity") & (table["method"] == "ig")]["value"]
+    assert float(own["mean"].item()) == pytest.approx(wanted.mean(), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_other_settings_need_another_folder(pictures: Path, undisturbed: Path) -> None:
+    done = run(command(pictures, undisturbed, "--samples", "3"))
+    assert done.returncode == 2
+    assert "other plan" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    work = undisturbed.with_name("scores.csv.work")
+    assert json.loads((work / "settings.json").read_text())["plan"]["samples"] == 2
