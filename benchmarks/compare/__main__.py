@@ -153,12 +153,21 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", required=True, help="folder of class folders; or imagenet:DIR, imagenette:DIR, cifar10:DIR")  # noqa: E501
+    add(
+        "--data",
+        required=True,
+        help="folder of class folders; or imagenet:DIR, imagenette:DIR, cifar10:DIR",
+    )  # noqa: E501
     add("--boxes", help="CSV file of the objects' boxes")
     add("--out", type=Path, required=True, help="the table: .parquet, .csv or .csv.gz")
     add("--work", type=Path, help="folder for what is finished (default: OUT.work)")
     add("--report", type=Path, help="folder for tables and figures")
-    add("--networks", nargs="+", default=["reference", NO_BN], help="reference, torchvision's names, package.module:function")  # noqa: E501
+    add(
+        "--networks",
+        nargs="+",
+        default=["reference", NO_BN],
+        help="reference, torchvision's names, package.module:function",
+    )  # noqa: E501
     add("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     add("--metrics", nargs="+", default=list(METRICS), metavar="METRIC")
     add("--without", nargs="+", default=[], metavar="NAME", help="methods and metrics to leave out")
@@ -166,7 +175,11 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=_count, default=300)
     add("--repeated-images", type=_count, default=100, help="for metrics that repeat methods")
     add("--seeds", type=_count, default=3)
-    add("--all-seeds", action="store_true", help="for metrics that repeat methods too, which are otherwise under one seed for each photograph, in turn")  # noqa: E501
+    add(
+        "--all-seeds",
+        action="store_true",
+        help="for metrics that repeat methods too, which are otherwise under one seed for each photograph, in turn",
+    )  # noqa: E501
     add("--samples", type=_count, default=16, help="perturbed copies for infidelity")
     add("--neighbours", type=_count, default=3, help="perturbed copies for max-sensitivity")
     add("--stages", type=_count, default=4, help="steps of the cascading randomisation")

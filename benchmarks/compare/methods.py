@@ -58,7 +58,9 @@ class Method:
 
 def black(subject: Subject) -> Tensor:
     """The input (C, 1, 1) that is black."""
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (subject.network.mean, subject.network.std))
+    mean, std = (
+        torch.tensor(v).view(-1, 1, 1) for v in (subject.network.mean, subject.network.std)
+    )
     return -mean / std
 
 

@@ -128,7 +128,9 @@ def load_networks(settings: Settings, device: str) -> dict[str, Network]:
     return networks
 
 
-def prepare(settings: Settings, sources: Sources, network: Network, progress: bool) -> dict[str, Any]:
+def prepare(
+    settings: Settings, sources: Sources, network: Network, progress: bool
+) -> dict[str, Any]:
     """What has to be known of a network before photographs are scored, and may take a while.
 
     Raises:

@@ -1,0 +1,316 @@
+"""benchmarks.compare's data, store, table, statistics and command line, each by itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+pd = pytest.importorskip("pandas", reason="the benchmarks need pandas")
+pytest.importorskip("scipy", reason="the benchmarks need scipy")
+
+from scipy import stats
+
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare import data, report, statistics, table
+from benchmarks.compare.methods import METHODS
+from benchmarks.compare.metrics import METRICS
+from benchmarks.compare.scoring import Score, derive
+from benchmarks.compare.store import Store, StoreError
+from benchmarks.compare.workers import Workers
+from captum_pullback.zoo import Network, preprocessing
+
+PROVENANCE = dict.fromkeys(table.PROVENANCE, "some, with a comma")
+
+
+def network(folders: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Network:
+    meta = {"folders": list(folders)} if folders else {}
+    return Network(nn.Identity(), classes, preprocessing(8), input_size=8, name="net", meta=meta)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("ant", "bee"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "val" / name / "1.png")
+    return tmp_path
+
+
+# Data
+
+
+def test_boxes_of_the_split(folder: Path) -> None:
+    boxes = folder / "boxes.csv"
+    boxes.write_text(
+        "split,wnid,file,x0,y0,x1,y1\ntrain,ant,1.png,0,0,1,1\n"
+        "val,bee,1.png,1,2,3,4\nval,bee,1.png,5,5,6,7\nval,bee,2.png,5,5,6,7\n"
+    )
+    photos = data.load(str(folder / "val"), boxes)
+    assert list(photos.names) == ["ant/1.png", "bee/1.png"]
+    assert photos.boxes == {"bee/1.png": [(1, 2, 3, 4), (5, 5, 6, 7)]}
+    assert photos.read(1)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("wnid,file,x0,y0,x1\nant,1.png,0,0,1\n", "y1"),
+        ("wnid,file,x0,y0,x1,y1\nant,1.png,5,0,1,1\n", "ends before it begins"),
+        ("wnid,file,x0,y0,x1,y1\nant,1.png,a,0,1,1\n", "could not convert"),
+        ("wnid,file,x0,y0,x1,y1\ncat,1.png,0,0,1,1\n", "none of the photographs"),
+    ],
+)
+def test_bad_boxes(folder: Path, text: str, said: str) -> None:
+    (folder / "boxes.csv").write_text(text)
+    with pytest.raises(data.DataError, match=said):
+        data.load(str(folder / "val"), folder / "boxes.csv")
+
+
+@pytest.mark.parametrize("kind", ["imagenet", "imagenette", "cifar10"])
+def test_torchvisions_sets_that_are_not_there(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(data.DataError, match=f"had from {kind}:"):
+        data.load(f"{kind}:{tmp_path}")
+
+
+def test_cifar10_from_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake:
+        classes = ("airplane", "frog")
+
+        def __init__(self, root: str, train: bool) -> None:
+            assert (root, train) == (str(tmp_path), False)
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+            return Image.new("L", (32, 32), 10 * number), number % 2
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Fake)
+    photos = data.load(f"cifar10:{tmp_path}")
+    assert photos.names == ["cifar10/000000", "cifar10/000001", "cifar10/000002"]
+    picture, label = photos.read(1)
+    assert (picture.getpixel((0, 0)), label) == ((10, 10, 10), 1)
+
+
+def test_classes_by_folder_by_number_and_by_name(folder: Path) -> None:
+    photos = data.load(str(folder / "val"))
+    assert data.targets(network(folders=("bee", "cow", "ant")), 3, photos) == [2, 0]
+    assert data.targets(network(), 2, photos) == [0, 1]
+    named = network(classes=("bee", "cow", "ant, pismire"))
+    assert data.targets(named, 3, photos) == [2, 0]
+    with pytest.raises(data.DataError, match="knows no class ant.*--target predicted"):
+        data.targets(network(classes=("cow", "dog", "elk")), 3, photos)
+
+
+def test_fitted_photographs_are_never_scored() -> None:
+    scored, fitted = data.choose(20, 12, 8)
+    assert sorted(scored + fitted) == list(range(20))
+    assert data.choose(20, 5, 8) == (scored[:5], fitted)
+    with pytest.raises(data.DataError, match="fewer than 13 to score and 8 others"):
+        data.choose(20, 13, 8)
+
+
+# Store and table
+
+
+def test_torn_line_is_done_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "work")
+    score = Score("ig", "infidelity", "", 0, 1 / 3)
+    with store.writer(0) as writer:
+        writer.write(("net", "a"), [score])
+    path = tmp_path / "work" / "scores_0.jsonl"
+    whole = path.read_bytes()
+    for end in range(1, len(whole)):  # killed after each byte
+        path.write_bytes(whole + whole[:end])
+        assert list(store.done()) == [("net", "a")]
+    with store.writer(0) as writer:
+        writer.write(("net", "b"), [score._replace(value=math.nan)])
+    found = dict(store.read([("net", "b"), ("net", "a")]))
+    assert found["net", "a"] == [score]
+    assert math.isnan(found["net", "b"][0].value)
+
+
+def test_counted_twice_and_damaged_are_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for rank in (0, 1):
+        with store.writer(rank) as writer:
+            writer.write(("net", "a"), [])
+    with pytest.raises(StoreError, match="net, a is in .* twice"):
+        store.done()
+    (tmp_path / "scores_1.jsonl").write_bytes(b"nonsense\n")
+    with pytest.raises(StoreError, match="damaged at byte 0"):
+        store.done()
+
+
+def test_one_run_at_a_time_and_with_the_same_settings(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.locked(), pytest.raises(StoreError, match="another run"), Store(tmp_path).locked():
+        pass
+    store.describe("settings", {"images": 3, "seeds": (0, 1)})
+    store.describe("settings", {"images": 3, "seeds": [0, 1]})
+    with pytest.raises(StoreError, match="other images"):
+        store.describe("settings", {"images": 4, "seeds": [0, 1]})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_tables_keep_every_digit(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    rows = [
+        ("net", "0abc", "a", "ig", "infidelity", "", 0, 0.1 + 0.2),
+        ("net", "0abc", 'a "b", c', "ig", "randomisation", "1 fc", 2, math.nan),
+        ("net", "0012", "nan", "ig", "infidelity", "", 1, 1e-300),
+    ]
+    path = tmp_path / f"t{suffix}"
+    assert table.write(path, iter(rows), PROVENANCE) == 3
+    first = path.read_bytes()
+    found = table.read(path)
+    pd.testing.assert_frame_equal(
+        found[list(table.SCORES)], pd.DataFrame(rows, columns=list(table.SCORES)),
+        check_exact=True, check_dtype=False, check_column_type=False,
+    )  # fmt: skip
+    assert set(found["command"]) == {"some, with a comma"}
+    table.write(path, iter(rows), PROVENANCE)
+    assert path.read_bytes() == first
+
+
+def test_table_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
+    def rows():
+        yield ("net", "0", "a", "ig", "infidelity", "", 0, 1.0)
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        table.write(tmp_path / "t.csv", rows(), PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_derived_seeds_differ() -> None:
+    seeds = {derive(s, image, m) for s in (0, 1) for image in ("a", "b") for m in ("x", "y")}
+    assert len(seeds) == 8
+    assert derive(0, "a", "x") == derive(0, "a", "x")
+
+
+def test_one_process_needs_nobody() -> None:
+    here = Workers()
+    here.wait("nothing")
+    assert here.from_first([1]) == [1]
+    assert here.total(7, torch.device("cpu")) == 7
+
+
+# Statistics
+
+
+def test_interval_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = statistics.interval(values, np.mean)
+    half = stats.norm.ppf(0.975) * values.std() / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert all(map(math.isnan, statistics.interval(values[:1], np.mean)))
+
+
+def test_pairs_are_resampled_together() -> None:
+    base = np.random.default_rng(1).normal(0, 100, 50)
+    low, high = statistics.interval(base + 1, statistics.mean_difference, base)
+    assert (low, high) == (pytest.approx(1), pytest.approx(1))
+    low, high = statistics.interval(3 * abs(base), statistics.ratio_of_means, abs(base))
+    assert (low, high) == (pytest.approx(3), pytest.approx(3))
+
+
+def rows_of(values: dict[str, list[list[float]]], metric: str) -> list[tuple]:
+    """Values by method, photograph and seed."""
+    return [
+        ("net", "0", f"p{image}", method, metric, "", seed, value)
+        for method, images in values.items()
+        for image, seeds in enumerate(images)
+        for seed, value in enumerate(seeds)
+    ]
+
+
+def test_summary_by_hand() -> None:
+    values = {
+        "ig": [[1.0, 3.0], [4.0, 4.0], [6.0, 6.0]],  # 2, 4, 6 over seeds
+        "pullback": [[1.0, 1.0], [1.0, 3.0], [3.0, 3.0]],  # 1, 2, 3
+        "noise": [[2.0, 2.0], [9.0, 9.0], [math.nan, math.nan]],
+    }
+    frames = [
+        pd.DataFrame(rows_of(values, metric), columns=list(table.SCORES))
+        for metric in ("infidelity", "box_share")
+    ]
+    found = statistics.summary(pd.concat(frames)).set_index(["metric", "method"])
+    ours = found.loc["infidelity", "pullback"]
+    assert (ours["mean"], ours["difference"], ours["ratio"]) == (2, -2, 0.5)
+    assert (ours["ratio_low"], ours["ratio_high"]) == (0.5, 0.5)
+    assert (ours["better"], ours["verdict"], ours["images"]) == (1, "better", 3)
+    assert found.loc["box_share", "pullback"]["verdict"] == "worse"  # there more is better
+    noise = found.loc["infidelity", "noise"]
+    assert (noise["images"], noise["mean"], noise["difference"]) == (2, 5.5, 2.5)
+    assert (noise["verdict"], noise["better"]) == ("tie", 0.25)  # one tie, one worse
+    assert found.loc["infidelity", "ig"]["verdict"] == ""
+
+
+def test_markdown_shows_mean_and_half_of_the_interval() -> None:
+    summary = pd.DataFrame(
+        [
+            {"network": "net", "metric": "infidelity", "stage": "", "method": "ig",
+             "mean": 2.0, "mean_low": 1.5, "mean_high": 2.5, "verdict": ""},
+            {"network": "net", "metric": "infidelity", "stage": "", "method": "pullback",
+             "mean": 1.0, "mean_low": 0.75, "mean_high": 1.25, "verdict": "better"},
+        ]
+    )  # fmt: skip
+    text = report.markdown(summary)
+    assert "| Integrated Gradients | 2 ± 0.5 |" in text
+    assert "| Pullback, T = 0.3 | 1 ± 0.25* |" in text
+    assert "Infidelity, squares ↓" in text
+    assert "1 $\\pm$ 0.25*" in report.latex(summary)
+
+
+def test_every_metric_and_method_is_declared() -> None:
+    for metric in METRICS.values():
+        assert metric.better in ("lower", "higher")
+        assert metric.source or metric.of_machine
+        assert metric.meaning
+    assert sum(not method.knows_network for method in METHODS.values()) == 2
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--methods", "gradcam"], "no method is called 'gradcam'"),
+        (["--metrics", "beauty"], "no metric is called 'beauty'"),
+        (["--without", "beauty"], "no method is called 'beauty'"),
+        ([], "box_share and pointing_game need --boxes"),
+        (["--device", "abacus"], "no device 'abacus'"),
+        (["--out", "{}/scores.txt", "--metrics", "time"], "a name that ends in"),
+        (["--data", "{}/none", "--metrics", "time"], "no photographs could be had"),
+        (["--networks", "resnet5", "--metrics", "time", "--images", "1", "--fit-images", "1"],
+         "no network is called 'resnet5'"),
+        (["--metrics", "time", "--images", "2", "--fit-images", "1"], "there are 2 photographs"),
+    ],
+)  # fmt: skip
+def test_refused_before_anything_begins(folder, capsys, words, said) -> None:
+    given = [word.format(folder) for word in words]
+    start = ["--data", str(folder / "val"), "--out", str(folder / "out" / "scores.csv")]
+    assert compare.main([*start, *given]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+    assert not list(folder.glob("out/*"))
+
+
+def test_command_names_no_folder_of_this_machine(folder: Path) -> None:
+    words = ["--data", f"{folder}/val", "--boxes", f"{folder}/boxes.csv", "--out", "/x/y/s.parquet"]
+    args = compare.parser().parse_args([*words, "--all-seeds", "--sweep", "0.5", "1"])
+    text = compare.command(args)
+    assert str(folder.parent) not in text
+    assert f"--data {folder.name}/val --boxes {folder.name}/boxes.csv --out y/s.parquet" in text
+    assert "--all-seeds" in text
+    assert "--sweep 0.5 1 " in text
