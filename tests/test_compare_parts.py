@@ -6,15 +6,12 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch import nn
-
-pd = pytest.importorskip("pandas", reason="the benchmarks need pandas")
-pytest.importorskip("scipy", reason="the benchmarks need scipy")
-
 from scipy import stats
+from torch import nn
 
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import data, report, statistics, table
@@ -103,7 +100,7 @@ def test_classes_by_folder_by_number_and_by_name(folder: Path) -> None:
     assert data.targets(network(), 2, photos) == [0, 1]
     named = network(classes=("bee", "cow", "ant, pismire"))
     assert data.targets(named, 3, photos) == [2, 0]
-    with pytest.raises(data.DataError, match="knows no class ant.*--target predicted"):
+    with pytest.raises(data.DataError, match=r"knows no class ant.*--target predicted"):
         data.targets(network(classes=("cow", "dog", "elk")), 3, photos)
 
 
@@ -140,7 +137,7 @@ def test_counted_twice_and_damaged_are_said(tmp_path: Path) -> None:
     for rank in (0, 1):
         with store.writer(rank) as writer:
             writer.write(("net", "a"), [])
-    with pytest.raises(StoreError, match="net, a is in .* twice"):
+    with pytest.raises(StoreError, match=r"net, a is in .* twice"):
         store.done()
     (tmp_path / "scores_1.jsonl").write_bytes(b"nonsense\n")
     with pytest.raises(StoreError, match="damaged at byte 0"):

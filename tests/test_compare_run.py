@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
-
-pd = pytest.importorskip("pandas", reason="the benchmarks need pandas")
 
 ROOT = Path(__file__).parent.parent
 OF_MACHINE = ("time", "seconds", "memory")

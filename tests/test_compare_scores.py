@@ -13,8 +13,6 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from PIL import Image
 from torch import Tensor, nn
 
-pytest.importorskip("scipy", reason="the benchmarks need scipy")
-
 from benchmarks.compare import cost, metrics, subjects
 from benchmarks.compare.methods import METHODS, attribution, baseline, find
 from benchmarks.compare.subjects import Subject

@@ -157,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         help="folder of class folders; or imagenet:DIR, imagenette:DIR, cifar10:DIR",
-    )  # noqa: E501
+    )
     add("--boxes", help="CSV file of the objects' boxes")
     add("--out", type=Path, required=True, help="the table: .parquet, .csv or .csv.gz")
     add("--work", type=Path, help="folder for what is finished (default: OUT.work)")
@@ -167,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["reference", NO_BN],
         help="reference, torchvision's names, package.module:function",
-    )  # noqa: E501
+    )
     add("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     add("--metrics", nargs="+", default=list(METRICS), metavar="METRIC")
     add("--without", nargs="+", default=[], metavar="NAME", help="methods and metrics to leave out")
@@ -178,8 +178,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--all-seeds",
         action="store_true",
-        help="for metrics that repeat methods too, which are otherwise under one seed for each photograph, in turn",
-    )  # noqa: E501
+        help="for metrics that repeat methods too, which otherwise take each photograph under one "
+        "of the seeds, in turn",
+    )
     add("--samples", type=_count, default=16, help="perturbed copies for infidelity")
     add("--neighbours", type=_count, default=3, help="perturbed copies for max-sensitivity")
     add("--stages", type=_count, default=4, help="steps of the cascading randomisation")

@@ -28,6 +28,8 @@ SAMPLES = 10  # of the methods that average over noise
 NOISE = 0.15  # their standard deviation, as a fraction of the pixels' range
 WINDOWS = 8  # Occlusion: steps along a side; the window is two steps wide
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 #: Names that begin so are pullbacks at the temperature that follows: the sweep.
 AT = "pullback@"
 
@@ -237,7 +239,7 @@ def _edges(subject: Subject) -> Attribute:
 METHODS: dict[str, Method] = {
     "gradient": Method("Gradient", _known("saliency")),
     "inputxgradient": Method(
-        "Input × gradient", _known("inputxgradient"), multiplies_by_inputs=True
+        f"Input {TIMES} gradient", _known("inputxgradient"), multiplies_by_inputs=True
     ),
     "ig": Method(
         "Integrated Gradients", _integrated, multiplies_by_inputs=True, complete=True
@@ -265,7 +267,7 @@ METHODS: dict[str, Method] = {
     "pullback": Method("Pullback, T = 0.3", _known("pullback", temperature=0.3)),
     "pullback_fitted": Method("Pullback, fitted T", lambda s: _plainly(_pullback(s))),
     "pullback_times_input": Method(
-        "Input × pullback, fitted T", lambda s: _plainly(_pullback(s, True)),
+        f"Input {TIMES} pullback, fitted T", lambda s: _plainly(_pullback(s, True)),
         multiplies_by_inputs=True,
     ),
     "smooth_pullback": Method(

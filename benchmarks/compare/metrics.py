@@ -237,7 +237,7 @@ def max_sensitivity(
 
 
 def box_share(attribution: Tensor, inside: Tensor) -> float:
-    """Share of the positive part of a map (C, H, W) in a mask (H, W); NaN if nothing is positive."""
+    """Share of a map's positive part, (C, H, W), in a mask (H, W); NaN if nothing is positive."""
     positive = attribution.double().sum(0).clamp(min=0).cpu()
     total = float(positive.sum())
     return float(positive[inside].sum()) / total if total > 0 else math.nan

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.compare import figures, statistics, table
-from benchmarks.compare.methods import AT, find
+from benchmarks.compare.methods import AT, TIMES, find
 from benchmarks.compare.metrics import METRICS
 from captum_pullback.outputs import replacing
 
@@ -80,7 +80,7 @@ def latex(summary: pd.DataFrame) -> str:
                 text = text.format_index(escape="latex", axis=1)
                 caption = f"Network {network}: means and 95\\,\\% intervals; * better than IG."
                 made = text.to_latex(hrules=True, caption=caption.replace("_", "\\_"))
-                blocks.append(made.replace("±", "$\\pm$").replace("×", "$\\times$"))
+                blocks.append(made.replace("±", "$\\pm$").replace(TIMES, "$\\times$"))
     return "\n".join(blocks)
 
 
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         scores = table.read(args.table)
     except (OSError, ValueError) as error:
-        print(f"benchmarks.compare.report: {error}", file=sys.stderr)
+        print(f"benchmarks.compare.report: cannot read a table: {error}", file=sys.stderr)
         return 2
     write(scores, args.folder)
     return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from benchmarks.compare import cost, metrics
@@ -25,7 +25,6 @@ from benchmarks.compare.methods import (
     find,
 )
 from benchmarks.compare.subjects import Subject, randomised
-from captum.attr import IntegratedGradients
 from captum_pullback.methods import at_once
 
 
