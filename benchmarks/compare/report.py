@@ -28,15 +28,31 @@ def write(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
     Returns:
         The summary.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = statistics.summary(scores)
-    _text(folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
-    _text(folder / "table.md", markdown(found))
-    _text(folder / "table.tex", latex(found))
-    for name, figure in figures.all_figures(scores, found):
-        with replacing(folder / f"{name}.png") as file:
-            figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    write_texts(found, folder)
+    write_figures(scores, found, folder)
     return found
+
+
+def write_texts(summary: pd.DataFrame, folder: Path) -> None:
+    """Writes summary.csv, table.md and table.tex."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _text(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
+    _text(folder / "table.md", markdown(summary))
+    _text(folder / "table.tex", latex(summary))
+
+
+def write_figures(
+    scores: pd.DataFrame, summary: pd.DataFrame, folder: Path, prefix: str = ""
+) -> list[Path]:
+    """Writes the figures for which the table has the numbers; returns their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, figure in figures.all_figures(scores, summary):
+        files.append(folder / f"{prefix}{name}.png")
+        with replacing(files[-1]) as file:
+            figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    return files
 
 
 def cells(summary: pd.DataFrame, network: str, shown: tuple[str, ...], signs: bool) -> pd.DataFrame:

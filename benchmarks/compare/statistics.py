@@ -60,18 +60,18 @@ def per_image(scores: pd.DataFrame) -> pd.DataFrame:
     return known.groupby(keys, sort=False, observed=True)["value"].mean().reset_index()
 
 
-def summary(scores: pd.DataFrame) -> pd.DataFrame:
+def summary(scores: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """For each network, metric, stage and method: its mean, and how it compares.
 
-    Photographs are the units of all statistics. Differences and ratios are to Integrated
-    Gradients on the same photographs; a photograph on which either has no value (a map that is
-    zero everywhere, say) is left out, and ``images`` counts those that are in. Ratios are of
-    means, and only where all that is divided by is positive.
+    Photographs are the units of all statistics. Differences and ratios are to the reference
+    method (Integrated Gradients) on the same photographs; one on which either has no value (a map
+    that is zero everywhere, say) is left out, and ``images`` counts those that are in. Ratios are
+    of means, and only where all that is divided by is positive.
 
     Returns:
         Columns network, metric, stage, method, images, mean, mean_low, mean_high, difference,
         difference_low, difference_high, ratio, ratio_low, ratio_high, better (the share of
-        photographs on which it is better than Integrated Gradients, ties counting half) and
+        photographs on which it is better than the reference, ties counting half) and
         verdict: "better" or "worse" where the interval of the difference leaves 0 out, else "tie".
     """
     rows = []
@@ -87,8 +87,8 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
             row = {"network": network, "metric": metric, "stage": stage, "method": method}
             row |= {"images": len(own), "mean": own.mean()}
             row["mean_low"], row["mean_high"] = interval(own.to_numpy(), np.mean)
-            if REFERENCE in wide:
-                both = wide[[method, REFERENCE]].dropna() if method != REFERENCE else None
+            if reference in wide:
+                both = wide[[method, reference]].dropna() if method != reference else None
                 row |= _paired(both, METRICS[metric].better)
             rows.append(row)
     return pd.DataFrame(rows)
