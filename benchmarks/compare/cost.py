@@ -32,7 +32,9 @@ def time_ratio(call: Call, plain: Call, device: torch.device) -> tuple[float, fl
     Calls alternate with the plain gradient's, once for slow calls and up to five times for quick
     ones, and the medians are compared.
     """
-    own, plains, spent = [], [], 0.0
+    own: list[float] = []
+    plains: list[float] = []
+    spent = 0.0
     while len(own) < 5 and spent < 0.5:
         plains.append(seconds(plain, device))
         own.append(seconds(call, device))
@@ -56,7 +58,7 @@ def peak_memory(call: Call, device: torch.device) -> int:
         profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen,
     ):
         call()
-    kineto = seen.profiler.kineto_results  # type: ignore[union-attr]
+    kineto = seen.profiler.kineto_results
     steps = [event for event in kineto.events() if event.name() == "[memory]"]
     held = most = 0
     for step in sorted(steps, key=lambda event: event.start_ns()):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.compare.methods import AT, METHODS, find
@@ -38,7 +38,7 @@ def all_figures(scores: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[s
         yield "differences", differences(scores)
 
 
-def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -56,20 +56,28 @@ def against_cost(summary: pd.DataFrame) -> Figure:
         time = part[part["metric"] == "time"].set_index("method")["mean"]
         for axis, metric in zip(row, shown, strict=True):
             own = part[part["metric"] == metric].set_index("method")
-            for number, name in enumerate(n for n in own.index if n in time and n in METHODS):
+            for name in own.index:
+                if name not in time or name not in METHODS:
+                    continue
                 line = own.loc[name]
                 spread = [[line["mean"] - line["mean_low"]], [line["mean_high"] - line["mean"]]]
-                axis.errorbar(time[name], line["mean"], spread, fmt="o", color=color(name), ms=5)
+                number = list(METHODS).index(name) + 1
+                axis.errorbar(
+                    time[name], line["mean"], spread, fmt="o", ms=4, lw=0.8, color=color(name),
+                    label=f"{number}  {find(name).title}",
+                )  # fmt: skip
                 axis.annotate(
-                    find(name).title,
+                    str(number),
                     (time[name], line["mean"]),
-                    xytext=(5, 5 if number % 2 else -9),
+                    xytext=(4, 3),
                     textcoords="offset points",
-                    fontsize=6,
+                    fontsize=8,
                     color=color(name),
                 )
             axis.set(xscale="log", title=network, xlabel="time, in plain gradients (log)")
             axis.set_ylabel(f"{METRICS[metric].title} (lower is better)")
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", fontsize=8, handlelength=0.8)
     return figure
 
 
@@ -122,7 +130,8 @@ def randomisation(summary: pd.DataFrame) -> Figure:
         axis.set_xticks(range(len(stages) + 1), ["trained", *(s.split()[1] for s in stages)])
         axis.set(title=network, ylabel="Spearman correlation of absolute maps")
         axis.set_xlabel("reinitialised, from the output back to")
-    axes[0][-1].legend(fontsize=5, ncols=2)
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", fontsize=8)
     return figure
 
 

@@ -231,7 +231,8 @@ def _edges(subject: Subject) -> Attribute:
         std = inputs.new_tensor(subject.network.std).view(1, -1, 1, 1)
         brightness = F.pad((inputs * std).mean(1, keepdim=True), (1, 1, 1, 1), "replicate")
         slopes = F.conv2d(brightness, kernels.to(inputs))
-        return slopes.norm(dim=1, keepdim=True).expand_as(inputs)
+        length: Tensor = torch.linalg.vector_norm(slopes, dim=1, keepdim=True)
+        return length.expand_as(inputs)
 
     return attribute
 

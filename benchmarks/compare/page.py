@@ -8,7 +8,6 @@ verdict, is typed by hand.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +127,7 @@ def verdicts(results: Results) -> str:
             if row is None or row["verdict"] == "" or metric == "convergence_delta":
                 continue
             reference = results.row(network, metric, REFERENCE)
+            assert reference is not None  # or there would be no verdict
             means = f"{number(row['mean'])} against {number(reference['mean'])}"
             text = f"{declared.title}: {means}, difference {spread(row, 'difference')}"
             if row["ratio"] == row["ratio"]:
@@ -225,8 +225,8 @@ def published(results: Results) -> str:
         lines.append(f"| {network}, published | {method} | " + " | ".join(cells) + " |")
     for network in results.networks:
         for name in (OURS, "pullback", "gradient", REFERENCE, "smoothgrad", "guidedgradcam"):
-            rows = [results.row(network, metric, name) for metric in BESIDE]
-            if any(row is None for row in rows):
+            rows = [row for m in BESIDE if (row := results.row(network, m, name)) is not None]
+            if len(rows) < len(BESIDE):
                 continue
             cells = [c for row in rows for c in (number(row["mean"]), _over(row, name))]
             lines.append(f"| {network}, ours | {find(name).title} | " + " | ".join(cells) + " |")
@@ -261,11 +261,10 @@ def fill(text: str, results: Results) -> str:
     """
     for name, make in PLACES.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
+        if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"the page has no place marked {begin} ... {end}")
-        filled = f"{begin}\n{make(results)}\n{end}"
-        text = pattern.sub(lambda _, filled=filled: filled, text)
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n{make(results)}\n{end}{after}"
     return text
 
 

@@ -107,7 +107,7 @@ class Sources:
         """The classes to be explained."""
         output = network.model(inputs)
         if self.predicted:
-            return output.argmax(1)
+            return torch.argmax(output, 1)
         numbers = data.targets(network, output.shape[1], photos)
         return torch.tensor([numbers[label] for label in labels], device=inputs.device)
 
@@ -152,7 +152,9 @@ def prepare(
                 subjects.randomised(network.model, modules, 0)
     except (ValueError, RuntimeError) as error:
         raise RunError(f"{network.name} cannot be measured: {error}") from error
-    subject = subjects.Subject(network, fit.temperature, layer)
+    temperature = fit.temperature
+    assert isinstance(temperature, float)  # one for all gates was asked for
+    subject = subjects.Subject(network, temperature, layer)
     for name in settings.plan.methods:
         try:
             attribute = scoring.prepared(subject, [name])[name]
@@ -164,7 +166,7 @@ def prepare(
             ) from error
     return {
         "checkpoint": subjects.checkpoint_hash(network.model),
-        "temperature": fit.temperature,
+        "temperature": temperature,
         "tried": fit.tried,
         "layer": layer,
         "stages": stages,

@@ -200,7 +200,7 @@ class Scorer:
             base = maps.get(name, seed if find(name).draws else self.plan.seeds[0])
             # The same noise for both classes, so that only the class differs.
             found = maps.attribute(name, seed, target=other)
-            value = metrics.similarity(base[0], found[0], absolute=False)
+            value = abs(metrics.similarity(base[0], found[0], absolute=False))
             yield Score(name, "random_logit", "", seed, value)
 
     def _randomisation(self, case: Case, maps: Maps, seed: int) -> Iterator[Score]:

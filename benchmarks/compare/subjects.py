@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -158,9 +159,11 @@ def randomised(model: nn.Module, modules: list[str], seed: int) -> nn.Module:
         for name in modules:
             for part in fresh.get_submodule(name).modules():
                 own = list(part.parameters(recurse=False))
-                if own and not callable(getattr(part, "reset_parameters", None)):
+                if not own:
+                    continue
+                reset: Any = getattr(part.to("cpu"), "reset_parameters", None)
+                if reset is None:
                     raise ValueError(f"{type(part).__name__} in {name} has no reset_parameters()")
-                if own:
-                    part.to("cpu").reset_parameters()  # the CPU's draws, whatever the device
+                reset()  # the CPU's draws, whatever the device
     device = next(model.parameters()).device
     return fresh.to(device).eval()
