@@ -14,8 +14,9 @@ from captum import attr
 from torch import Tensor, nn
 
 from benchmarks.compare.subjects import Subject, with_own_relus
-from captum_pullback import ExcitationPullback, methods, soften
-from captum_pullback.methods import at_once
+from captum_pullback import ExcitationPullback, soften
+from captum_pullback.commands import methods
+from captum_pullback.commands.methods import at_once
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]

@@ -16,7 +16,8 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from captum_pullback.perturbations import gaussian_noise, noise_squares
+from captum_pullback.commands.scores import noise_squares_of
+from captum_pullback.perturbations import gaussian_noise
 from captum_pullback.zoo import Network
 
 # Standard deviation of the Gaussian perturbation, of the pixels' range. At 0.1 no method could be
@@ -195,8 +196,7 @@ class Answers:
 
 def squares(network: Network, inputs: Tensor, count: int) -> Tensor:
     """Copies (count, C, H, W) of one input with a square of noise each, as `fit_temperature`'s."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
-    return noise_squares(-mean / std, (1 - mean) / std)(inputs.repeat(count, 1, 1, 1))
+    return noise_squares_of(network)(inputs.repeat(count, 1, 1, 1))
 
 
 def gaussian(network: Network, inputs: Tensor, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from benchmarks.compare import data, metrics, scoring, subjects, table
 from benchmarks.compare.methods import AT
 from benchmarks.compare.scoring import Case, Plan, Score, Scorer
 from benchmarks.compare.store import Store, Unit
-from benchmarks.compare.workers import Workers
+from benchmarks.compare.workers import Workers, local_device
 from captum_pullback import fit_temperature, zoo
 from captum_pullback.outputs import writable
 from captum_pullback.zoo import Network
@@ -220,7 +220,7 @@ def measure(
                 case = sources.case(network, number)
                 writer.write((name, case.name), scores.scores(case))
                 mine += 1
-    device = torch.device(settings.device if here.size > 1 else "cpu")
+    device = torch.device(local_device(settings.device))
     total = here.total(mine, device) + len(done)
     if total != len(units):
         raise RunError(f"{total} of {len(units)} units were done: {store.folder} was changed")
