@@ -50,6 +50,8 @@ def test_commands_on_the_pages_are_ones_that_there_are(words: list[str]) -> None
         package = arguments[1].split(".")[0]
         ours = ROOT.joinpath(*arguments[1].split("."))
         assert package in ("pytest", "venv") or ours.is_dir() or ours.with_suffix(".py").is_file()
+    elif program == "torchrun":
+        assert ROOT.joinpath(*arguments[arguments.index("-m") + 1].split(".")).is_dir()
     elif program.startswith("python"):
         assert (ROOT / arguments[0]).is_file()
     else:

@@ -184,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
     add("--samples", type=_count, default=16, help="perturbed copies for infidelity")
     add("--neighbours", type=_count, default=3, help="perturbed copies for max-sensitivity")
     add("--stages", type=_count, default=4, help="steps of the cascading randomisation")
-    add("--fit-images", type=_count, default=100, help="photographs for fit_temperature")
+    add("--fit-images", type=_count, default=64, help="photographs for fit_temperature")
     add("--fit-data", help="where from (default: those of --data that are not scored)")
     add("--target", choices=("label", "predicted"), default="label")
     add("--cost-batch", type=_count, default=8, help="photographs in each batch that is timed")

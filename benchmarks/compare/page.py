@@ -8,13 +8,14 @@ verdict, is typed by hand.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.compare import report, statistics, table
+from benchmarks.compare import figures, report, statistics, table
 from benchmarks.compare.methods import AT, find
 from benchmarks.compare.metrics import METRICS
 from benchmarks.compare.statistics import REFERENCE
@@ -246,10 +247,25 @@ def declared(results: Results) -> str:
     return "\n".join(lines)
 
 
+PICTURES = {
+    "cost": "Infidelity and max-sensitivity of each method over its time",
+    "differences": "Box plots of each method's score less that of Integrated Gradients",
+    "sweep": "Infidelity, max-sensitivity and share in the box over the temperature",
+    "randomisation": "Similarity of maps as the network is reinitialised from the output back",
+}
+
+
+def picture(name: str, results: Results) -> str:
+    """A figure of the report, if the table has the numbers for it."""
+    drawn = [known for known, _ in figures.all_figures(results.scores, results.summary)]
+    return f"![{PICTURES[name]}](figures/benchmark_{name}.png)" if name in drawn else ""
+
+
 PLACES: dict[str, Callable[[Results], str]] = {
     "measured": measured, "wanted": wanted, "verdicts": verdicts, "rivals": rivals,
     "tables": tables, "sweep": sweep, "cascade": cascade, "published": published,
     "declared": declared,
+    **{f"{name} picture": functools.partial(picture, name) for name in PICTURES},
 }  # fmt: skip
 
 
