@@ -60,8 +60,7 @@ def explain(
     Returns:
         The attributions, of the inputs' shape but for ``reduce_axes``, and of the model's type.
 
-    Raises:
-        As `ExcitationPullback` and its ``attribute``.
+    Errors are those of `ExcitationPullback` and its ``attribute``.
     """
     parameter = next(model.parameters(), torch.zeros(()))
     batch = torch.as_tensor(np.asarray(inputs), dtype=parameter.dtype)

@@ -80,8 +80,11 @@ def markdown(summary: pd.DataFrame) -> str:
     """One table for each network, in Markdown."""
     blocks = []
     for network in dict.fromkeys(summary["network"]):
+        blocks.append(f"### {network}\n")
         for shown in (SHOWN, RAW):
-            blocks.append(f"### {network}\n\n{to_markdown(cells(summary, network, shown, True))}\n")
+            body = cells(summary, network, shown, True)
+            if body.columns.size:
+                blocks.append(to_markdown(body) + "\n")
     return "\n".join(blocks)
 
 
