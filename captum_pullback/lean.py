@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .gates import unseen
+from .pooling import per_axis
 
 __all__ = ["LEAN"]
 
@@ -50,80 +51,51 @@ class _Lean(Function):
 _run: Callable[..., Tensor] = _Lean.apply
 
 
-def _tuple(value: int | tuple[int, ...], dimensions: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * dimensions if len(values) == 1 else values
+# What follows the bias in a call, in order; transposed convolutions have their own.
+_AFTER_BIAS = ("stride", "padding", "dilation", "groups")
+_AFTER_BIAS_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
-def _convolution(dimensions: int) -> Callable[..., Tensor | None]:
+def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., Tensor | None]:
+    names = _AFTER_BIAS_TRANSPOSED if transposed else _AFTER_BIAS
+
     def rule(
         operation: Callable[..., Tensor],
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor | None:
-        if isinstance(padding, str):
-            return None
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if x.dim() != dimensions + 2 or isinstance(given.get("padding"), str):
+            return None  # without a batch dimension, or padded to "same"
         return _convolve(
-            dimensions,
             x,
             weight,
-            lambda z: operation(z, weight, bias, stride, padding, dilation, groups),
             bias,
-            (stride, padding, dilation, False, 0, groups),
-        )
-
-    return rule
-
-
-def _transposed_convolution(dimensions: int) -> Callable[..., Tensor | None]:
-    def rule(
-        operation: Callable[..., Tensor],
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: int = 1,
-        dilation: Any = 1,
-    ) -> Tensor | None:
-        return _convolve(
-            dimensions,
-            x,
-            weight,
-            lambda z: operation(z, weight, bias, stride, padding, output_padding, groups, dilation),
-            bias,
-            (stride, padding, dilation, True, output_padding, groups),
+            lambda z: operation(z, weight, bias, *args, **kwargs),
+            (
+                per_axis(given.get("stride", 1), dimensions),
+                per_axis(given.get("padding", 0), dimensions),
+                per_axis(given.get("dilation", 1), dimensions),
+                transposed,
+                per_axis(given.get("output_padding", 0), dimensions),
+                given.get("groups", 1),
+            ),
         )
 
     return rule
 
 
 def _convolve(
-    dimensions: int,
     x: Tensor,
     weight: Tensor,
-    operation: Callable[[Tensor], Tensor],
     bias: Tensor | None,
-    arguments: tuple[Any, ...],
-) -> Tensor | None:
-    if x.dim() != dimensions + 2:
-        return None  # without a batch dimension
-    stride, padding, dilation, transposed, output_padding, groups = arguments
+    operation: Callable[[Tensor], Tensor],
+    numbers: tuple[Any, ...],
+) -> Tensor:
     weight = weight.detach()
-    numbers = (
-        _tuple(stride, dimensions),
-        _tuple(padding, dimensions),
-        _tuple(dilation, dimensions),
-        transposed,
-        _tuple(output_padding, dimensions),
-        groups,
-    )
     sizes = None if bias is None else list(bias.shape)
 
     def pull_back(grad: Tensor, like: Tensor) -> Tensor:
@@ -184,7 +156,7 @@ def _avg_pool2d(
     divisor_override: int | None = None,
 ) -> Tensor:
     rest = (ceil_mode, count_include_pad, divisor_override)
-    sizes = (_tuple(kernel_size, 2), _tuple(stride or kernel_size, 2), _tuple(padding, 2))
+    sizes = (per_axis(kernel_size, 2), per_axis(stride or kernel_size, 2), per_axis(padding, 2))
 
     def pull_back(grad: Tensor, like: Tensor) -> Tensor:
         pulled: Tensor = aten.avg_pool2d_backward(grad, like, *sizes, *rest)
@@ -198,9 +170,9 @@ LEAN: dict[Any, Callable[..., Tensor | None]] = {
     F.conv1d: _convolution(1),
     F.conv2d: _convolution(2),
     F.conv3d: _convolution(3),
-    F.conv_transpose1d: _transposed_convolution(1),
-    F.conv_transpose2d: _transposed_convolution(2),
-    F.conv_transpose3d: _transposed_convolution(3),
+    F.conv_transpose1d: _convolution(1, transposed=True),
+    F.conv_transpose2d: _convolution(2, transposed=True),
+    F.conv_transpose3d: _convolution(3, transposed=True),
     F.linear: _linear,
     F.batch_norm: _batch_norm,
     F.avg_pool2d: _avg_pool2d,

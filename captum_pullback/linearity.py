@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
-from .operations import SMOOTH
+from .operations import DROPOUTS, SMOOTH, trains
 
 __all__ = ["Graph", "RandomnessWatch"]
 
@@ -170,20 +170,6 @@ def _readable(name: str) -> str:
     return _WORD.sub("_", name.strip("_")).lower()
 
 
-_DROPOUTS: dict[Any, tuple[str, int, int, bool]] = {}
-"""function -> (name, positions of p and of training, default of training)."""
-
-for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"):
-    _DROPOUTS[getattr(F, _name)] = (_name, 1, 2, _name != "alpha_dropout")
-_DROPOUTS[F.feature_alpha_dropout] = ("feature_alpha_dropout", 1, 2, False)
-for _name in (
-    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "native_dropout"
-):  # fmt: skip
-    _DROPOUTS[getattr(torch, _name)] = (_name, 1, 2, True)
-    for _overload in getattr(torch.ops.aten, _name).overloads():
-        _DROPOUTS[getattr(getattr(torch.ops.aten, _name), _overload)] = (_name, 1, 2, True)
-
-
 class RandomnessWatch(TorchFunctionMode):
     """Notes what a graph does not tell: dropout, and nonlinearities that worked in place.
 
@@ -205,15 +191,9 @@ class RandomnessWatch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _DROPOUTS:
-            name, at_p, at_training, training = _DROPOUTS[func]
-            p = args[at_p] if len(args) > at_p else kwargs.get("p", 0.5)
-            training = (
-                args[at_training] if len(args) > at_training
-                else kwargs.get("training", kwargs.get("train", training))
-            )  # fmt: skip
-            if training and p != 0:
-                self.random.append(f"{name} in training mode")
+        if func in DROPOUTS:
+            if trains(func, args, kwargs):
+                self.random.append(f"{DROPOUTS[func].name} in training mode")
         elif func is F.rrelu and (args[3:4] == (True,) or kwargs.get("training")):
             self.random.append("rrelu in training mode")
         elif func in SMOOTH and SMOOTH[func] not in _CORNERED:

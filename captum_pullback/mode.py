@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils.checkpoint import CheckpointFunction
 
 from .lean import LEAN
-from .operations import GATES, SMOOTH, TRAINING, Gate
+from .operations import GATES, SMOOTH, TRAINING, Gate, split_call, trains
+from .pooling import values_of
 from .record import SofteningRecord
 from .temperature import Temperatures
 
@@ -86,7 +87,7 @@ class SofteningMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in GATES:
             return self._run_gate(func, args, kwargs)
-        if func in SMOOTH or (func in TRAINING and _trains(func, args, kwargs)):
+        if func in SMOOTH or (func in TRAINING and trains(func, args, kwargs)):
             return self._run_smooth(func, args, kwargs)
         if self.lean and func in LEAN:
             return self._run_lean(func, args, kwargs)
@@ -110,12 +111,7 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         name, read = GATES[func]
-        if args:
-            x, rest, named = args[0], args[1:], kwargs
-        else:
-            named = dict(kwargs)
-            x, rest = named.pop("input", None), ()
-            x = named.pop("self", None) if x is None else x
+        x, rest, named = split_call(args, kwargs)
         if self.see is not None and isinstance(x, Tensor) and read(*rest, **named) is not None:
             self.see(self.path[-1], name, x.detach())
         if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
@@ -142,7 +138,7 @@ class SofteningMode(TorchFunctionMode):
             self._check_shape(temperature, x, f"input of its {name}")
             return gate.run(operation, x, temperature.to(x.device))
         output = gate.run(operation, x, temperature.to(x.device))
-        self._check_shape(temperature, _maxima(output), f"output of its {name}")
+        self._check_shape(temperature, values_of(output), f"output of its {name}")
         return output
 
     def _run_traced(
@@ -170,9 +166,9 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         result = func(*args, **kwargs)
-        first = result[0] if isinstance(result, tuple) and result else result
+        first = values_of(result)
         if isinstance(first, Tensor) and first.requires_grad:
-            self._note_smooth(SMOOTH.get(func) or TRAINING[func][0])
+            self._note_smooth(SMOOTH.get(func) or TRAINING[func].name)
         return result
 
     def _run_lean(
@@ -216,23 +212,12 @@ def _is_fixed(argument: Any) -> bool:
     return not is_variable or isinstance(argument, nn.Parameter)
 
 
-def _trains(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    place = TRAINING[func][1]
-    return bool(kwargs.get("training", len(args) > place and args[place]))
-
-
 def _plainly(operation: Callable[[Tensor], Any], x: Tensor) -> Any:
     """A hard gate, which a softening around this one must not make soft after all."""
     if innermost() is None:
         return operation(x)
     with torch._C.DisableTorchFunction():
         return operation(x)
-
-
-def _maxima(output: Any) -> Tensor:
-    """What a max pool returned, less the indices."""
-    maxima: Tensor = output[0] if isinstance(output, tuple) else output
-    return maxima
 
 
 # Hooks speak to the mode through functions that it overrides, as if they were operations. So they

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gates import RELU, PiecewiseLinear, soft_gate, soft_prelu
-from .pooling import AdaptiveWindows, Windows, soft_max_pool
+from .pooling import AdaptiveWindows, Windows, per_axis, soft_max_pool
 
-__all__ = ["GATES", "SMOOTH", "TRAINING", "Gate"]
+__all__ = ["DROPOUTS", "GATES", "SMOOTH", "TRAINING", "Gate", "split_call", "trains"]
 
 Operation = Callable[[Tensor], Any]
 
@@ -41,6 +41,17 @@ class Gate:
 
 
 Reader = Callable[..., Gate | None]
+
+
+def split_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A gate's call as its input, its other positional arguments, and its keyword arguments."""
+    if args:
+        return args[0], args[1:], kwargs
+    named = dict(kwargs)
+    x = named.pop("input", None)
+    return (named.pop("self", None) if x is None else x), (), named
 
 
 def _elementwise(curve: PiecewiseLinear, inplace: bool) -> Gate:
@@ -91,11 +102,6 @@ def _prelu(weight: Tensor) -> Gate:
     return Gate(run)
 
 
-def _per_axis(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values * dimensions if len(values) == 1 else values
-
-
 def _max_pool(dimensions: int) -> Reader:
     def read(
         kernel_size: int | Sequence[int],
@@ -105,13 +111,13 @@ def _max_pool(dimensions: int) -> Reader:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Gate:
-        kernel = _per_axis(kernel_size, dimensions)
+        kernel = per_axis(kernel_size, dimensions)
         strided = stride is not None and stride != () and stride != []
         windows = Windows(
             kernel,
-            _per_axis(stride, dimensions) if strided else kernel,  # type: ignore[arg-type]
-            _per_axis(padding, dimensions),
-            _per_axis(dilation, dimensions),
+            per_axis(stride, dimensions) if strided else kernel,  # type: ignore[arg-type]
+            per_axis(padding, dimensions),
+            per_axis(dilation, dimensions),
         )
         return _pool(windows)
 
@@ -206,10 +212,41 @@ SMOOTH: dict[Any, str] = {
     for function in _spellings(spelling)
 }
 
-# The same for what is linear unless it trains, with the place of that flag among its arguments.
-TRAINING: dict[Any, tuple[str, int]] = {
-    F.batch_norm: ("batch_norm", 5),
-    F.dropout: ("dropout", 2),
-    F.alpha_dropout: ("alpha_dropout", 2),
-    F.feature_alpha_dropout: ("feature_alpha_dropout", 2),
-}
+
+@dataclass(frozen=True)
+class Training:
+    """What is linear unless it trains.
+
+    Attributes:
+        name: Name of the operation.
+        place: Where among the arguments the flag is that says whether it trains.
+        default: What the flag is where it is left out.
+    """
+
+    name: str
+    place: int
+    default: bool
+
+
+# function -> what it is; each takes the probability right after its input
+DROPOUTS: dict[Any, Training] = {}
+for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
+    DROPOUTS[getattr(F, _name)] = Training(_name, 2, default=True)
+for _name in ("alpha_dropout", "feature_alpha_dropout"):
+    DROPOUTS[getattr(F, _name)] = Training(_name, 2, default=False)
+for _name in (
+    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "native_dropout"
+):  # fmt: skip
+    for _function in (getattr(torch, _name), *_spellings(_name)):
+        DROPOUTS.setdefault(_function, Training(_name, 2, default=True))
+
+TRAINING: dict[Any, Training] = {F.batch_norm: Training("batch_norm", 5, default=False), **DROPOUTS}
+
+
+def trains(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of a function of `TRAINING` does what it does in training only."""
+    place, default = TRAINING[func].place, TRAINING[func].default
+    flag = args[place] if len(args) > place else kwargs.get("training", kwargs.get("train"))
+    if not (default if flag is None else flag):
+        return False
+    return func not in DROPOUTS or (args[1] if len(args) > 1 else kwargs.get("p", 0.5)) != 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.autograd import Function
 
 from .gates import SMALLEST_TEMPERATURE, Temperature, mark, saved, split, unseen
 
-__all__ = ["AdaptiveWindows", "Windows", "soft_max_pool"]
+__all__ = ["AdaptiveWindows", "Windows", "per_axis", "soft_max_pool", "values_of"]
 
 aten = torch.ops.aten
 
@@ -33,6 +33,17 @@ aten = torch.ops.aten
 # output. Slices where windows are regular, so that nothing is copied.
 Index = tuple[Any, ...]
 Taps = list[tuple[Any, Any]]
+
+
+def per_axis(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """A number for each spatial dimension, from one for all or one for each."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def values_of(returned: Any) -> Any:
+    """What an operation that may also return indices (a max pool, a sort) returned, less these."""
+    return returned[0] if isinstance(returned, tuple) else returned
 
 
 @dataclass(frozen=True)
@@ -212,9 +223,7 @@ def _pull_back(
         if pulled is not None:
             return pulled.to(dtype)
     # The formula does not depend on the maxima: they only keep exp() in range.
-    maxima = operation(x.detach())
-    y = maxima[0] if isinstance(maxima, tuple) else maxima
-    return _by_taps(grad, x, y, windows, rate).to(dtype)
+    return _by_taps(grad, x, values_of(operation(x.detach())), windows, rate).to(dtype)
 
 
 def _by_taps(

@@ -189,6 +189,10 @@ MORE_NO_GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.LSTM": lambda x: nn.LSTM(4, 2).double()(x)[0],
     "topk": lambda x: x.topk(2).values,
     "batch_norm in training": lambda x: F.batch_norm(x, None, None, training=True),
+    "F.dropout, which trains by default": F.dropout,
+    "torch.dropout": lambda x: torch.dropout(x, 0.5, True),
+    "F.dropout2d": lambda x: F.dropout2d(x[None, None]),
+    "F.alpha_dropout": lambda x: F.alpha_dropout(x, training=True),
 }
 
 
@@ -210,6 +214,8 @@ LINEAR: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda x: x.sum() + x.mean() - x[0, 1] * 3,
     "cat": lambda x: torch.cat([x, x.mT @ x]),
     "dropout": nn.Dropout().eval(),
+    "dropout of probability 0": lambda x: F.dropout(x, p=0.0),
+    "alpha_dropout, which does not train by default": F.alpha_dropout,
 }
 
 

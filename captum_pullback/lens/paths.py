@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..operations import GATES
+from ..operations import GATES, split_call
 from ..softening import SofteningError, watch
 
 __all__ = ["FixedPaths", "Gate", "read_gates"]
@@ -48,6 +48,7 @@ class Gate:
 class _Calls(TorchFunctionMode):
     """Remembers the call of the gate that `watch` is going to see."""
 
+    #: The function, and its arguments after the input.
     call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
     def __torch_function__(
@@ -58,7 +59,7 @@ class _Calls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in GATES:
-            self.call = (func, args, kwargs or {})
+            self.call = (func, *split_call(args, kwargs or {})[1:])
         return func(*args, **(kwargs or {}))
 
 
@@ -98,26 +99,19 @@ def read_gates(
     return gates, output
 
 
-def _again(func: Any, z: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operation once more, on another input."""
-    if args:
-        return func(z, *args[1:], **kwargs)
-    return func(**{**kwargs, "input": z})
-
-
-def _open(operation: str, z: Tensor, func: Any, args: Any, kwargs: Any) -> Tensor:
+def _open(operation: str, z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
     if operation in _KINK_AT_ZERO:
         return z > 0
     # ReLU6, hardtanh, clamp: what passes is what they leave alone.
-    left_alone: Tensor = _again(func, z.clone(), args, kwargs) == z
+    left_alone: Tensor = func(z.clone(), *rest, **named) == z
     return left_alone
 
 
-def _choice(z: Tensor, func: Any, args: Any, kwargs: Any) -> Tensor:
+def _choice(z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
     name, _ = GATES[func]
     with_indices: Any = getattr(F, f"{name}_with_indices")
-    kwargs = {key: value for key, value in kwargs.items() if key != "return_indices"}
-    indices: Tensor = _again(with_indices, z, args, kwargs)[1]
+    named = {key: value for key, value in named.items() if key != "return_indices"}
+    indices: Tensor = with_indices(z, *rest, **named)[1]
     return indices
 
 
@@ -145,19 +139,18 @@ class FixedPaths(TorchFunctionMode):
         if func not in GATES:
             return func(*args, **kwargs)
         name, read = GATES[func]
-        named = dict(kwargs)
-        z = args[0] if args else named.pop("input")
-        if read(*args[1:], **named) is None:
+        z, rest, named = split_call(args, kwargs)
+        if read(*rest, **named) is None:
             return func(*args, **kwargs)
         gate = next(self._gates)
         copy = z.clone()
-        output = _again(func, z.detach().clone(), args, kwargs)
+        output = func(z.detach().clone(), *rest, **named)
         if isinstance(gate, tuple):
             values, *indices = output if isinstance(output, tuple) else (output,)
             passed = _with_gradient(values, _pooled(copy, *gate))
             return (passed, *indices) if indices else passed
         if name in _LEAKY:
-            closed = -_again(func, -torch.ones_like(copy), args, kwargs).detach()
+            closed = -func(-torch.ones_like(copy), *rest, **named).detach()
             gate = gate.to(closed) + (1 - gate.to(closed)) * closed
         passed = _with_gradient(output, gate.to(copy) * copy)
         in_place = kwargs.get("inplace") or getattr(func, "__name__", "").endswith("_")
