@@ -15,6 +15,7 @@ from captum.robust import Perturbation
 from torch import Tensor
 
 from .attribution import ExcitationPullback, Inputs, Target
+from .models import as_tuple
 from .region import Bounds, Layout, Region, check_bounds, norms, unit
 from .softening import check
 from .temperature import TemperatureLike
@@ -238,10 +239,9 @@ class _ScoredPullback:
 
     def score(self, parts: Any, extra: Any) -> Tensor:
         """The score of the same target elsewhere."""
-        extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
-        parts = parts if isinstance(parts, tuple) else (parts,)
+        copies = (part.clone() for part in as_tuple(parts))
         with torch.no_grad():
-            return self._select(self.forward_func(*(part.clone() for part in parts), *extra))
+            return self._select(self.forward_func(*copies, *as_tuple(extra)))
 
     def _seen(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Captum's gradients, taken while one looks at the output.

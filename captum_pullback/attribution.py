@@ -22,7 +22,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from .gates import GateInputChangedError
-from .models import named_modules
+from .models import as_tuple, named_modules
 from .softening import check, soften_for_inputs
 from .temperature import TemperatureLike
 
@@ -322,7 +322,7 @@ class LayerExcitationPullback(_Pullback, LayerAttribution, GradientAttribution):
 
 
 def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = as_tuple(inputs)
     for number, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
             raise TypeError(

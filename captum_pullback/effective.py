@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from .linearity import Graph, RandomnessWatch
-from .softening import SofteningError, soften
+from .models import as_tuple
+from .softening import refuse_inference_mode, soften
 from .temperature import TemperatureLike
 
 __all__ = ["NotPiecewiseLinearError", "effective_weights"]
@@ -99,13 +100,10 @@ def effective_weights(
         >>> bias
         tensor([[0., 0.]])
     """
-    if torch.is_inference_mode_enabled():
-        raise SofteningError("there are no gradients in torch.inference_mode(): leave it")
+    refuse_inference_mode()
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes}; give a number of bytes above 0")
     leaves = _leaves(inputs)
-    extra = additional_forward_args
-    extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
     hard = all(
         not isinstance(given, Mapping) and given == 0
         for given in (temperature, temperature if pool_temperature is None else pool_temperature)
@@ -117,7 +115,9 @@ def effective_weights(
     )
     with torch.enable_grad(), RandomnessWatch() as watch, softening:
         # Copies, so that a network that works in place leaves the caller's data alone.
-        output = forward_func(*(leaf.clone() for leaf in leaves), *extra)
+        output = forward_func(
+            *(leaf.clone() for leaf in leaves), *as_tuple(additional_forward_args)
+        )
         _check_output(output, len(leaves[0]))
         graph = Graph(output, leaves)
         if not linearise:
@@ -136,7 +136,7 @@ def effective_weights(
 
 
 def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = as_tuple(inputs)
     for tensor in tensors:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             what = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .attribution import ExcitationPullback
+from .models import as_tuple
 from .perturbations import gaussian_noise, noise_squares
 from .softening import SofteningError, watch
 
@@ -99,7 +100,7 @@ def fit_temperature(
     """
     perturb = perturb_func or _default_perturbation(inputs)
     decorated = infidelity_perturb_func_decorator(multiply_by_inputs=False)(perturb)
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = as_tuple(inputs)
     devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
     examples = len(tensors[0])
     # Captum warns of fewer at once than there are examples, and of more than there are in all.
@@ -175,7 +176,7 @@ def _default_perturbation(inputs: Tensor | tuple[Tensor, ...]) -> Callable[..., 
         return noise_squares(
             image.amin((0, 2, 3)).view(-1, 1, 1), image.amax((0, 2, 3)).view(-1, 1, 1)
         )
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = as_tuple(inputs)
     noises = [gaussian_noise(float(t.detach().float().std(correction=0))) for t in tensors]
 
     def perturb(given: Any) -> Any:
@@ -197,10 +198,8 @@ def _spreads(
         count, total, squares = sums.get(module, (0.0, 0.0, 0.0))
         sums[module] = (count + z.numel(), total + float(z.sum()), squares + float((z * z).sum()))
 
-    extra = additional_forward_args
-    extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
     with torch.no_grad(), watch(forward_func, see):
-        forward_func(*(inputs if isinstance(inputs, tuple) else (inputs,)), *extra)
+        forward_func(*as_tuple(inputs), *as_tuple(additional_forward_args))
     if not sums:
         raise SofteningError("no gate was met, so there is no temperature to fit")
     if set(sums) == {""}:

@@ -1,4 +1,4 @@
-"""What kind of model is this: its modules and their names, compiled, scripted, in parallel."""
+"""What kind of model is this: its arguments, its modules and their names, compiled, scripted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["is_compiled", "may_run_gates", "named_modules", "refuse_scripted", "replaced_method"]
+__all__ = [
+    "as_tuple",
+    "is_compiled",
+    "may_run_gates",
+    "named_modules",
+    "refuse_scripted",
+    "replaced_method",
+]
 
 # Modules that run no gate of their own, only linear operations or other modules.
 _GATELESS = frozenset(
@@ -21,6 +28,11 @@ _GATELESS = frozenset(
         "normalization", "padding", "pixelshuffle", "sparse", "upsampling",
     )
 )  # fmt: skip
+
+
+def as_tuple(given: Any) -> tuple[Any, ...]:
+    """Arguments of a model as Captum takes them: a tuple of them, one alone, or None for none."""
+    return given if isinstance(given, tuple) else () if given is None else (given,)
 
 
 def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:

@@ -20,7 +20,14 @@ from .models import is_compiled, may_run_gates, named_modules, refuse_scripted, 
 from .record import SofteningRecord
 from .temperature import TemperatureLike, Temperatures
 
-__all__ = ["SofteningError", "check", "soften", "soften_for_inputs", "watch"]
+__all__ = [
+    "SofteningError",
+    "check",
+    "refuse_inference_mode",
+    "soften",
+    "soften_for_inputs",
+    "watch",
+]
 
 
 @contextmanager
@@ -104,10 +111,7 @@ def _softened(
     lean: bool,
     keep_copies: bool = False,
 ) -> Iterator[SofteningRecord]:
-    if torch.is_inference_mode_enabled():
-        raise SofteningError(
-            "there are no gradients in torch.inference_mode(): leave it, or use torch.no_grad()"
-        )
+    refuse_inference_mode()
     modules, mode = _prepare(model, temperature, pool_temperature)
     mode.lean, mode.keep_copies = lean, keep_copies
     with _installed(modules, mode):
@@ -149,6 +153,14 @@ def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Ite
                 undo.enter_context(replaced_method(module, "parallel_apply", _softly))
         with mode:
             yield
+
+
+def refuse_inference_mode() -> None:
+    """Raise SofteningError inside `torch.inference_mode`."""
+    if torch.is_inference_mode_enabled():
+        raise SofteningError(
+            "there are no gradients in torch.inference_mode(): leave it, or use torch.no_grad()"
+        )
 
 
 def check(
