@@ -141,6 +141,32 @@ def unseen() -> AbstractContextManager[Any]:
     return nullcontext() if torch.compiler.is_compiling() else torch._C.DisableTorchFunction()
 
 
+def quick(function: type[Function]) -> Callable[..., Any]:
+    """``function.apply``, without what PyTorch does for functions that come in two pieces.
+
+    Compilers and `torch.func` want forward and setup_context apart; but PyTorch then reads the
+    signature anew in each call, which takes longer than a small gate.
+    """
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = function.forward(*inputs)
+        function.setup_context(ctx, inputs, output)
+        return output
+
+    pieces = {
+        "forward": staticmethod(forward),
+        "setup_context": staticmethod(Function.setup_context),
+    }
+    whole = type(function.__name__, (function,), pieces)
+
+    def apply(*inputs: Any) -> Any:
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return function.apply(*inputs)
+        return whole.apply(*inputs)  # type: ignore[attr-defined]
+
+    return apply
+
+
 class _SoftGate(Function):
     """``operation(z)`` forward, the softened slope of ``curve`` backward.
 
@@ -206,8 +232,8 @@ class _SoftPReLU(Function):
             return weight * closed + opened, grad_weight, None, None, None
 
 
-_run_gate: Callable[..., Tensor] = _SoftGate.apply
-_run_prelu: Callable[..., Tensor] = _SoftPReLU.apply
+_run_gate = quick(_SoftGate)
+_run_prelu = quick(_SoftPReLU)
 
 
 def soft_gate(

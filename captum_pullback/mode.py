@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from .lean import LEAN
@@ -97,14 +97,6 @@ class SofteningMode(TorchFunctionMode):
             # Activation checkpointing runs forward passes inside the backward pass: hold there.
             with self:
                 return _GRADIENTS[func](*args, **kwargs)
-        if func is _enter and args[0] is self.key:
-            self.path.append(args[1])
-        elif func is _leave and args[0] is self.key:
-            # After an error, modules may have been entered and not left, or left and not entered.
-            while args[1] in self.path[1:] and self.path.pop() != args[1]:
-                pass
-        elif func is innermost:
-            return self
         return func(*args, **kwargs)
 
     def _run_gate(
@@ -220,39 +212,37 @@ def _plainly(operation: Callable[[Tensor], Any], x: Tensor) -> Any:
         return operation(x)
 
 
-# Hooks speak to the mode through functions that it overrides, as if they were operations. So they
-# need no state: they reach the softening of the very thread that runs them, in whichever thread
-# that is, and in any other thread, or in a copy of the module, they do nothing.
+# Hooks need no state: they look for the softening among the function modes of the very thread that
+# runs them, whichever that is, and in any other thread, or in a copy of the module, find none.
 
 
-def _enter(key: object, name: str) -> None:
-    if has_torch_function_unary(key):
-        handle_torch_function(_enter, (), key, name)
-
-
-def _leave(key: object, name: str) -> None:
-    if has_torch_function_unary(key):
-        handle_torch_function(_leave, (), key, name)
+def _modes() -> list[SofteningMode]:
+    """The softenings that this thread is in, the outermost first."""
+    count = torch._C._len_torch_function_stack()
+    modes = map(torch._C._get_function_stack_at, range(count))
+    return [mode for mode in modes if isinstance(mode, SofteningMode)]
 
 
 def innermost() -> SofteningMode | None:
     """The softening that this thread is in, if it is in any."""
-    if has_torch_function_unary(None):
-        mode: SofteningMode | None = handle_torch_function(innermost, ())
-        return mode
-    return None
+    return modes[-1] if (modes := _modes()) else None
 
 
 def entering(key: object, name: str, module: nn.Module, args: Any) -> None:
     """Tell the mode of this key that the module of this name runs: a forward pre-hook."""
     if not torch.compiler.is_compiling():
-        _enter(key, name)
+        for mode in _modes():
+            if mode.key is key:
+                mode.path.append(name)
 
 
 def leaving(key: object, name: str, module: nn.Module, args: Any, output: Any) -> None:
     """Tell the mode of this key that the module of this name has run: a forward hook."""
     if not torch.compiler.is_compiling():
-        _leave(key, name)
+        for mode in _modes():
+            # After an error, modules may have been entered and not left, or left and not entered.
+            while mode.key is key and name in mode.path[1:] and mode.path.pop() != name:
+                pass
 
 
 def _unasked(function: Any) -> Any:

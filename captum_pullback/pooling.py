@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .gates import SMALLEST_TEMPERATURE, Temperature, mark, saved, split, unseen
+from .gates import SMALLEST_TEMPERATURE, Temperature, mark, quick, saved, split, unseen
 
 __all__ = ["AdaptiveWindows", "Windows", "per_axis", "soft_max_pool", "values_of"]
 
@@ -205,6 +205,9 @@ class _SoftMaxPool(Function):
         return pulled, None, None, None, None
 
 
+_run_pool = quick(_SoftMaxPool)
+
+
 def _pull_back(
     grad: Tensor,
     x: Tensor,
@@ -304,4 +307,4 @@ def soft_max_pool(
         temperature: In units of x, above 0, to inf. A tensor broadcasts against the output.
     """
     number, tensor = split(temperature)
-    return _SoftMaxPool.apply(x, tensor, operation, windows, number)
+    return _run_pool(x, tensor, operation, windows, number)
