@@ -92,7 +92,10 @@ class _Pullback:
         try:
             try:
                 return softly(keep_copies=False)
-            except GateInputChangedError:
+            except RuntimeError as error:
+                changed = "inplace operation" in str(error)
+                if not (changed or isinstance(error, GateInputChangedError)):
+                    raise
                 return softly(keep_copies=True)
         except (
             AssertionError,

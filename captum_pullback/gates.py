@@ -36,6 +36,7 @@ SMALLEST_TEMPERATURE = 1e-20
 
 
 _softplus_backward: Callable[..., Tensor] = torch.ops.aten.softplus_backward.default
+_softplus_backward_into: Callable[..., Tensor] = torch.ops.aten.softplus_backward.grad_input
 
 
 class CheckpointMismatchError(RuntimeError):
@@ -80,12 +81,19 @@ class PiecewiseLinear:
 RELU = PiecewiseLinear(slopes=(0.0, 1.0), kinks=(0.0,))
 
 
-def step(grad: Tensor, distance: Tensor, temperature: Temperature) -> Tensor:
-    """``grad * sigmoid(distance / temperature)``, computed in float32 at least."""
+def step(
+    grad: Tensor, distance: Tensor, temperature: Temperature, *, reuse: bool = False
+) -> Tensor:
+    """``grad * sigmoid(distance / temperature)``, computed in float32 at least.
+
+    With ``reuse`` the result may take the memory of ``distance``: fresh pages are dear.
+    """
     if not isinstance(temperature, Tensor):
         # softplus' derivative with beta = 1 / T, in one kernel; it computes half precision in
         # float32 by itself.
         beta = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
+        if reuse and _alike(grad, distance):
+            return _softplus_backward_into(grad, distance, beta, _SATURATION, grad_input=distance)
         return _softplus_backward(grad, distance, beta, _SATURATION)
     wide = torch.promote_types(distance.dtype, torch.float32)
     distance, temperature = distance.to(wide), temperature.to(wide)
@@ -94,20 +102,39 @@ def step(grad: Tensor, distance: Tensor, temperature: Temperature) -> Tensor:
     return (grad.to(wide) * gate).to(grad.dtype)
 
 
-def _slope(grad: Tensor, z: Tensor, curve: PiecewiseLinear, temperature: Temperature) -> Tensor:
-    """``grad`` times the softened derivative of ``curve`` at ``z``."""
+def _alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors lie in memory in the same way."""
+    return (
+        first.shape == second.shape
+        and first.stride() == second.stride()
+        and first.dtype == second.dtype
+    )
+
+
+def _slope(
+    grad: Tensor, z: Tensor, curve: PiecewiseLinear, temperature: Temperature, *, reuse: bool
+) -> Tensor:
+    """``grad`` times the softened derivative of ``curve`` at z, whose memory it may ``reuse``."""
     if curve == RELU:
-        return step(grad, z, temperature)
+        return step(grad, z, temperature, reuse=reuse)
     # In float32 at least, so that steps that cancel do so before anything is rounded.
     wide = torch.promote_types(z.dtype, torch.float32)
     dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
-    total = grad * curve.slopes[0]
+    quick = not torch.is_grad_enabled()
+    total = grad * curve.slopes[0] if curve.slopes[0] else None
     for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
         if kink == math.inf:
             break
-        opened = grad if kink == -math.inf else step(grad, z - kink, temperature)
-        total = total + (right - left) * opened
-    return total.to(dtype)
+        if kink == -math.inf:
+            opened = grad
+        else:
+            distance = z - kink if kink else z
+            opened = step(grad, distance, temperature, reuse=quick and distance is not z)
+        if total is None:
+            total = opened if right - left == 1 else (right - left) * opened
+        else:
+            total = torch.add(total, opened, alpha=right - left)
+    return torch.zeros_like(grad) if total is None else total.to(dtype)
 
 
 def mark(like: Tensor) -> Tensor:
@@ -141,6 +168,11 @@ def unseen() -> AbstractContextManager[Any]:
     return nullcontext() if torch.compiler.is_compiling() else torch._C.DisableTorchFunction()
 
 
+def _is_transformed() -> bool:
+    """Whether `torch.func` or `torch.vmap` is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def quick(function: type[Function]) -> Callable[..., Any]:
     """``function.apply``, without what PyTorch does for functions that come in two pieces.
 
@@ -160,7 +192,7 @@ def quick(function: type[Function]) -> Callable[..., Any]:
     whole = type(function.__name__, (function,), pieces)
 
     def apply(*inputs: Any) -> Any:
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling() or _is_transformed():
             return function.apply(*inputs)
         return whole.apply(*inputs)  # type: ignore[attr-defined]
 
@@ -171,7 +203,8 @@ class _SoftGate(Function):
     """``operation(z)`` forward, the softened slope of ``curve`` backward.
 
     ``target`` is z itself for an operation that works in place, and ``z`` then a copy of it:
-    the copy is what the gate needs later, and what keeps second derivatives right.
+    the copy is what the gate needs later, and what keeps second derivatives right. Where the
+    gradient is taken ``once``, its memory then becomes that of the result.
     """
 
     @staticmethod
@@ -182,12 +215,14 @@ class _SoftGate(Function):
         operation: Callable[[Tensor], Tensor],
         curve: PiecewiseLinear,
         temperature: float,
+        once: bool,
     ) -> Tensor:
         return operation(z if target is None else target)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        z, target, temperature_tensor, _, ctx.curve, ctx.temperature = inputs
+        z, target, temperature_tensor, _, ctx.curve, ctx.temperature, once = inputs
+        ctx.reuse = once and target is not None
         if target is not None:
             ctx.mark_dirty(target)
         ctx.save_for_backward(z, temperature_tensor, mark(z))
@@ -197,7 +232,10 @@ class _SoftGate(Function):
         z, temperature = saved(ctx)
         temperature = ctx.temperature if temperature is None else temperature
         with unseen():
-            return _slope(grads[0], z, ctx.curve, temperature), None, None, None, None, None
+            # A second time would be an error: autograd sees that z has changed since.
+            reuse = ctx.reuse and not torch.is_grad_enabled() and not _is_transformed()
+            pulled = _slope(grads[0], z, ctx.curve, temperature, reuse=reuse)
+            return pulled, None, None, None, None, None, None
 
 
 class _SoftPReLU(Function):
@@ -232,8 +270,8 @@ class _SoftPReLU(Function):
             return weight * closed + opened, grad_weight, None, None, None
 
 
-_run_gate = quick(_SoftGate)
-_run_prelu = quick(_SoftPReLU)
+_run_gate: Callable[..., Tensor] = quick(_SoftGate)
+_run_prelu: Callable[..., Tensor] = quick(_SoftPReLU)
 
 
 def soft_gate(
@@ -243,6 +281,7 @@ def soft_gate(
     temperature: Temperature,
     *,
     inplace: bool = False,
+    once: bool = False,
 ) -> Tensor:
     """Run an elementwise operation whose backward pass is soft.
 
@@ -253,16 +292,18 @@ def soft_gate(
         curve: The derivative of ``operation``.
         temperature: In units of z, 0 to inf. A tensor broadcasts against z.
         inplace: Whether ``operation`` writes its result into z.
+        once: Whether the gradient is going to be taken once, after which memory may be reused; a
+            second time raises `GateInputChangedError`.
     """
     number, tensor = split(temperature)
     if not inplace:
-        return _run_gate(z, None, tensor, operation, curve, number)
+        return _run_gate(z, None, tensor, operation, curve, number, once)
     if torch.compiler.is_compiling():
         # Dynamo has no mark_dirty; the compiler's functionalisation makes these copies nothing.
         return z.copy_(
-            _run_gate(z.clone(), None, tensor, lambda c: operation(c.clone()), curve, number)
+            _run_gate(z.clone(), None, tensor, lambda c: operation(c.clone()), curve, number, False)
         )
-    return _run_gate(z.clone(), z, tensor, operation, curve, number)
+    return _run_gate(z.clone(), z, tensor, operation, curve, number, once)
 
 
 def soft_prelu(

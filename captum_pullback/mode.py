@@ -122,14 +122,17 @@ class SofteningMode(TorchFunctionMode):
             return self._run_traced(gate, name, operation, x)
         if self.keep_copies and not gate.inplace:
             x = x.clone()
+        once = self.lean and not self.keep_copies
         temperature = (self.pool_temperatures if gate.pools else self.temperatures)(self.path[-1])
         self.record.count(self.path[-1], name, temperature)
         if not isinstance(temperature, Tensor):
-            return gate.run(operation, x, temperature) if temperature else _plainly(operation, x)
+            if not temperature:
+                return _plainly(operation, x)
+            return gate.run(operation, x, temperature, once)
         if not gate.pools:
             self._check_shape(temperature, x, f"input of its {name}")
-            return gate.run(operation, x, temperature.to(x.device))
-        output = gate.run(operation, x, temperature.to(x.device))
+            return gate.run(operation, x, temperature.to(x.device), once)
+        output = gate.run(operation, x, temperature.to(x.device), once)
         self._check_shape(temperature, values_of(output), f"output of its {name}")
         return output
 
@@ -140,7 +143,9 @@ class SofteningMode(TorchFunctionMode):
             raise SofteningError(NAMES_ARE_LOST)
         number = self.numbers[gate.pools]
         self.record.count_traced(name, number)
-        return operation(x) if number == 0 else gate.run(operation, x, self.tensors[gate.pools])
+        if number == 0:
+            return operation(x)
+        return gate.run(operation, x, self.tensors[gate.pools], False)
 
     def _check_shape(self, temperature: Tensor, tensor: Tensor, what: str) -> None:
         try:

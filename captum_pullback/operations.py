@@ -30,12 +30,13 @@ class Gate:
 
     Attributes:
         run: Runs the operation, given as a function of its input alone, with a soft backward
-            pass: ``run(operation, input, temperature)``.
+            pass: ``run(operation, input, temperature, once)``, the last being whether the
+            gradient is going to be taken once only.
         pools: Whether it gates over windows, and so takes the pool temperature.
         inplace: Whether it overwrites its input, of which it then keeps a copy.
     """
 
-    run: Callable[[Operation, Tensor, float | Tensor], Any]
+    run: Callable[[Operation, Tensor, float | Tensor, bool], Any]
     pools: bool = False
     inplace: bool = False
 
@@ -55,8 +56,8 @@ def split_call(
 
 
 def _elementwise(curve: PiecewiseLinear, inplace: bool) -> Gate:
-    def run(operation: Operation, z: Tensor, temperature: float | Tensor) -> Tensor:
-        return soft_gate(operation, z, curve, temperature, inplace=inplace)
+    def run(operation: Operation, z: Tensor, temperature: float | Tensor, once: bool) -> Tensor:
+        return soft_gate(operation, z, curve, temperature, inplace=inplace, once=once)
 
     return Gate(run, inplace=inplace)
 
@@ -96,7 +97,7 @@ def _clamp(min: Any = None, max: Any = None, inplace: bool = False) -> Gate | No
 
 
 def _prelu(weight: Tensor) -> Gate:
-    def run(operation: Operation, z: Tensor, temperature: float | Tensor) -> Tensor:
+    def run(operation: Operation, z: Tensor, temperature: float | Tensor, once: bool) -> Tensor:
         return soft_prelu(operation, z, weight, temperature)
 
     return Gate(run)
@@ -132,7 +133,7 @@ def _adaptive_max_pool(dimensions: int) -> Reader:
 
 
 def _pool(windows: Windows | AdaptiveWindows) -> Gate:
-    def run(operation: Operation, x: Tensor, temperature: float | Tensor) -> Any:
+    def run(operation: Operation, x: Tensor, temperature: float | Tensor, once: bool) -> Any:
         return soft_max_pool(operation, x, windows, temperature)
 
     return Gate(run, pools=True)

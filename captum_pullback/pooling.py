@@ -59,54 +59,14 @@ class Windows:
         """These windows, in this form if there is one."""
         return self
 
-    def dense(self) -> bool:
-        """Whether average pooling has such windows too."""
-        return set(self.dilation) == {1}
-
     def taps(self, x: Tensor, y: Tensor) -> Iterator[tuple[Index, Index]]:
         """For each offset in the window: where it reads x, and which entries of y it feeds."""
+        return _product(self.per_axis(x, y))
+
+    def per_axis(self, x: Tensor, y: Tensor) -> list[Taps]:
+        """The taps along each spatial dimension."""
         sizes, outputs = x.shape[-len(self.kernel) :], y.shape[-len(self.kernel) :]
-        per_axis = map(self._taps_along, range(len(self.kernel)), sizes, outputs)
-        return _product(list(per_axis))
-
-    def sum(self, x: Tensor, y: Tensor) -> Tensor:
-        """The sum of each window of x, of the spatial shape of y; dilation must be 1."""
-        pooled: Tensor
-        if len(self.kernel) == 3:
-            pooled = aten.avg_pool3d(x, *self._numbers(x, y))
-            return pooled
-        # One dimension is two, of which the first is 1.
-        flat = x if len(self.kernel) == 2 else x.unsqueeze(-2)
-        pooled = aten.avg_pool2d(flat, *self._numbers(x, y))
-        return pooled if len(self.kernel) == 2 else pooled.squeeze(-2)
-
-    def spread(self, values: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The transpose of `sum`: each entry of x gets the values of all windows it is in."""
-        pulled: Tensor
-        if len(self.kernel) == 3:
-            pulled = aten.avg_pool3d_backward(values, x, *self._numbers(x, y))
-            return pulled
-        flat = len(self.kernel) == 2
-        pulled = aten.avg_pool2d_backward(
-            values if flat else values.unsqueeze(-2),
-            x if flat else x.unsqueeze(-2),
-            *self._numbers(x, y),
-        )
-        return pulled if flat else pulled.squeeze(-2)
-
-    def _numbers(self, x: Tensor, y: Tensor) -> tuple[Any, ...]:
-        """kernel, stride, padding, ceil_mode, count_include_pad and divisor of average pooling."""
-        kernel, stride, padding = self.kernel, self.stride, self.padding
-        whole = [
-            (size + 2 * pad - width) // step + 1
-            for size, pad, width, step in zip(
-                x.shape[-len(kernel) :], padding, kernel, stride, strict=True
-            )
-        ]
-        ceil_mode = list(y.shape[-len(kernel) :]) != whole
-        if len(kernel) == 1:
-            kernel, stride, padding = (1, *kernel), (1, *stride), (0, *padding)
-        return kernel, stride, padding, ceil_mode, True, 1
+        return list(map(self._taps_along, range(len(self.kernel)), sizes, outputs))
 
     def _taps_along(self, axis: int, size: int, outputs: int) -> Taps:
         stride, taps = self.stride[axis], []
@@ -216,15 +176,15 @@ def _pull_back(
     rate: Temperature,
 ) -> Tensor:
     """The soft gradient; rate is 1 / T."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x, dtype, grad = x.to(wide), grad.dtype, grad.to(wide)
     windows = windows.regular(x, grad)
     # The quick way writes into what it has made: not for second derivatives and compilers.
     quick = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if quick and isinstance(windows, Windows) and windows.dense() and isinstance(rate, float):
+    if quick and isinstance(windows, Windows) and isinstance(rate, float):
         pulled = _by_sums(grad, x, windows, rate)
         if pulled is not None:
-            return pulled.to(dtype)
+            return pulled
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, dtype, grad = x.to(wide), grad.dtype, grad.to(wide)
     # The formula does not depend on the maxima: they only keep exp() in range.
     return _by_taps(grad, x, values_of(operation(x.detach())), windows, rate).to(dtype)
 
@@ -259,35 +219,85 @@ def _by_taps(
 
 
 # Numbers in one piece of work: enough to share between threads, few enough to stay in the cache.
-_PIECE = 2**19
+_PIECE = 2**18
+# The least sum of a window that is exact enough: smaller ones lose their smaller terms.
+_LEAST_SUM = {torch.float32: math.exp(-60.0), torch.float64: math.exp(-600.0)}
 
 
 def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor | None:
-    """For plain windows: sums over windows and back, each one pass of a pooling kernel.
+    """For regular windows: sums over windows and back, one axis after the other.
 
-    With one shift for all windows, u = (x - max) / T and e = exp(u), the sums over windows of e
-    and of e u hold all that the formula needs. None where values lie too far apart for that.
+    With one shift for all windows of a plane, u = (x - max) / T and e = exp(u), the sums over
+    windows of e and of e u hold all that the formula needs. None where values lie too far apart
+    for that.
     """
-    low, high = torch.aminmax(x)
-    top = high * rate
-    if not bool(low.isfinite() & top.isfinite()):
-        return None
-    least = math.exp(-40.0 if x.dtype == torch.float32 else -200.0)
-    pulled = grad.new_empty(x.shape)
-    step = max(1, _PIECE * len(x) // max(1, x.numel()))
-    for start in range(0, len(x), step):
+    wide = torch.promote_types(x.dtype, torch.float32)
+    space = tuple(range(-len(windows.kernel), 0))
+    taps = windows.per_axis(x, grad)
+    pulled = torch.empty_like(x)
+    planes, grads, target = x, grad, pulled
+    if x.is_contiguous() and grad.is_contiguous():
+        planes, grads, target = (part.flatten(0, space[0] - 1) for part in (x, grad, pulled))
+    step = len(planes)
+    if x.device.type == "cpu":
+        step = max(1, _PIECE * len(planes) // max(1, x.numel()))
+    for start in range(0, len(planes), step):
         piece = slice(start, start + step)
-        u = torch.add(-top, x[piece], alpha=rate)
+        part = planes[piece].to(wide)
+        u = torch.add(part.amax(space, keepdim=True).mul_(-rate), part, alpha=rate)
         e = u.exp()
         eu = u.mul_(e)
-        total = windows.sum(e, grad)
-        if bool(total.amin() < least):
+        total, moment = _sum(e, taps, grad), _sum(eu, taps, grad)
+        # False also for NaN, which infinite values become.
+        if not bool((total.amin() > _LEAST_SUM[wide]) & moment.amin().isfinite()):
             return None
-        share = grad[piece] / total
-        constant = share - share * (windows.sum(eu, grad) / total)
-        part = windows.spread(constant, e, grad)
-        pulled[piece] = part.mul_(e).addcmul_(windows.spread(share, e, grad), eu)
+        # w_j (1 + (x_j - s) / T) g is share (e u + e (1 - mean u)), with share = g / sum e.
+        share = grads[piece].to(wide) / total
+        constant = torch.addcmul(share, share, moment.div_(total), value=-1.0)
+        factor = _spread(constant, taps, part).mul_(e)
+        target[piece] = factor.addcmul_(_spread(share, taps, part), eu)
     return pulled
+
+
+def _sum(x: Tensor, taps: list[Taps], y: Tensor) -> Tensor:
+    """The sum of each window of x, of the spatial shape of y."""
+    for axis, along in enumerate(taps, start=-len(taps)):
+        size = y.shape[axis]
+        full = [reads for reads, feeds in along if feeds == slice(0, size)][:2]
+        if len(full) == 2:
+            total = x[_at(axis, full[0])] + x[_at(axis, full[1])]
+        else:
+            total, full = _empty(x, axis, size).zero_(), []
+        for reads, feeds in along:
+            if reads not in full:
+                total[_at(axis, feeds)].add_(x[_at(axis, reads)])
+        x = total
+    return x
+
+
+def _spread(values: Tensor, taps: list[Taps], x: Tensor) -> Tensor:
+    """The transpose of `_sum`: each entry of x gets the values of all windows it is in."""
+    for axis, along in reversed(list(enumerate(taps, start=-len(taps)))):
+        spread = _empty(values, axis, x.shape[axis]).zero_()
+        for reads, feeds in along:
+            spread[_at(axis, reads)].add_(values[_at(axis, feeds)])
+        values = spread
+    return values
+
+
+def _at(axis: int, places: slice) -> Index:
+    """An index of these places along an axis, counted from the last."""
+    return (..., places) + (slice(None),) * (-axis - 1)
+
+
+def _empty(like: Tensor, axis: int, size: int) -> Tensor:
+    """A tensor of the shape and the layout of another, but for the size of one axis."""
+    shape = list(like.shape)
+    shape[axis] = size
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
+    if layout is None or like.is_contiguous() or not like.is_contiguous(memory_format=layout):
+        layout = torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def soft_max_pool(

@@ -92,9 +92,10 @@ def soften_for_inputs(
     *,
     keep_copies: bool = False,
 ) -> Iterator[SofteningRecord]:
-    """`soften`, with less memory, where nobody asks for gradients with respect to parameters.
+    """`soften`, with less memory, for one gradient, and not with respect to parameters.
 
-    ``keep_copies`` serves networks that change a gate's input in place after the gate has run.
+    ``keep_copies`` serves networks that change a gate's input in place after the gate has run, and
+    those that take gradients themselves, so that gates are asked more than once.
     """
     with _softened(
         model, temperature, pool_temperature, lean=True, keep_copies=keep_copies
