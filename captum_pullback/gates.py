@@ -120,7 +120,7 @@ def _slope(
     # In float32 at least, so that steps that cancel do so before anything is rounded.
     wide = torch.promote_types(z.dtype, torch.float32)
     dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
-    quick = not torch.is_grad_enabled()
+    quick = may_write(grad)
     total = grad * curve.slopes[0] if curve.slopes[0] else None
     for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
         if kink == math.inf:
@@ -160,17 +160,23 @@ def saved(ctx: Any) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
+def _is_watched() -> bool:
+    """Whether a compiler, `torch.func` or `torch.vmap` is at work."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def may_write(grad: Tensor) -> bool:
+    """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
+    is_batched = torch._C._functorch.is_legacy_batchedtensor(grad)
+    return not (torch.is_grad_enabled() or _is_watched() or is_batched)
+
+
 def unseen() -> AbstractContextManager[Any]:
     """A block whose operations function modes are not shown, which would take its time.
 
     Not around `saved`: what it unpacks may be recomputed, and that must be seen.
     """
     return nullcontext() if torch.compiler.is_compiling() else torch._C.DisableTorchFunction()
-
-
-def _is_transformed() -> bool:
-    """Whether `torch.func` or `torch.vmap` is at work."""
-    return torch._C._are_functorch_transforms_active()
 
 
 def quick(function: type[Function]) -> Callable[..., Any]:
@@ -192,7 +198,7 @@ def quick(function: type[Function]) -> Callable[..., Any]:
     whole = type(function.__name__, (function,), pieces)
 
     def apply(*inputs: Any) -> Any:
-        if torch.compiler.is_compiling() or _is_transformed():
+        if _is_watched():
             return function.apply(*inputs)
         return whole.apply(*inputs)  # type: ignore[attr-defined]
 
@@ -233,7 +239,7 @@ class _SoftGate(Function):
         temperature = ctx.temperature if temperature is None else temperature
         with unseen():
             # A second time would be an error: autograd sees that z has changed since.
-            reuse = ctx.reuse and not torch.is_grad_enabled() and not _is_transformed()
+            reuse = ctx.reuse and may_write(grads[0])
             pulled = _slope(grads[0], z, ctx.curve, temperature, reuse=reuse)
             return pulled, None, None, None, None, None, None
 

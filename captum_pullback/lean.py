@@ -24,7 +24,10 @@ from .pooling import per_axis
 
 __all__ = ["LEAN"]
 
-aten = torch.ops.aten
+# Overloads, which are quicker to call than what chooses among them.
+_convolution_backward: Callable[..., Any] = torch.ops.aten.convolution_backward.default
+_batch_norm_backward: Callable[..., Any] = torch.ops.aten.native_batch_norm_backward.default
+_avg_pool2d_backward: Callable[..., Tensor] = torch.ops.aten.avg_pool2d_backward.default
 
 
 class _Lean(Function):
@@ -35,20 +38,23 @@ class _Lean(Function):
         ctx: Any,
         x: Tensor,
         operation: Callable[[Tensor], Tensor],
-        pull_back: Callable[[Tensor, Tensor], Tensor],
+        pull_back: Callable[[Tensor, torch.Size], Tensor],
     ) -> Tensor:
         ctx.shape, ctx.pull_back = x.shape, pull_back
         return operation(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # Of the input, PyTorch's kernels read the shape alone.
         with unseen():
-            x = grad.new_empty(1).expand(ctx.shape)
-            return ctx.pull_back(grad, x), None, None
+            return ctx.pull_back(grad, ctx.shape), None, None
 
 
 _run: Callable[..., Tensor] = _Lean.apply
+
+
+def _like(grad: Tensor, shape: torch.Size) -> Tensor:
+    """In place of an input of which PyTorch's kernel reads the shape alone."""
+    return grad.new_empty(1).expand(shape)
 
 
 # What follows the bias in a call, in order; transposed convolutions have their own.
@@ -98,9 +104,9 @@ def _convolve(
     weight = weight.detach()
     sizes = None if bias is None else list(bias.shape)
 
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
-        pulled: tuple[Tensor, Any, Any] = aten.convolution_backward(
-            grad, like, weight, sizes, *numbers, [True, False, False]
+    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
+        pulled: tuple[Tensor, Any, Any] = _convolution_backward(
+            grad, _like(grad, shape), weight, sizes, *numbers, [True, False, False]
         )
         return pulled[0]
 
@@ -129,10 +135,10 @@ def _batch_norm(
         return None
     scale = None if weight is None else weight.detach()
 
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
         # In eval mode the input's values do not count, but it is walked through: grad has its
         # layout at no cost, and the kernel's second derivative wants one that is no variable.
-        pulled: tuple[Tensor, Any, Any] = aten.native_batch_norm_backward(
+        pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
             grad, grad.detach(), scale, running_mean, running_var, None, None, False, eps,
             [True, False, False],
         )  # fmt: skip
@@ -158,8 +164,8 @@ def _avg_pool2d(
     rest = (ceil_mode, count_include_pad, divisor_override)
     sizes = (per_axis(kernel_size, 2), per_axis(stride or kernel_size, 2), per_axis(padding, 2))
 
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
-        pulled: Tensor = aten.avg_pool2d_backward(grad, like, *sizes, *rest)
+    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
+        pulled: Tensor = _avg_pool2d_backward(grad, _like(grad, shape), *sizes, *rest)
         return pulled
 
     return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)

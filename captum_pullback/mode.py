@@ -85,6 +85,8 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func not in _KNOWN:
+            return func(*args, **kwargs)
         if func in GATES:
             return self._run_gate(func, args, kwargs)
         if func in SMOOTH or (func in TRAINING and trains(func, args, kwargs)):
@@ -205,8 +207,10 @@ def _is_checkpointed() -> bool:
 
 def _is_fixed(argument: Any) -> bool:
     """Whether no gradient with respect to inputs can pass through this argument."""
-    is_variable = isinstance(argument, Tensor) and argument.requires_grad
-    return not is_variable or isinstance(argument, nn.Parameter)
+    if not isinstance(argument, Tensor) or not argument.requires_grad:
+        return True
+    # What isinstance asks of parameters takes longer.
+    return type(argument) is nn.Parameter or isinstance(argument, nn.Parameter)
 
 
 def _plainly(operation: Callable[[Tensor], Any], x: Tensor) -> Any:
@@ -268,3 +272,5 @@ _GRADIENTS: dict[Any, Any] = {
     function: _unasked(function)
     for function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 }
+
+_KNOWN = frozenset((*GATES, *SMOOTH, *TRAINING, *LEAN, *_GRADIENTS))

@@ -234,10 +234,12 @@ def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor |
     wide = torch.promote_types(x.dtype, torch.float32)
     space = tuple(range(-len(windows.kernel), 0))
     taps = windows.per_axis(x, grad)
-    pulled = torch.empty_like(x)
+    pulled = grad.new_empty_strided(x.shape, torch.empty_like(x).stride())
     planes, grads, target = x, grad, pulled
     if x.is_contiguous() and grad.is_contiguous():
-        planes, grads, target = (part.flatten(0, space[0] - 1) for part in (x, grad, pulled))
+        planes, grads, target = (
+            part.view(-1, *part.shape[space[0] :]) for part in (x, grad, pulled)
+        )
     step = len(planes)
     if x.device.type == "cpu":
         step = max(1, _PIECE * len(planes) // max(1, x.numel()))
@@ -252,10 +254,10 @@ def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor |
         if not bool((total.amin() > _LEAST_SUM[wide]) & moment.amin().isfinite()):
             return None
         # w_j (1 + (x_j - s) / T) g is share (e u + e (1 - mean u)), with share = g / sum e.
-        share = grads[piece].to(wide) / total
+        share = _cut(grads, 0, piece).to(wide) / total
         constant = torch.addcmul(share, share, moment.div_(total), value=-1.0)
         factor = _spread(constant, taps, part).mul_(e)
-        target[piece] = factor.addcmul_(_spread(share, taps, part), eu)
+        _cut(target, 0, piece).copy_(factor.addcmul_(_spread(share, taps, part), eu))
     return pulled
 
 
@@ -265,12 +267,12 @@ def _sum(x: Tensor, taps: list[Taps], y: Tensor) -> Tensor:
         size = y.shape[axis]
         full = [reads for reads, feeds in along if feeds == slice(0, size)][:2]
         if len(full) == 2:
-            total = x[_at(axis, full[0])] + x[_at(axis, full[1])]
+            total = _cut(x, axis, full[0]) + _cut(x, axis, full[1])
         else:
-            total, full = _empty(x, axis, size).zero_(), []
+            total, full = _zeros(x, axis, size), []
         for reads, feeds in along:
             if reads not in full:
-                total[_at(axis, feeds)].add_(x[_at(axis, reads)])
+                _cut(total, axis, feeds).add_(_cut(x, axis, reads))
         x = total
     return x
 
@@ -278,26 +280,27 @@ def _sum(x: Tensor, taps: list[Taps], y: Tensor) -> Tensor:
 def _spread(values: Tensor, taps: list[Taps], x: Tensor) -> Tensor:
     """The transpose of `_sum`: each entry of x gets the values of all windows it is in."""
     for axis, along in reversed(list(enumerate(taps, start=-len(taps)))):
-        spread = _empty(values, axis, x.shape[axis]).zero_()
+        spread = _zeros(values, axis, x.shape[axis])
         for reads, feeds in along:
-            spread[_at(axis, reads)].add_(values[_at(axis, feeds)])
+            _cut(spread, axis, reads).add_(_cut(values, axis, feeds))
         values = spread
     return values
 
 
-def _at(axis: int, places: slice) -> Index:
-    """An index of these places along an axis, counted from the last."""
-    return (..., places) + (slice(None),) * (-axis - 1)
+def _cut(x: Tensor, axis: int, places: slice) -> Tensor:
+    """These places along an axis, as a view, for batched gradients too."""
+    cut: Tensor = aten.slice.Tensor(x, axis, places.start, places.stop, places.step or 1)
+    return cut
 
 
-def _empty(like: Tensor, axis: int, size: int) -> Tensor:
-    """A tensor of the shape and the layout of another, but for the size of one axis."""
+def _zeros(like: Tensor, axis: int, size: int) -> Tensor:
+    """Zeros of the shape and the layout of a tensor, but for the size of one axis."""
     shape = list(like.shape)
     shape[axis] = size
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
     if layout is None or like.is_contiguous() or not like.is_contiguous(memory_format=layout):
-        layout = torch.contiguous_format
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+        return like.new_zeros(shape)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout).zero_()
 
 
 def soft_max_pool(
