@@ -14,8 +14,9 @@ from captum.log import log_usage
 from captum.robust import Perturbation
 from torch import Tensor
 
-from .attribution import ExcitationPullback, Inputs, Target
+from .attribution import ExcitationPullback
 from .models import as_tuple
+from .pullback import Inputs, Target
 from .region import Bounds, Layout, Region, check_bounds, norms, unit
 from .softening import check
 from .temperature import TemperatureLike

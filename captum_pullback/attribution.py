@@ -6,8 +6,8 @@ passes on is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from captum.attr import (
@@ -21,107 +21,15 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from .gates import GateInputChangedError
-from .models import as_tuple, named_modules
-from .softening import check, soften_for_inputs
+from .batches import in_chunks
+from .models import named_modules
+from .pullback import Inputs, Pullback, Target
 from .temperature import TemperatureLike
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
-#: As in Captum: a class for all examples (int, or tuple for outputs of more dimensions), or one
-#: for each (list or tensor).
-Target = Any
 
-
-class _Pullback:
-    """What the three attributions share: the temperatures, and a call of the softened model."""
-
-    forward_func: Callable[..., Any]
-
-    def _configure(
-        self,
-        temperature: TemperatureLike,
-        pool_temperature: TemperatureLike | None,
-        multiply_by_inputs: bool,
-    ) -> None:
-        check(self.forward_func, temperature, pool_temperature)
-        self.temperature = temperature
-        self.pool_temperature = pool_temperature
-        self._multiply_by_inputs = multiply_by_inputs
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """Whether attributions are multiplied by what they are attributed to.
-
-        `captum.metrics.infidelity` wants to know: pair False with a perturbation function
-        decorated by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``, and True with
-        one decorated with True.
-        """
-        return self._multiply_by_inputs
-
-    def _softly(
-        self, inputs: Tensor | tuple[Tensor, ...], run: Callable[[Callable[..., Any], Any], Any]
-    ) -> Any:
-        """What ``run(forward, inputs)`` gives while the gates are soft.
-
-        The inputs are leaves of their own, so that the caller's flags stay as they are, and the
-        network gets copies, so that one that works in place leaves the caller's data alone.
-        """
-        leaves = _leaves(inputs)
-        count = len(leaves)
-        output: list[Any] = []
-
-        def forward(*args: Any) -> Any:
-            output.clear()
-            copies = (leaf.clone() for leaf in args[:count])
-            output.append(self.forward_func(*copies, *args[count:]))
-            return output[0]
-
-        # Captum looks here for the order of a DataParallel's devices.
-        if hasattr(self.forward_func, "device_ids"):
-            forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
-
-        def softly(keep_copies: bool) -> Any:
-            softening = soften_for_inputs(
-                self.forward_func, self.temperature, self.pool_temperature, keep_copies=keep_copies
-            )
-            with softening, torch.enable_grad():
-                return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
-
-        try:
-            try:
-                return softly(keep_copies=False)
-            except RuntimeError as error:
-                changed = "inplace operation" in str(error)
-                if not (changed or isinstance(error, GateInputChangedError)):
-                    raise
-                return softly(keep_copies=True)
-        except (
-            AssertionError,
-            AttributeError,
-            IndexError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            # After the forward pass it is Captum that could not use what came out. Of runtime
-            # errors, which can be anything, only a bad index is known.
-            unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
-            if not output or unknown:
-                raise
-            raise _explained(error, output[0]) from error
-
-    def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
-        if isinstance(gradients, tuple):
-            return tuple(map(self._finished, gradients, inputs))
-        # Captum's metrics call .view on attributions, also where inputs are channels-last.
-        if self.multiplies_by_inputs:
-            gradients = gradients * inputs.detach()
-        return gradients.contiguous()
-
-
-class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
+class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
     r"""The input gradient taken while the gates are soft.
 
     .. math::
@@ -160,7 +68,12 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
-        self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
     ) -> Inputs:
         """Attribute the target's score to the inputs.
 
@@ -170,6 +83,10 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
                 all examples, a list or tensor with one for each; None where the output has one
                 number per example.
             additional_forward_args: Further arguments of the network, not attributed to.
+            internal_batch_size: How many examples go through the network at once, for batches
+                that do not fit into memory; tensors of N rows among ``additional_forward_args``
+                are cut alike. The result is the same, up to the order in which PyTorch's
+                kernels sum. None is all of them.
 
         Returns:
             A contiguous tensor, or a tuple of tensors, of the shapes and types of the inputs; in
@@ -177,22 +94,81 @@ class ExcitationPullback(_Pullback, GradientAttribution):  # type: ignore[misc]
 
         Raises:
             TypeError: Inputs that are not tensors of floating point.
+            ValueError: An ``internal_batch_size`` below 1.
             AssertionError, IndexError: A target that does not fit the output (Captum's types).
             SofteningError: Nothing was softened, or `torch.inference_mode` is on.
         """
+        (found,) = self._attribute(inputs, [target], additional_forward_args, internal_batch_size)
+        return found
 
-        def run(forward: Callable[..., Any], leaves: Inputs) -> Inputs:
-            saliency = Saliency(forward)
+    def attribute_targets(
+        self,
+        inputs: Inputs,
+        targets: Sequence[Target],
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
+    ) -> Inputs:
+        """Attribute several targets of the same inputs, from one forward pass.
+
+        It gives to the last bit what one `attribute` for each target gives.
+
+        Args:
+            inputs: As for `attribute`.
+            targets: At least one target, each as `attribute` takes it: ``[3, 7]`` are two classes
+                for all examples, ``[[3, 7], [1, 2]]`` two for each of two examples.
+            additional_forward_args: As for `attribute`.
+            internal_batch_size: As for `attribute`.
+
+        Returns:
+            As `attribute`, with one more dimension in front, of the targets: (T, N, ...).
+
+        Raises:
+            TypeError, ValueError: As `attribute`, and ``targets`` that are no sequence, or empty.
+            AssertionError, IndexError, SofteningError: As `attribute`.
+        """
+        if isinstance(targets, Tensor):
+            targets = list(targets)
+        if not isinstance(targets, Sequence):
+            raise TypeError(f"targets must be a sequence of targets, not {type(targets).__name__}")
+        if not targets:
+            raise ValueError("targets is empty: give at least one")
+        found = self._attribute(inputs, list(targets), additional_forward_args, internal_batch_size)
+        stacked: Inputs = _over_parts(torch.stack, found)
+        return stacked
+
+    def _attribute(
+        self, inputs: Inputs, targets: list[Target], extra: Any, size: int | None
+    ) -> list[Inputs]:
+        """The attributions of each target."""
+        chunks = [
+            self._attribute_chunk(*chunk) for chunk in in_chunks(inputs, extra, targets, size)
+        ]
+        if len(chunks) == 1:
+            return chunks[0]
+        return [_over_parts(torch.cat, list(parts)) for parts in zip(*chunks, strict=True)]
+
+    def _attribute_chunk(self, inputs: Inputs, extra: Any, targets: list[Target]) -> list[Inputs]:
+        def run(forward: Callable[..., Any], leaves: Inputs) -> list[Inputs]:
+            output: list[Any] = []
+
+            def forward_once(*args: Any) -> Any:
+                if not output:
+                    output.append(forward(*args))
+                return output[0]
+
+            saliency = Saliency(forward_once)
             saliency.gradient_func = self.gradient_func
-            return saliency.attribute(  # type: ignore[no-any-return]
-                leaves, target, abs=False, additional_forward_args=additional_forward_args
-            )
+            return [
+                saliency.attribute(leaves, target, abs=False, additional_forward_args=extra)
+                for target in targets
+            ]
 
-        gradients: Inputs = self._softly(inputs, run)
-        return self._finished(gradients, inputs)
+        found = self._softly(inputs, run, gradients=len(targets))
+        return [self._finished(gradients, inputs) for gradients in found]
 
 
-class NeuronExcitationPullback(_Pullback, NeuronAttribution, GradientAttribution):  # type: ignore[misc]
+class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution):  # type: ignore[misc]
     """The excitation pullback of a hidden unit instead of an output.
 
     Args:
@@ -257,7 +233,7 @@ class NeuronExcitationPullback(_Pullback, NeuronAttribution, GradientAttribution
         return self._finished(gradients, inputs)
 
 
-class LayerExcitationPullback(_Pullback, LayerAttribution, GradientAttribution):  # type: ignore[misc]
+class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """The excitation pullback to a hidden layer instead of the input.
 
     Args:
@@ -324,28 +300,6 @@ class LayerExcitationPullback(_Pullback, LayerAttribution, GradientAttribution):
         return tuple(part.detach().contiguous() for part in attributions)
 
 
-def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = as_tuple(inputs)
-    for number, tensor in enumerate(tensors):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"inputs must be a tensor or a tuple of tensors, but part {number} is "
-                f"{type(tensor).__name__}"
-            )
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            raise TypeError(
-                f"inputs must be of floating point to have gradients, but part {number} is "
-                f"{tensor.dtype}: attribute to an embedding layer instead, or pass it in "
-                "additional_forward_args"
-            )
-        if tensor.is_inference():
-            raise TypeError(
-                f"part {number} of inputs was made in torch.inference_mode() and can have no "
-                "gradients: pass inputs.clone()"
-            )
-    return tuple(tensor.detach().requires_grad_() for tensor in tensors)
-
-
 def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:
     if not isinstance(layer, nn.Module):
         raise TypeError(
@@ -357,19 +311,8 @@ def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:
         raise ValueError(f"layer {type(layer).__name__} is not a module of this model")
 
 
-def _explained(error: Exception, output: Any) -> Exception:
-    """The same kind of error, saying what came out of the network and what may be selected."""
-    if isinstance(output, Tensor):
-        came = f"the output has shape {tuple(output.shape)}"
-        advice = (
-            "give target=None only for one number per example; otherwise an index below "
-            f"{output.shape[-1]}, or a list or tensor with one for each of the {len(output)} "
-            "examples"
-            if output.dim() > 1
-            else "one number per example takes target=None"
-        )
-    else:
-        came = f"forward_func returned a {type(output).__name__}"
-        advice = "it must return a tensor: wrap it, as in lambda x: model(x)[0]"
-    kind = TypeError if isinstance(error, AttributeError) else type(error)
-    return kind(f"the target does not fit the output: {error} ({came}; {advice})")
+def _over_parts(join: Callable[[list[Tensor]], Tensor], attributions: list[Any]) -> Any:
+    """Join attributions, which are tensors, or tuples of tensors to be joined part by part."""
+    if isinstance(attributions[0], Tensor):
+        return join(attributions)
+    return tuple(join(list(parts)) for parts in zip(*attributions, strict=True))

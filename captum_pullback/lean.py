@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .gates import unseen
-from .pooling import per_axis
+from .windows import per_axis
 
 __all__ = ["LEAN"]
 
@@ -134,12 +134,16 @@ def _batch_norm(
     if training or running_mean is None or running_var is None:
         return None
     scale = None if weight is None else weight.detach()
+    strides = x.stride()
 
     def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
-        # In eval mode the input's values do not count, but it is walked through: grad has its
-        # layout at no cost, and the kernel's second derivative wants one that is no variable.
+        # In eval mode the input's values do not count, but it is walked through, and its layout
+        # counts. Grad mostly has that; the kernel's second derivative wants one without a graph.
+        like = grad.detach()
+        if grad.stride() != strides:
+            like = grad.new_empty_strided(shape, strides)
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
-            grad, grad.detach(), scale, running_mean, running_var, None, None, False, eps,
+            grad, like, scale, running_mean, running_var, None, None, False, eps,
             [True, False, False],
         )  # fmt: skip
         return pulled[0]

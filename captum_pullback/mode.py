@@ -47,6 +47,8 @@ class SofteningMode(TorchFunctionMode):
         self.record = SofteningRecord()
         self.lean = False
         self.keep_copies = False
+        self.keep_graph = False
+        self.once = False
         self.see: Callable[[str, str, Tensor], None] | None = None
         # Whether a gate ran in a reentrant checkpoint, whose backward pass was not seen yet.
         self.will_run_again = False
@@ -97,6 +99,8 @@ class SofteningMode(TorchFunctionMode):
             self.require_gates(allow_idle=self.will_run_again)
             self.will_run_again = False
             # Activation checkpointing runs forward passes inside the backward pass: hold there.
+            if self.keep_graph and func is torch.autograd.grad:
+                kwargs = {**kwargs, "retain_graph": True}
             with self:
                 return _GRADIENTS[func](*args, **kwargs)
         return func(*args, **kwargs)
@@ -124,17 +128,16 @@ class SofteningMode(TorchFunctionMode):
             return self._run_traced(gate, name, operation, x)
         if self.keep_copies and not gate.inplace:
             x = x.clone()
-        once = self.lean and not self.keep_copies
         temperature = (self.pool_temperatures if gate.pools else self.temperatures)(self.path[-1])
         self.record.count(self.path[-1], name, temperature)
         if not isinstance(temperature, Tensor):
             if not temperature:
                 return _plainly(operation, x)
-            return gate.run(operation, x, temperature, once)
+            return gate.run(operation, x, temperature, self.once)
         if not gate.pools:
             self._check_shape(temperature, x, f"input of its {name}")
-            return gate.run(operation, x, temperature.to(x.device), once)
-        output = gate.run(operation, x, temperature.to(x.device), once)
+            return gate.run(operation, x, temperature.to(x.device), self.once)
+        output = gate.run(operation, x, temperature.to(x.device), self.once)
         self._check_shape(temperature, values_of(output), f"output of its {name}")
         return output
 

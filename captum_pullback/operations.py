@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gates import RELU, PiecewiseLinear, soft_gate, soft_prelu
-from .pooling import AdaptiveWindows, Windows, per_axis, soft_max_pool
+from .pooling import soft_max_pool
+from .windows import AdaptiveWindows, Windows, per_axis
 
 __all__ = ["DROPOUTS", "GATES", "SMOOTH", "TRAINING", "Gate", "split_call", "trains"]
 

@@ -91,14 +91,21 @@ def soften_for_inputs(
     pool_temperature: TemperatureLike | None = None,
     *,
     keep_copies: bool = False,
+    gradients: int = 1,
 ) -> Iterator[SofteningRecord]:
-    """`soften`, with less memory, for one gradient, and not with respect to parameters.
+    """`soften`, with less memory, where nobody asks for gradients with respect to parameters.
 
     ``keep_copies`` serves networks that change a gate's input in place after the gate has run, and
-    those that take gradients themselves, so that gates are asked more than once.
+    those that take gradients themselves, so that gates are asked more than once. ``gradients`` is
+    how many are going to be taken of one forward pass; for more than one, graphs are kept.
     """
     with _softened(
-        model, temperature, pool_temperature, lean=True, keep_copies=keep_copies
+        model,
+        temperature,
+        pool_temperature,
+        lean=True,
+        keep_copies=keep_copies,
+        keep_graph=gradients > 1,
     ) as record:
         yield record
 
@@ -111,10 +118,12 @@ def _softened(
     *,
     lean: bool,
     keep_copies: bool = False,
+    keep_graph: bool = False,
 ) -> Iterator[SofteningRecord]:
     refuse_inference_mode()
     modules, mode = _prepare(model, temperature, pool_temperature)
-    mode.lean, mode.keep_copies = lean, keep_copies
+    mode.lean, mode.keep_copies, mode.keep_graph = lean, keep_copies, keep_graph
+    mode.once = lean and not (keep_copies or keep_graph)
     with _installed(modules, mode):
         yield mode.record
     if mode.will_run_again:

@@ -1,0 +1,67 @@
+"""Batches that do not fit into memory, taken some examples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from .models import as_tuple
+
+__all__ = ["in_chunks"]
+
+
+def in_chunks(
+    inputs: Any, additional_forward_args: Any, targets: list[Any], size: int | None
+) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """A batch, at most so many examples at a time.
+
+    Args:
+        inputs: A tensor of shape (N, ...), or a tuple of such.
+        additional_forward_args: Of these, tensors of N rows are cut like the inputs.
+        targets: As Captum takes them; lists and tensors of N entries are cut like the inputs.
+        size: The number of examples; None for all.
+
+    Yields:
+        The three for some examples, in order.
+
+    Raises:
+        TypeError, ValueError: A size that is no whole number from 1.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise TypeError(f"internal_batch_size must be an int, not {type(size).__name__}")
+    if size is not None and size < 1:
+        raise ValueError(f"internal_batch_size must be at least 1, not {size}")
+    tensors = as_tuple(inputs)
+    first = tensors[0] if tensors else None
+    count = len(first) if isinstance(first, Tensor) and first.dim() else 0
+    fits = all(isinstance(part, Tensor) and part.shape[:1] == (count,) for part in tensors)
+    # What does not fit the batch is for Captum to refuse: it is not cut until it does.
+    if size is None or size >= count or not (fits and all(_fits(t, count) for t in targets)):
+        yield inputs, additional_forward_args, targets
+        return
+
+    def is_per_example(given: Any) -> bool:
+        return isinstance(given, Tensor) and given.shape[:1] == (count,)
+
+    for start in range(0, count, size):
+        rows = slice(start, start + size)
+        parts = tuple(part[rows] for part in tensors)
+        yield (
+            parts if isinstance(inputs, tuple) else parts[0],
+            tuple(
+                given[rows] if is_per_example(given) else given
+                for given in as_tuple(additional_forward_args)
+            ),
+            [
+                given[rows] if isinstance(given, list) or is_per_example(given) else given
+                for given in targets
+            ],
+        )
+
+
+def _fits(target: Any, count: int) -> bool:
+    if isinstance(target, Tensor):
+        return target.numel() == 1 or target.shape == (count,)
+    return not isinstance(target, list) or len(target) == count

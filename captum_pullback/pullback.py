@@ -1,0 +1,157 @@
+"""What the attributions share: their temperatures, and a call of the network while it is soft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .gates import GateInputChangedError
+from .models import as_tuple
+from .softening import check, soften_for_inputs
+from .temperature import TemperatureLike
+
+__all__ = ["Inputs", "Pullback", "Target"]
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+#: As in Captum: a class for all examples (int, or tuple for outputs of more dimensions), or one
+#: for each (list or tensor).
+Target = Any
+
+
+class Pullback:
+    """Temperatures, and calls of a model at them."""
+
+    forward_func: Callable[..., Any]
+
+    def _configure(
+        self,
+        temperature: TemperatureLike,
+        pool_temperature: TemperatureLike | None,
+        multiply_by_inputs: bool,
+    ) -> None:
+        check(self.forward_func, temperature, pool_temperature)
+        self.temperature = temperature
+        self.pool_temperature = pool_temperature
+        self._multiply_by_inputs = multiply_by_inputs
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether attributions are multiplied by what they are attributed to.
+
+        `captum.metrics.infidelity` wants to know: pair False with a perturbation function
+        decorated by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``, and True with
+        one decorated with True.
+        """
+        return self._multiply_by_inputs
+
+    def _softly(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        run: Callable[[Callable[..., Any], Any], Any],
+        *,
+        gradients: int = 1,
+    ) -> Any:
+        """What ``run(forward, inputs)`` gives while the gates are soft.
+
+        The inputs are leaves of their own, so that the caller's flags stay as they are, and the
+        network gets copies, so that one that works in place leaves the caller's data alone.
+        ``gradients`` says how many ``run`` takes of one forward pass.
+        """
+        leaves = _leaves(inputs)
+        count = len(leaves)
+        output: list[Any] = []
+
+        def forward(*args: Any) -> Any:
+            output.clear()
+            copies = (leaf.clone() for leaf in args[:count])
+            output.append(self.forward_func(*copies, *args[count:]))
+            return output[0]
+
+        # Captum looks here for the order of a DataParallel's devices.
+        if hasattr(self.forward_func, "device_ids"):
+            forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
+
+        def softly(keep_copies: bool) -> Any:
+            softening = soften_for_inputs(
+                self.forward_func,
+                self.temperature,
+                self.pool_temperature,
+                keep_copies=keep_copies,
+                gradients=gradients,
+            )
+            with softening, torch.enable_grad():
+                return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
+
+        try:
+            try:
+                return softly(keep_copies=False)
+            except RuntimeError as error:
+                changed = "inplace operation" in str(error)
+                if not (changed or isinstance(error, GateInputChangedError)):
+                    raise
+                return softly(keep_copies=True)
+        except (
+            AssertionError,
+            AttributeError,
+            IndexError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            # After the forward pass it is Captum that could not use what came out. Of runtime
+            # errors, which can be anything, only a bad index is known.
+            unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
+            if not output or unknown:
+                raise
+            raise _explained(error, output[0]) from error
+
+    def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
+        if isinstance(gradients, tuple):
+            return tuple(map(self._finished, gradients, inputs))
+        # Captum's metrics call .view on attributions, also where inputs are channels-last.
+        if self.multiplies_by_inputs:
+            gradients = gradients * inputs.detach()
+        return gradients.contiguous()
+
+
+def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    tensors = as_tuple(inputs)
+    for number, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"inputs must be a tensor or a tuple of tensors, but part {number} is "
+                f"{type(tensor).__name__}"
+            )
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            raise TypeError(
+                f"inputs must be of floating point to have gradients, but part {number} is "
+                f"{tensor.dtype}: attribute to an embedding layer instead, or pass it in "
+                "additional_forward_args"
+            )
+        if tensor.is_inference():
+            raise TypeError(
+                f"part {number} of inputs was made in torch.inference_mode() and can have no "
+                "gradients: pass inputs.clone()"
+            )
+    return tuple(tensor.detach().requires_grad_() for tensor in tensors)
+
+
+def _explained(error: Exception, output: Any) -> Exception:
+    """The same kind of error, saying what came out of the network and what may be selected."""
+    if isinstance(output, Tensor):
+        came = f"the output has shape {tuple(output.shape)}"
+        advice = (
+            "give target=None only for one number per example; otherwise an index below "
+            f"{output.shape[-1]}, or a list or tensor with one for each of the {len(output)} "
+            "examples"
+            if output.dim() > 1
+            else "one number per example takes target=None"
+        )
+    else:
+        came = f"forward_func returned a {type(output).__name__}"
+        advice = "it must return a tensor: wrap it, as in lambda x: model(x)[0]"
+    kind = TypeError if isinstance(error, AttributeError) else type(error)
+    return kind(f"the target does not fit the output: {error} ({came}; {advice})")

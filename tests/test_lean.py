@@ -1,0 +1,130 @@
+"""Lean backward passes: the same bits, less memory, and never where more is asked of a graph."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_pullback import ExcitationPullback, soften
+from captum_pullback.softening import soften_for_inputs
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9)),
+    "conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1), (2, 4, 8, 8)),
+    "conv2d dilated": (lambda: nn.Conv2d(4, 6, (3, 2), (1, 2), (2, 0), 2), (2, 4, 8, 8)),
+    "conv2d grouped": (lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False), (2, 4, 8, 8)),
+    "conv2d same": (lambda: nn.Conv2d(4, 6, 3, padding="same"), (2, 4, 8, 8)),
+    "conv2d unbatched": (lambda: nn.Conv2d(4, 6, 3), (4, 8, 8)),
+    "conv2d reflecting": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 8, 8),
+    ),
+    "conv3d": (lambda: nn.Conv3d(2, 3, 2), (2, 2, 4, 5, 6)),
+    "transposed 1d": (lambda: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1), (2, 4, 9)),
+    "transposed 2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, dilation=2), (2, 4, 8, 8),
+    ),
+    "transposed 3d": (lambda: nn.ConvTranspose3d(2, 3, 2, 2), (2, 2, 3, 4, 5)),
+    "linear": (lambda: nn.Linear(8, 3), (2, 4, 8)),
+    "batch norm": (lambda: _trained(nn.BatchNorm2d(4)), (2, 4, 8, 8)),
+    "batch norm without weights": (lambda: _trained(nn.BatchNorm1d(4, affine=False)), (3, 4)),
+    "batch norm by the batch": (lambda: nn.BatchNorm2d(4, track_running_stats=False), (2, 4, 8, 8)),
+    "average pool": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 4, 8, 8)),
+}  # fmt: skip
+
+
+def _trained(norm: Any) -> nn.Module:
+    for value in norm.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 2)
+    return norm.eval()
+
+
+def _gradient(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output and a gradient, for weights that differ from entry to entry."""
+    z = x.clone().requires_grad_()
+    y = layer(z)
+    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
+    return y.detach(), torch.autograd.grad((y * weights).sum(), z)[0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels-last"])
+def test_output_and_gradient_are_the_plain_ones_to_the_last_bit(
+    name: str, dtype: torch.dtype, last: bool
+) -> None:
+    make, shape = LAYERS[name]
+    layer, x = make().eval().to(dtype), torch.randn(shape, dtype=dtype)
+    if last and x.dim() == 4:
+        layer, x = (part.to(memory_format=torch.channels_last) for part in (layer, x))
+    plain = _gradient(layer, x)
+    with soften_for_inputs(layer, 0.3):
+        F.relu(x.clone().requires_grad_())  # so that it does not complain
+        lean = _gradient(layer, x)
+    for found, expected in zip(lean, plain, strict=True):
+        assert torch.equal(found, expected)
+
+
+KEEPING = ("same", "reflecting", "unbatched", "by the batch", "linear")
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if not name.endswith(KEEPING)])
+def test_the_input_is_not_kept(name: str) -> None:
+    make, shape = LAYERS[name]
+    layer = make().eval()
+    with soften_for_inputs(layer, 0.3):
+        x = torch.randn(shape, requires_grad=True)
+        z = x * 1
+        kept = weakref.ref(z.untyped_storage())
+        y = layer(z)
+        del z
+        assert kept() is None
+        F.relu(y).sum().backward()
+
+
+def test_gradients_of_parameters_are_there_where_they_are_asked_for() -> None:
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with soften(layer):
+        layer(torch.randn(2, 3, 6, 6)).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+class Squares(nn.Module):
+    """Half the squared norm of its layers' input gradient, so that gradients are taken twice."""
+
+    def __init__(self, times: int, create_graph: bool) -> None:
+        super().__init__()
+        self.times, self.create_graph = times, create_graph
+        self.layers = nn.Sequential(
+            nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)
+        ).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        total = y
+        for _ in range(self.times):
+            (slope,) = torch.autograd.grad(
+                y.sum(), x, retain_graph=True, create_graph=self.create_graph
+            )
+            total = total + (slope**2).sum(1, keepdim=True) / 2
+        return total
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_network_that_takes_gradients_itself_gets_them_right(
+    times: int, create_graph: bool
+) -> None:
+    # Gates that work in place reuse their memory in the first gradient: a second one must notice.
+    model = Squares(times, create_graph)
+    x = torch.randn(4, 5, dtype=torch.float64)
+    z = x.clone().requires_grad_()
+    with soften(model, 0.5):
+        (expected,) = torch.autograd.grad(model(z)[:, 1].sum(), z)
+    torch.testing.assert_close(ExcitationPullback(model, 0.5).attribute(x, 1), expected)
