@@ -1,0 +1,263 @@
+"""Puts the numbers of ``benchmarks/results/speed.csv`` into ``docs/cost.md``.
+
+``python -m benchmarks.cost_page`` replaces what stands between the page's markers, so that no
+number of a table is typed by hand. Where something was measured twice, the last row counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.speed_cases import (
+    BY_INPUT,
+    EAGER,
+    EMBEDDED,
+    GUIDED,
+    HARD_POOL,
+    INTEGRATED,
+    SALIENCY,
+    SOFT,
+)
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "cost.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+TITLES = {
+    "resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101", "vgg11_bn": "VGG11-BN", "densenet121": "DenseNet-121",
+    "mobilenet_v2": "MobileNet-V2", EMBEDDED: "embedded network",
+}  # fmt: skip
+LARGE = ("resnet50", "vgg11_bn", "densenet121")
+#: the limits that were set: network -> most of soft pooling, hard pooling, and memory
+LIMITS = {
+    "resnet50": (1.10, 1.05, 0.60),
+    "vgg11_bn": (1.15, 1.05, 0.85),
+    "densenet121": (1.20, 1.15, 0.60),
+}
+INTEGRATED_LIMIT = 40.0
+
+Row = dict[str, str]
+Rows = list[Row]
+
+
+def read(path: Path) -> Rows:
+    """The last row of each measurement."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        found = {}
+        for row in csv.DictReader(file):
+            found[tuple(row[key] for key in list(row)[:10])] = row
+    return list(found.values())
+
+
+def one(rows: Rows, **wanted: object) -> Row | None:
+    """The row of these properties, those left out being the usual ones."""
+    usual = {
+        "kind": "time", "dtype": "float32", "mode": "eager", "layout": "contiguous", "batch": 4,
+        "device": "cpu",
+        "resolution": 64 if wanted["network"] == EMBEDDED else 224,
+    }  # fmt: skip
+    wanted = usual | wanted
+    for row in rows:
+        if all(row[key] == str(value) for key, value in wanted.items()):
+            return row
+    return None
+
+
+def ratio(row: Row | None) -> str:
+    """A ratio with its interval, or why there is none."""
+    if row is None:
+        return ""
+    if row["error"]:
+        return "fails"
+    if row["method"] == SALIENCY:
+        return "1"
+    digits = 2 if float(row["ratio"]) < 10 else 0
+    low, mid, high = (f"{float(row[key]):.{digits}f}" for key in ("low", "ratio", "high"))
+    return f"{mid} ({low} to {high})"
+
+
+def seconds(row: Row | None) -> str:
+    """A time."""
+    if row is None or not row["seconds"]:
+        return ""
+    value = float(row["seconds"])
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.0f} ms"
+
+
+def table(head: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table, without the lines of which nothing was measured."""
+    full = [line for line in lines if any(line[1:])]
+    if not full:
+        return "*(not measured yet)*"
+    return "\n".join(
+        ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        + ["| " + " | ".join(line) + " |" for line in full]
+    )
+
+
+def limits(rows: Rows) -> str:
+    """What was asked for, and what came out."""
+    lines = []
+    for network, (soft, hard, memory) in LIMITS.items():
+        for batch in (4, 8):
+            for method, limit in ((SOFT, soft), (HARD_POOL, hard)):
+                row = one(rows, network=network, method=method, batch=batch)
+                lines.append(_limit(network, f"time, {method}, batch {batch}", limit, row))
+        taken = {m: one(rows, kind="memory", network=network, method=m) for m in (SALIENCY, SOFT)}
+        found = _memory_ratio(taken[SOFT], taken[SALIENCY])
+        verdict = "" if found is None else "met" if found <= memory else "**missed**"
+        shown = "" if found is None else f"{found:.2f}"
+        lines.append([TITLES[network], shown, f"peak memory, {SOFT}", f"at most {memory}", verdict])
+        dear = one(rows, network=network, method=INTEGRATED)
+        if dear is not None and dear["ratio"]:
+            ours = one(rows, network=network, method=SOFT)
+            times = float(dear["seconds"]) / float(ours["seconds"]) if ours else 0.0
+            verdict = "met" if times >= INTEGRATED_LIMIT else "**missed**"
+            what = f"time of {INTEGRATED}, in pullbacks"
+            lines.append([TITLES[network], f"{times:.0f}", what, "at least 40", verdict])
+    lines = [[line[0], *line[2:4], line[1], line[4]] for line in lines if line[1]]
+    return table(["network", "measure, relative to Saliency", "limit", "measured", ""], lines)
+
+
+def _limit(network: str, what: str, limit: float, row: Row | None) -> list[str]:
+    if row is None:
+        return [TITLES[network], "", what, "", ""]
+    verdict = "met" if float(row["ratio"]) <= limit else "**missed**"
+    return [TITLES[network], ratio(row), what, f"at most {limit:.2f}", verdict]
+
+
+def methods(rows: Rows) -> str:
+    """Every method on every network at batch 4."""
+    names = (SOFT, HARD_POOL, GUIDED, BY_INPUT, INTEGRATED)
+    lines = []
+    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+        line = [TITLES[network], seconds(one(rows, network=network, method=SALIENCY))]
+        lines.append(line + [ratio(one(rows, network=network, method=name)) for name in names])
+    return table(["network", SALIENCY, *names], lines)
+
+
+def _memory_ratio(row: Row | None, base: Row | None) -> float | None:
+    if row is None or base is None or not row["bytes"]:
+        return None
+    weights = float(base["weight_bytes"])
+    return (float(row["bytes"]) + weights) / (float(base["bytes"]) + weights)
+
+
+def memory(rows: Rows) -> str:
+    """Peak memory of fresh processes."""
+    lines = []
+    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+        base = one(rows, kind="memory", network=network, method=SALIENCY)
+        line = [TITLES[network], _megabytes(base, "weight_bytes"), _megabytes(base, "bytes")]
+        for name in (SOFT, HARD_POOL):
+            row = one(rows, kind="memory", network=network, method=name)
+            found = _memory_ratio(row, base)
+            line += [_megabytes(row, "bytes"), "" if found is None else f"{found:.2f}"]
+        lines.append(line)
+    head = ["network", "weights", SALIENCY, SOFT, "ratio", HARD_POOL, "ratio"]
+    return table(head, lines)
+
+
+def _megabytes(row: Row | None, key: str) -> str:
+    return f"{float(row[key]) / 2**20:.0f} MiB" if row is not None and row[key] else ""
+
+
+def growth(rows: Rows) -> str:
+    """How cost grows with batch, depth and resolution."""
+    cases: list[tuple[str, dict[str, object]]] = []
+    for network in ("resnet18", "mobilenet_v2", EMBEDDED):
+        for batch in (1, 2, 4, 8, 16, 32):
+            cases.append((f"batch {batch}", {"network": network, "batch": batch}))
+    cases.append(("batch 1", {"network": "densenet121", "batch": 1}))
+    cases += [("depth", {"network": f"resnet{depth}"}) for depth in (18, 34, 50, 101)]
+    for size in (64, 112, 160, 224, 320, 448):
+        cases.append((f"{size} x {size} pixels", {"network": "resnet18", "resolution": size}))
+    return _compare(rows, cases)
+
+
+def variants(rows: Rows) -> str:
+    """Other layouts and types."""
+    cases: list[tuple[str, dict[str, object]]] = [
+        ("channels-last", {"network": network, "layout": "channels-last"}) for network in LARGE
+    ]
+    for network in ("resnet18", "mobilenet_v2"):
+        cases.append(("bfloat16", {"network": network, "dtype": "bfloat16"}))
+    cases.append(("compiled", {"network": "resnet18", "mode": "compiled"}))
+    eager = one(rows, network="resnet18", mode="compiled", method=EAGER)
+    note = f"\n\nSaliency that is not compiled, to compiled Saliency: {ratio(eager)}."
+    return _compare(rows, cases) + (note if eager else "")
+
+
+def _compare(rows: Rows, cases: list[tuple[str, dict[str, object]]]) -> str:
+    lines = []
+    for title, case in cases:
+        found = [one(rows, method=name, **case) for name in (SALIENCY, SOFT, HARD_POOL)]
+        name = TITLES[str(case["network"])]
+        lines.append([f"{name}, {title}", seconds(found[0]), ratio(found[1]), ratio(found[2])])
+    return table(["", SALIENCY, SOFT, HARD_POOL], lines)
+
+
+def kernels(rows: Rows) -> str:
+    """The share of the time inside PyTorch's operations."""
+    lines = []
+    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+        line = [TITLES[network]]
+        for name in (SALIENCY, SOFT):
+            row = one(rows, kind="kernels", network=network, method=name)
+            line.append(f"{100 * float(row['share']):.0f} %" if row and row["share"] else "")
+        lines.append(line)
+    return table(["network", SALIENCY, SOFT], lines)
+
+
+def how(rows: Rows) -> str:
+    """On what it was measured."""
+    file = RESULTS / "speed.json"
+    runs = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    if not runs:
+        return "*(not measured yet)*"
+    shown = []
+    for run in runs:
+        before, after = run["load_before"][0], run["load_after"][0]
+        shown.append(
+            f"- `{run['command']}`: {run['processor']}, {run['threads']} threads of {run['cores']} "
+            f"cores, {run['device']}, torch {run['torch']}, captum {run['captum']}, finished "
+            f"{run['finished']} after {run['minutes']} minutes; load {before:.1f} before, "
+            f"{after:.1f} after."
+        )
+    return "\n".join(shown)
+
+
+PARTS: dict[str, Callable[[Rows], str]] = {
+    "limits": limits,
+    "methods": methods,
+    "memory": memory,
+    "growth": growth,
+    "variants": variants,
+    "kernels": kernels,
+    "how": how,
+}
+
+
+def main() -> None:
+    """Fills the page in."""
+    rows = read(RESULTS / "speed.csv")
+    text = PAGE.read_text(encoding="utf-8")
+    for name, part in PARTS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"{PAGE.name} has no place marked {begin} ... {end}")
+        filled = f"{begin}\n{part(rows)}\n{end}"
+        text = pattern.sub(lambda _, filled=filled: filled, text)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""What a pullback costs in time and memory, beside Captum's gradient methods.
+
+``python -m benchmarks.speed`` measures on the CPU or, with ``--device cuda``, on a GPU. Methods
+take turns in one process, in an order that is drawn anew for each round, and each is compared with
+Captum's Saliency of the same round: the ratio is the median of these paired ratios, with a 95 %
+bootstrap interval. Peak memory is that of a fresh process for each method. Rows are appended to
+``benchmarks/results/speed.csv`` as they are measured, and a second run skips what is there:
+``--suites`` chooses, ``--again`` measures anew. Then ``python -m benchmarks.cost_page``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import captum
+import numpy as np
+import torch
+import torchvision
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.speed_cases import KERNELS, MEMORY, SALIENCY, SUITES, Case
+from captum_pullback import __version__
+
+log = logging.getLogger("speed")
+
+RESULTS = Path(__file__).with_name("results")
+_KEY = (
+    "kind", "network", "method", "batch", "resolution", "dtype", "mode", "layout", "device",
+    "threads",
+)  # fmt: skip
+_FIELDS = (
+    *_KEY, "suite", "rounds", "seconds", "ratio", "low", "high", "bytes", "weight_bytes", "share",
+    "error", "seed", "torch", "captum", "torchvision", "captum_pullback", "command",
+)  # fmt: skip
+
+
+def paired(seconds: list[float], base: list[float], seed: int) -> tuple[float, float, float]:
+    """The median of the ratios of each round, and its 95 % bootstrap interval."""
+    ratios = np.array(seconds) / np.array(base)
+    draws = np.random.default_rng(seed).choice(ratios, (4000, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
+    """One row for each method of the case."""
+    model, x = case.network_and_inputs(device, seed)
+    calls, rows = case.calls(model, x), {}
+    for name in list(calls):
+        try:
+            for _ in range(2 if case.rounds > 3 else 1):
+                calls[name]()
+        except Exception as error:  # other libraries' limits are results too
+            if name == SALIENCY:
+                raise
+            calls.pop(name)
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            rows[name] = {"method": name, "error": message}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order, draw = list(calls), random.Random(seed)
+    for _ in range(case.rounds):
+        draw.shuffle(order)
+        for name in order:
+            seconds[name].append(_timed(calls[name], device))
+    for name, found in seconds.items():
+        ratio, low, high = paired(found, seconds[SALIENCY], seed)
+        rows[name] = {
+            "method": name, "seconds": float(np.median(found)), "ratio": ratio, "low": low,
+            "high": high,
+        }  # fmt: skip
+    return [rows[name] for name in case.methods]
+
+
+def _timed(call: Callable[[], Any], device: str) -> float:
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure_memory(case: Case, method: str, device: str, seed: int) -> dict[str, Any]:
+    """Bytes that the call takes at its peak, beyond what the process held before."""
+    model, x = case.network_and_inputs(device, seed)
+    weights = sum(
+        part.numel() * part.element_size() for part in (*model.parameters(), *model.buffers())
+    )
+    # What is loaded or started with the first call is no part of it.
+    case.calls(model, x[:1, :, :64, :64].contiguous())[method]()
+    call = case.calls(model, x)[method]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        taken = torch.cuda.max_memory_allocated() - before
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _status("VmRSS")
+        call()
+        taken = _status("VmHWM") - before
+    return {"method": method, "bytes": taken, "weight_bytes": weights}
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
+
+
+def measure_kernels(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
+    """The share of each method's time that is spent inside PyTorch's own operations."""
+    model, x = case.network_and_inputs(device, seed)
+    rows = []
+    for name, call in case.calls(model, x).items():
+        call()
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            call()
+        events = profiler.key_averages()
+        whole = sum(event.self_cpu_time_total for event in events)
+        inside = sum(e.self_cpu_time_total for e in events if e.key.startswith("aten::"))
+        rows.append({"method": name, "share": inside / whole})
+    return rows
+
+
+class Table:
+    """The rows that were measured, in a file that grows."""
+
+    def __init__(self, path: Path, common: dict[str, Any], again: bool) -> None:
+        self.path, self.common = path, common
+        rows = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        self.known = set() if again else {tuple(row[key] for key in _KEY) for row in rows}
+
+    def lacks(self, kind: str, case: Case, method: str) -> bool:
+        """Whether this was not measured yet."""
+        row = self._row(kind, case, {"method": method})
+        return tuple(str(row[key]) for key in _KEY) not in self.known
+
+    def add(self, kind: str, case: Case, found: dict[str, Any], suite: str) -> None:
+        """Write one row, at once."""
+        row = self._row(kind, case, found) | {"suite": suite}
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow({key: _short(row.get(key, "")) for key in _FIELDS})
+        log.info(
+            "%s %s", kind, {key: _short(value) for key, value in ({"network": case.network,
+            "batch": case.batch} | found).items()}
+        )  # fmt: skip
+
+    def _row(self, kind: str, case: Case, found: dict[str, Any]) -> dict[str, Any]:
+        return {"kind": kind} | asdict(case) | self.common | found
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def circumstances(args: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """On what, with what and when this was measured."""
+    return {
+        "command": args.command,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "minutes": round(seconds / 60, 1),
+        "load_before": args.load,
+        "load_after": os.getloadavg(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "captum": captum.__version__,
+        "torchvision": torchvision.__version__,
+        "captum_pullback": __version__,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
+    names = (*SUITES, "memory", "kernels")
+    parser.add_argument("--suites", nargs="+", choices=names, default=names)
+    parser.add_argument("--networks", nargs="+", help="these networks only")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch, on the CPU")
+    parser.add_argument("--rounds", type=int, help="instead of each case's own number")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="measure what is there, too")
+    parser.add_argument("--out", type=Path, default=RESULTS / "speed.csv")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a fresh process's share of the work
+    args = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    args.command = " ".join(("python -m benchmarks.speed", *given))
+    args.load = os.getloadavg()
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures what is not measured yet."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    warnings.filterwarnings("ignore", module="captum")
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    if args.one:
+        case, method = json.loads(args.one)
+        print(json.dumps(measure_memory(Case(**case), method, args.device, args.seed)))
+        return
+    common = {
+        "device": args.device, "threads": args.threads, "seed": args.seed,
+        "torch": torch.__version__, "captum": captum.__version__,
+        "torchvision": torchvision.__version__, "captum_pullback": __version__,
+        "command": args.command,
+    }  # fmt: skip
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    table, start = Table(args.out, common, args.again), time.perf_counter()
+    for suite in args.suites:
+        for case in SUITES.get(suite, {"memory": MEMORY, "kernels": KERNELS}.get(suite)):
+            if args.networks and case.network not in args.networks:
+                continue
+            if args.rounds:
+                case = Case(**asdict(case) | {"rounds": args.rounds})
+            measure(table, suite, case, args)
+    file = args.out.with_suffix(".json")
+    runs = json.loads(file.read_text()) if file.exists() else []
+    runs.append(circumstances(args, time.perf_counter() - start))
+    file.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+def measure(table: Table, suite: str, case: Case, args: argparse.Namespace) -> None:
+    """One case of a suite, unless it is in the table."""
+    kind = suite if suite in ("memory", "kernels") else "time"
+    lacking = [method for method in case.methods if table.lacks(kind, case, method)]
+    if kind == "memory":
+        for method in lacking:
+            table.add(kind, case, _in_fresh_process(case, method, args), suite)
+    elif lacking:
+        take = measure_time if kind == "time" else measure_kernels
+        for found in take(case, args.device, args.seed):
+            if args.again or found["method"] in lacking:
+                table.add(kind, case, found, suite)
+    torch.compiler.reset()
+
+
+def _in_fresh_process(case: Case, method: str, args: argparse.Namespace) -> dict[str, Any]:
+    command = [
+        sys.executable, "-m", "benchmarks.speed", "--device", args.device,
+        "--threads", str(args.threads), "--seed", str(args.seed),
+        "--one", json.dumps([asdict(case), method]),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()

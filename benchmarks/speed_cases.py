@@ -1,0 +1,108 @@
+"""What `benchmarks.speed` measures: networks, methods, and suites of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torchvision
+from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
+from torch import Tensor, nn
+
+from captum_pullback import ExcitationPullback
+from captum_pullback.zoo import reference_network
+
+SALIENCY = "Saliency"
+SOFT, HARD_POOL = "pullback", "pullback, hard pooling"
+GUIDED, BY_INPUT, INTEGRATED = "GuidedBackprop", "InputXGradient", "IntegratedGradients, 50 steps"
+EAGER = "Saliency, not compiled"
+
+PAIR = (SALIENCY, SOFT)
+THREE = (SALIENCY, SOFT, HARD_POOL)
+FIVE = (*THREE, GUIDED, BY_INPUT)
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: methods that take turns on one network and one batch."""
+
+    network: str
+    batch: int = 4
+    resolution: int = 224
+    dtype: str = "float32"
+    mode: str = "eager"
+    layout: str = "contiguous"
+    methods: tuple[str, ...] = THREE
+    rounds: int = 9
+
+    def network_and_inputs(self, device: str, seed: int) -> tuple[nn.Module, Tensor]:
+        """The network with random weights (time does not depend on them), and a random batch."""
+        torch.manual_seed(seed)
+        if self.network == EMBEDDED:
+            model = reference_network().model
+        else:
+            model = getattr(torchvision.models, self.network)(weights=None).eval()
+        dtype = getattr(torch, self.dtype)
+        model = model.to(device, dtype)
+        x = torch.randn(self.batch, 3, self.resolution, self.resolution).to(device, dtype)
+        if self.layout == "channels-last":
+            model, x = (part.to(memory_format=torch.channels_last) for part in (model, x))
+        return model, x
+
+    def calls(self, model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
+        """For each method, a call of it."""
+        ran = torch.compile(model) if self.mode == "compiled" else model
+        return {name: _call(name, ran, model, x) for name in self.methods}
+
+
+def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]:
+    if name in (SALIENCY, EAGER):
+        saliency = Saliency(ran if name == SALIENCY else eager)
+        return lambda: saliency.attribute(x, target=0, abs=False)
+    if name in (SOFT, HARD_POOL):
+        pullback = ExcitationPullback(ran, pool_temperature=None if name == SOFT else 0)
+        return lambda: pullback.attribute(x, target=0)
+    if name == INTEGRATED:
+        integrated = IntegratedGradients(ran)
+        return lambda: integrated.attribute(x, target=0, n_steps=50, internal_batch_size=len(x))
+    method = {GUIDED: GuidedBackprop, BY_INPUT: InputXGradient}[name](ran)
+    return lambda: method.attribute(x, target=0)
+
+
+_LARGE = ("resnet50", "vgg11_bn", "densenet121")
+_SMALL = (
+    Case("resnet18"),
+    Case("mobilenet_v2"),
+    Case(EMBEDDED, resolution=64),
+)
+
+#: name -> cases whose time is measured
+SUITES: dict[str, list[Case]] = {
+    "limits": [Case(name, methods=FIVE, rounds=15) for name in _LARGE]
+    + [Case(name, batch=8) for name in _LARGE],
+    "small": [replace(case, methods=FIVE, rounds=15) for case in _SMALL],
+    "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in _LARGE]
+    + [replace(case, methods=(SALIENCY, SOFT, INTEGRATED), rounds=3) for case in _SMALL],
+    "batch": [
+        replace(case, batch=batch, methods=THREE, rounds=15 if batch < 8 else 7)
+        for case in _SMALL
+        for batch in (1, 2, 8, 16, 32)
+    ]
+    + [Case("densenet121", batch=1, rounds=15)],
+    "depth": [Case(f"resnet{depth}") for depth in (34, 101)],
+    "resolution": [Case("resnet18", resolution=size) for size in (64, 112, 160, 320, 448)],
+    "variants": [
+        Case("resnet50", layout="channels-last"),
+        Case("vgg11_bn", layout="channels-last", rounds=7),
+        Case("densenet121", layout="channels-last"),
+        Case("resnet18", dtype="bfloat16"),
+        Case("mobilenet_v2", dtype="bfloat16"),
+        Case("resnet18", mode="compiled", methods=(*PAIR, EAGER)),
+    ],
+}
+
+MEMORY = [Case(name) for name in _LARGE] + list(_SMALL)
+KERNELS = [replace(case, methods=PAIR) for case in MEMORY]
