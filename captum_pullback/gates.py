@@ -167,8 +167,9 @@ def _is_watched() -> bool:
 
 def may_write(grad: Tensor) -> bool:
     """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
-    is_batched = torch._C._functorch.is_legacy_batchedtensor(grad)
-    return not (torch.is_grad_enabled() or _is_watched() or is_batched)
+    if torch.is_grad_enabled() or _is_watched():
+        return False
+    return not torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def unseen() -> AbstractContextManager[Any]:

@@ -150,6 +150,17 @@ def test_inductor_gives_the_same_result() -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    "gate", [F.relu6, lambda x: F.relu6(x.clone(), inplace=True), lambda x: F.leaky_relu(x, 0.1)]
+)
+def test_gates_of_several_slopes_are_compiled_too(gate: Callable[[Tensor], Tensor]) -> None:
+    model = spelled("functional")
+    model.gate = gate
+    expected = pulled(model)
+    torch.testing.assert_close(pulled(torch.compile(model, backend="aot_eager")), expected)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
 def test_a_compiled_model_is_plain_outside_and_takes_new_temperatures() -> None:
     model, x = spelled(), pictures().requires_grad_()
     compiled = torch.compile(model, backend="aot_eager")
