@@ -1,14 +1,12 @@
-"""Puts the numbers of ``benchmarks/results/speed.csv`` into ``docs/cost.md``.
+"""The tables of ``docs/cost.md``, made of ``benchmarks/results/speed.csv``.
 
-``python -m benchmarks.cost_page`` replaces what stands between the page's markers, so that no
-number of a table is typed by hand. Where something was measured twice, the last row counts.
+`benchmarks.numbers` puts them in. Where something was measured twice, the last row counts.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +21,7 @@ from benchmarks.speed_cases import (
     SOFT,
 )
 
-ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "cost.md"
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(__file__).with_name("results")
 
 TITLES = {
     "resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50",
@@ -234,7 +230,7 @@ def how(rows: Rows) -> str:
     return "\n".join(shown)
 
 
-PARTS: dict[str, Callable[[Rows], str]] = {
+_PARTS: dict[str, Callable[[Rows], str]] = {
     "limits": limits,
     "methods": methods,
     "memory": memory,
@@ -245,19 +241,7 @@ PARTS: dict[str, Callable[[Rows], str]] = {
 }
 
 
-def main() -> None:
-    """Fills the page in."""
+def tables() -> dict[str, str]:
+    """What stands between ``<!-- cost: NAME -->`` and ``<!-- end of cost: NAME -->``."""
     rows = read(RESULTS / "speed.csv")
-    text = PAGE.read_text(encoding="utf-8")
-    for name, part in PARTS.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise SystemExit(f"{PAGE.name} has no place marked {begin} ... {end}")
-        filled = f"{begin}\n{part(rows)}\n{end}"
-        text = pattern.sub(lambda _, filled=filled: filled, text)
-    PAGE.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return {f"cost: {name}": part(rows) for name, part in _PARTS.items()}

@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stability_page
+from benchmarks import cost_page, stability_page
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -224,7 +224,7 @@ def numbers() -> dict[str, str]:
 def tables() -> dict[str, str]:
     """Every table that a page may ask for."""
     stable = {name: stability_page.table(rows) for name, rows in stability_page.TABLES.items()}
-    return {**stable, "ascents": ascent_table(), "lens": lens_table()}
+    return {**stable, **cost_page.tables(), "ascents": ascent_table(), "lens": lens_table()}
 
 
 def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:

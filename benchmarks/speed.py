@@ -5,7 +5,8 @@ take turns in one process, in an order that is drawn anew for each round, and ea
 Captum's Saliency of the same round: the ratio is the median of these paired ratios, with a 95 %
 bootstrap interval. Peak memory is that of a fresh process for each method. Rows are appended to
 ``benchmarks/results/speed.csv`` as they are measured, and a second run skips what is there:
-``--suites`` chooses, ``--again`` measures anew. Then ``python -m benchmarks.cost_page``.
+``--suites`` chooses, ``--again`` measures anew. Then ``python -m benchmarks.numbers``
+puts them into ``docs/cost.md``.
 """
 
 from __future__ import annotations

@@ -126,6 +126,13 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
         Raises:
             TypeError, ValueError: As `attribute`, and ``targets`` that are no sequence, or empty.
             AssertionError, IndexError, SofteningError: As `attribute`.
+
+        Example:
+            >>> x = torch.tensor([[-1.0, 0.0, 1.0]])
+            >>> ExcitationPullback(nn.ReLU(), temperature=1.0).attribute_targets(x, [0, 2])
+            tensor([[[0.2689, 0.0000, 0.0000]],
+            <BLANKLINE>
+                    [[0.0000, 0.0000, 0.7311]]])
         """
         if isinstance(targets, Tensor):
             targets = list(targets)

@@ -118,10 +118,3 @@ def test_the_last_of_two_measurements_counts(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(found)
     assert [entry["ratio"] for entry in cost_page.read(file)] == ["3"]
-
-
-def test_the_page_is_what_the_committed_results_make_it() -> None:
-    before = cost_page.PAGE.read_text(encoding="utf-8")
-    found = cost_page.read(cost_page.RESULTS / "speed.csv")
-    for name, part in cost_page.PARTS.items():
-        assert f"<!-- {name} -->\n{part(found)}\n<!-- end of {name} -->" in before
