@@ -123,7 +123,7 @@ def limits(rows: Rows) -> str:
 
 
 def _limit(network: str, what: str, limit: float, row: Row | None) -> list[str]:
-    if row is None:
+    if row is None or row["error"]:
         return [TITLES[network], "", what, "", ""]
     verdict = "met" if float(row["ratio"]) <= limit else "**missed**"
     return [TITLES[network], ratio(row), what, f"at most {limit:.2f}", verdict]
