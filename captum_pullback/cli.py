@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_lens(commands)
     _add_ascend(commands)
+    _add_app(commands)
     return parser
 
 
@@ -264,6 +265,40 @@ def _add_lens(commands: Any) -> None:
     )
     _add_seed(add, "the training on digits")
     parser.set_defaults(room="lens")
+
+
+def _add_app(commands: Any) -> None:
+    parser = commands.add_parser(
+        "app",
+        help="explore pullbacks in a browser",
+        description="Opens a page on this machine in which photographs are explained while one "
+        "moves the temperature. It needs no network and tells nobody. Ctrl-C stops it.",
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a network besides the embedded one: one of torchvision's classifiers such as "
+        "resnet50, or package.module:function; may be repeated",
+    )
+    add("--weights", metavar="FILE", help="a state dict for the one --model, instead of its own")
+    add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at (default: 127.0.0.1, for this machine alone)",
+    )
+    add("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
+    add("--no-browser", action="store_true", help="only say where the page is")
+    parser.set_defaults(room="app")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -59,6 +59,7 @@ class Loaded:
         device: where it is.
         layers: for each layer that may be looked into, the shape of its output: (C, H, W) or (F,).
         temperature: what suits it.
+        outputs: how many classes it has.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class Loaded:
     device: str = "cpu"
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     temperature: float = 0.3
+    outputs: int = 0
 
 
 @dataclass(frozen=True)
