@@ -98,30 +98,40 @@ class Actions:
         ]  # fmt: skip
 
     def explain(self, request: gr.Request, *given: Any) -> Iterator[Changes]:
-        """The maps, and then their figures."""
-        *settings, show, pinned = given
+        """The maps, unless they are there already; then the figures that are not yet."""
+        *settings, show, before, pinned = given
         seen, question = self._question(*settings)
         loaded = self.networks[question.network]
-        answer = yield from self._follow(
-            request, "explain", lambda job: work.explain(loaded, seen, question, job)
-        )
-        if answer is None:
-            return
+        answer: Explanation | None = before
+        if answer is None or answer.question != question:
+            answer = yield from self._follow(
+                request, "explain", lambda job: work.explain(loaded, seen, question, job)
+            )
+            if answer is None:
+                return
         yield {
             self.parts["answer"]: answer,
             self.parts["answers"]: self._answers(answer, pinned, show, pending=True),
             self.parts["answer_code"]: code.explanation_code(loaded, answer),
             self.parts["status"]: "",
         }
-        full = yield from self._follow(
-            request, "explain", lambda job: work.rated(loaded, answer, job)
-        )
-        if full is not None:
+        # One that was pinned early has none yet.
+        unrated = [each for each in (answer, pinned) if each is not None and not each.rated]
+        for each in unrated:
+            full = yield from self._follow(request, "explain", self._rating(each))
+            if full is None:
+                return
+            answer, pinned = (full if each is one else one for one in (answer, pinned))
             yield {
-                self.parts["answer"]: full,
-                self.parts["answers"]: self._answers(full, pinned, show),
+                self.parts["answer"]: answer,
+                self.parts["pinned"]: pinned,
+                self.parts["answers"]: self._answers(answer, pinned, show, pending=True),
                 self.parts["status"]: "",
             }
+
+    def _rating(self, answer: Explanation) -> Callable[[Job[Explanation]], Explanation]:
+        loaded = self.networks[answer.question.network]
+        return lambda job: work.rated(loaded, answer, job)
 
     def fit(self, request: gr.Request, *settings: Any) -> Iterator[Changes]:
         """The temperature of the least infidelity, into the slider."""
@@ -160,17 +170,12 @@ class Actions:
                 self.parts["status"]: "",
             }
 
-    def show(self, answer: Explanation | None, pinned: Explanation | None, show: Method) -> str:
-        """The same answers, drawn otherwise."""
-        return "" if answer is None else self._answers(answer, pinned, show)
-
     def pin(
-        self, answer: Explanation | None, pinned: Explanation | None, show: Method
-    ) -> tuple[Any, ...]:
+        self, answer: Explanation | None, pinned: Explanation | None
+    ) -> tuple[Explanation | None, str]:
         """Keeps the answer beside those that follow, or lets it go."""
         kept = answer if pinned is None else None
-        text = "Pin to compare" if kept is None else "Unpin"
-        return self.show(answer, kept, show), kept, text
+        return kept, "Pin to compare" if kept is None else "Unpin"
 
     def stop(
         self,
@@ -181,7 +186,7 @@ class Actions:
     ) -> tuple[str, str]:
         """Stops what is being computed for this page."""
         self.leave(request)
-        return self.show(answer, pinned, show), ""
+        return "" if answer is None else self._answers(answer, pinned, show), ""
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""

@@ -25,9 +25,7 @@ from captum_pullback.panels import Method
 
 __all__ = ["answers_card", "ascent_card", "predictions_card", "progress_card", "samples_card"]
 
-_KEY = (
-    '<p class="cp-key" aria-hidden="true"><span>against</span><i></i><span>for</span></p>'
-)
+_KEY = '<p class="cp-key" aria-hidden="true"><span>against</span><i></i><span>for</span></p>'
 
 
 def samples_card(photos: Sequence[Photo]) -> str:
@@ -51,7 +49,7 @@ def predictions_card(loaded: Loaded, seen: Seen, count: int = 5) -> str:
             f'<li><button type="button" data-pick="{index}" title="Explain {name}">'
             f'<span class="cp-bar" style="width:{100 * float(probability):.1f}%"></span>'
             f"<span>{name}</span><b>{percent(probability)}</b>"
-            f"<small>{number(seen.logits[index])}</small></button></li>"
+            f'<small title="score">{number(seen.logits[index])}</small></button></li>'
         )
     return f'<ol class="cp-predictions">{"".join(rows)}</ol>'
 
@@ -59,10 +57,9 @@ def predictions_card(loaded: Loaded, seen: Seen, count: int = 5) -> str:
 def answers_card(
     answers: Sequence[tuple[Loaded, Explanation]], method: Method, pending: bool = False
 ) -> str:
-    """Explanations side by side; ``pending``: the last one's scores are still to come."""
+    """Explanations side by side; ``pending``: the scores that they lack are still to come."""
     parts = [
-        _answer(loaded, answer, method, pending and i == len(answers) - 1)
-        for i, (loaded, answer) in enumerate(answers)
+        _answer(loaded, answer, method, pending and not answer.rated) for loaded, answer in answers
     ]
     kind = "cp-screen cp-two" if len(parts) > 1 else "cp-screen"
     about = f'<p class="cp-about">{escape(SCORES[0].upper() + SCORES[1:])}.</p>'
@@ -129,13 +126,14 @@ def _answer(loaded: Loaded, answer: Explanation, method: Method, pending: bool) 
         figures = (
             f'<dl class="cp-figures"><div>{score}</div>'
             f"{_figure('infidelity', scored.infidelity, pending)}"
-            f"{_figure('max-sensitivity', scored.sensitivity, pending)}"
+            f"{_figure('sensitivity', scored.sensitivity, pending)}"
             f"<div><dt>time</dt><dd>{duration(scored.seconds)}</dd></div></dl>"
         )
         alt = f"{method_title(answer)} of {name}"
         tiles.append(_tile(data_uri(picture), alt, name, figures, exact))
     about = f"{loaded.name} \N{MIDDLE DOT} {seen.photo.name}"
-    body = f'<div class="cp-tiles">{"".join(tiles)}</div>{_KEY}{_coverage(answer)}'
+    key = "" if method == "colors" else _KEY
+    body = f'<div class="cp-tiles">{"".join(tiles)}</div>{key}{_coverage(answer)}'
     return _section(method_title(answer), about, body)
 
 
@@ -211,8 +209,7 @@ def _line(scores: Tensor) -> str:
     low, high = float(scores.min()), float(scores.max())
     span, last = (high - low) or 1.0, max(len(scores) - 1, 1)
     points = [
-        (8 + 84 * k / last, 86 - 72 * (float(score) - low) / span)
-        for k, score in enumerate(scores)
+        (8 + 84 * k / last, 86 - 72 * (float(score) - low) / span) for k, score in enumerate(scores)
     ]
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>' for x, y in points)
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

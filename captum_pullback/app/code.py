@@ -64,9 +64,7 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
     else:
         imports["captum.attr"].add(_INTEGRATED[what])
         maker = f"{_INTEGRATED[what]}(network.model{layer})"
-        options = (
-            f", n_steps={INTEGRATION_STEPS}, internal_batch_size={max(1, at_once(network))}"
-        )
+        options = f", n_steps={INTEGRATION_STEPS}, internal_batch_size={max(1, at_once(network))}"
     lines = _opening(loaded, answer.seen.photo, imports, "explanation.npz")
     if method == "saliency":  # or else Captum says, at length, that it sees to it itself
         lines[-1] += ".requires_grad_()"
@@ -82,9 +80,7 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
         lines += [f"targets = {list(question.targets)}  # {names}", "attributions = []"]
         lines.append("for target in targets:")
         lines += ["    torch.manual_seed(0)"] * seeded
-        lines.append(
-            f"    attributions.append(method.attribute(inputs, target=target{options}))"
-        )
+        lines.append(f"    attributions.append(method.attribute(inputs, target=target{options}))")
         lines.append("attributions = torch.cat(attributions)")
     return "\n".join([*lines, ""])
 
@@ -121,9 +117,7 @@ def ascent_code(loaded: Loaded, result: Ascended) -> str:
     return "\n".join([*lines, ""])
 
 
-def _opening(
-    loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays: str
-) -> list[str]:
+def _opening(loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays: str) -> list[str]:
     """Imports, the network and its input."""
     lines = ["import numpy as np"] if photo.pasted else []
     lines.append("import torch")

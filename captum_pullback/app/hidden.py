@@ -28,11 +28,13 @@ def layers(network: Network) -> dict[str, tuple[int, ...]]:
     hooks = [
         module.register_forward_hook(
             lambda module, _, output: (
-                shapes.setdefault(names[module], tuple(output.shape[1:]))
-                if isinstance(output, Tensor) and output.dim() in (2, 4)
-                else None
+                (
+                    shapes.setdefault(names[module], tuple(output.shape[1:]))
+                    if isinstance(output, Tensor) and output.dim() in (2, 4)
+                    else None
+                )
+                and None
             )
-            and None
         )
         for module in names
     ]

@@ -128,6 +128,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self._first = next(model.parameters(), None)
         self._job = job
+        self._raised = False
 
     def __torch_function__(
         self,
@@ -136,7 +137,12 @@ class Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        self._job.check()
+        if not self._raised:  # once: what cleans up after it uses torch too
+            try:
+                self._job.check()
+            except Cancelled:
+                self._raised = True
+                raise
         if len(args) > 1 and args[1] is self._first and isinstance(args[0], Tensor):
             self._job.advance(len(args[0]))
         return func(*args, **(kwargs or {}))

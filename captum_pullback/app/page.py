@@ -39,49 +39,51 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
         gr.HTML(_HEADER)
         with gr.Row(elem_classes="cp-columns"):
             with gr.Column(scale=1, min_width=300, elem_classes="cp-controls"):
-                network = gr.Dropdown(
-                    list(networks), value=first.name, label="Network", visible=len(networks) > 1
-                )
-                gr.HTML("<h2>Photograph</h2>")
-                picks = gr.HTML(samples_card(samples), js_on_load=_PICK)
-                upload = gr.UploadButton(
-                    "Upload, drop or paste one", elem_id="cp-upload", size="sm"
-                )
-                gr.HTML("<h2>Prediction</h2>")
-                predictions = gr.HTML(js_on_load=_PICK, elem_id="cp-predictions")
-                gr.HTML("<h2>Explain</h2>")
-                targets = gr.Dropdown(
-                    do.choices(first), multiselect=True, label="Classes", elem_id="cp-targets"
-                )
-                method = gr.Dropdown(
-                    [(TITLES[name].title, name) for name in METHODS],
-                    value=METHODS[0],
-                    label="Method",
-                    filterable=False,
-                    elem_id="cp-method",
-                )
-                with gr.Group(visible=True) as heat:
-                    temperature = gr.Slider(
-                        0, 5, value=first.temperature, step=0.01, label="Temperature",
-                        elem_id="cp-temperature",
+                with gr.Column(elem_classes="cp-photo"):
+                    network = gr.Dropdown(
+                        list(networks), value=first.name, label="Network", filterable=False,
+                        visible=len(networks) > 1, elem_id="cp-network",
                     )  # fmt: skip
-                    fit = gr.Button("Fit it", size="sm", elem_id="cp-fit")
-                    follow = gr.Checkbox(True, label="Max pooling has the same temperature")
-                    pool = gr.Slider(
-                        0, 5, value=first.temperature, step=0.01, label="Pool temperature",
-                        visible=False, elem_id="cp-pool",
+                    gr.HTML("<h2>Photograph</h2>")
+                    picks = gr.HTML(samples_card(samples), js_on_load=_PICK)
+                    upload = gr.UploadButton(
+                        "Upload, drop or paste one", elem_id="cp-upload", size="sm"
+                    )
+                    gr.HTML("<h2>Prediction</h2>")
+                    predictions = gr.HTML(js_on_load=_PICK, elem_id="cp-predictions")
+                with gr.Column(elem_classes="cp-settings"):
+                    gr.HTML("<h2>Explain</h2>")
+                    targets = gr.Dropdown(
+                        do.choices(first), multiselect=True, label="Classes", elem_id="cp-targets"
+                    )
+                    method = gr.Dropdown(
+                        [(TITLES[name].title, name) for name in METHODS],
+                        value=METHODS[0], label="Method", filterable=False, elem_id="cp-method",
                     )  # fmt: skip
-                with gr.Accordion("Neuron or layer", open=False):
-                    what = gr.Radio(_WHATS, value="class", label="What is explained")
-                    layer = gr.Dropdown(
-                        do.layer_choices(first), value=do.last_layer(first), label="Layer",
-                        visible=False,
-                    )  # fmt: skip
-                    channel = gr.Number(0, label="Channel", minimum=0, precision=0, visible=False)
-                    everywhere = gr.Checkbox(
-                        False, label="Summed over the picture, not its most active place",
-                        visible=False,
-                    )  # fmt: skip
+                    with gr.Group() as heat:
+                        temperature = gr.Slider(
+                            0, 5, value=first.temperature, step=0.01, label="Temperature",
+                            elem_id="cp-temperature",
+                        )  # fmt: skip
+                        fit = gr.Button("Fit it", size="sm", elem_id="cp-fit")
+                    with gr.Accordion("Max pooling, neurons and layers", open=False):
+                        follow = gr.Checkbox(True, label="Max pooling has the same temperature")
+                        pool = gr.Slider(
+                            0, 5, value=first.temperature, step=0.01, label="Pool temperature",
+                            visible=False, elem_id="cp-pool",
+                        )  # fmt: skip
+                        what = gr.Radio(_WHATS, value="class", label="What is explained")
+                        layer = gr.Dropdown(
+                            do.layer_choices(first), value=do.last_layer(first), label="Layer",
+                            visible=False, elem_id="cp-layer",
+                        )  # fmt: skip
+                        channel = gr.Number(
+                            0, label="Channel", minimum=0, precision=0, visible=False
+                        )
+                        everywhere = gr.Checkbox(
+                            False, label="Summed over the picture, not its most active place",
+                            visible=False,
+                        )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="cp-results"):
                 with gr.Row(elem_classes="cp-status"):
                     status = gr.HTML(elem_id="cp-status")
@@ -140,10 +142,11 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
         }  # fmt: skip
         do.parts = parts
         looked = [seen, predictions, targets, status]
-        explained = [answers, answer, answer_code, status]
+        asked = [*settings, show, answer, pinned]
+        explained = [answers, answer, pinned, answer_code, status]
 
         def explains(event: Any) -> None:
-            event.then(do.explain, [*settings, show, pinned], explained, **quiet)
+            event.success(do.explain, asked, explained, **quiet)
 
         explains(page.load(do.look_first, [network], looked, **quiet))
         explains(picks.click(do.look_at_sample, [network], looked, **quiet))
@@ -154,16 +157,15 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             )
         )
         explains(predictions.click(do.pick_class, None, targets, **quiet))
-        explains(
-            fit.click(do.fit, settings, [temperature, follow, pool, status], **quiet)
-        )
+        explains(fit.click(do.fit, settings, [temperature, follow, pool, status], **quiet))
         moved = [
             targets.input, method.input, temperature.input, temperature.release, follow.input,
             pool.input, pool.release, what.input, layer.input, channel.input, everywhere.input,
+            show.select,
         ]  # fmt: skip
         gr.on(
-            moved, do.explain, [*settings, show, pinned], explained, trigger_mode="multiple",
-            concurrency_limit=8, **quiet,
+            moved, do.explain, asked, explained, trigger_mode="multiple", concurrency_limit=8,
+            **quiet,
         )  # fmt: skip
         gr.on(
             [method.change, follow.change, what.change],
@@ -173,8 +175,7 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             queue=False,
             **quiet,
         )
-        show.input(do.show, [answer, pinned, show], answers, **quiet)
-        pin.click(do.pin, [answer, pinned, show], [answers, pinned, pin], **quiet)
+        explains(pin.click(do.pin, [answer, pinned], [pinned, pin], **quiet))
         stop.click(do.stop, [answer, pinned, show], [answers, status], queue=False, **quiet)
         gr.on(
             [climb.click, steps.release, size.release, radius.release, bounded.input, compare.input],

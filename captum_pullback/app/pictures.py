@@ -48,13 +48,11 @@ def map_picture(
         (side, side), Image.Resampling.BILINEAR
     )
     values = np.asarray(large, dtype=np.float64)
-    cover = np.clip(np.abs(values)[..., None] * 1.4, 0, 0.9)
+    cover = np.clip(np.abs(values)[..., None] ** 0.7 * 1.3, 0, 0.92)
     return _image(grey * (1 - cover) + _coloured(values) * cover)
 
 
-def perturbation_picture(
-    network: Network, perturbation: Tensor
-) -> tuple[Image.Image, float]:
+def perturbation_picture(network: Network, perturbation: Tensor) -> tuple[Image.Image, float]:
     """A perturbation (C, H, W) in colours around grey; and what has the full colour, in pixels."""
     pixels = (perturbation * torch.tensor(network.std).view(-1, 1, 1)).double().numpy()
     scale = scale_of(pixels)

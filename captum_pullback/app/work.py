@@ -37,7 +37,17 @@ from captum_pullback.fit import TemperatureFit, fit_temperature
 from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
 
-__all__ = ["Ascended", "Explanation", "Seen", "ascend", "explain", "fit", "look", "private", "rated"]
+__all__ = [
+    "Ascended",
+    "Explanation",
+    "Seen",
+    "ascend",
+    "explain",
+    "fit",
+    "look",
+    "private",
+    "rated",
+]
 
 #: Gradients, or forward passes, that a method takes for one map.
 COSTS = {"pullback": 1, "saliency": 1, "ig": INTEGRATION_STEPS, "smoothpullback": NOISE_SAMPLES}
@@ -79,6 +89,12 @@ class Explanation:
     activation: float = math.nan
     record: str = ""
     counts: tuple[int, int] = (0, 0)
+
+    @property
+    def rated(self) -> bool:
+        """Whether it has all the scores that it can have."""
+        unknown = any(math.isnan(scored.infidelity) for scored in self.maps)
+        return self.question.what == "layer" or not unknown
 
 
 @dataclass(frozen=True)
@@ -215,9 +231,7 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
         raise UsageError(f"no temperature can be fitted: {error}") from error
 
 
-def ascend(
-    loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Job[Any]
-) -> Ascended:
+def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Job[Any]) -> Ascended:
     """Draws on the photograph what each target asks for.
 
     Raises:
@@ -307,16 +321,12 @@ def _attributed(
         return run()
 
 
-def _coverage(
-    loaded: Loaded, inputs: Tensor, question: Question
-) -> tuple[str, tuple[int, int]]:
+def _coverage(loaded: Loaded, inputs: Tensor, question: Question) -> tuple[str, tuple[int, int]]:
     """What was softened; nothing by methods that are no pullbacks."""
     if "pullback" not in question.method:
         return "", (0, 0)
     model = private(loaded.network).model
-    with soften(
-        model, question.temperature, pool_temperature=question.pool_temperature
-    ) as record:
+    with soften(model, question.temperature, pool_temperature=question.pool_temperature) as record:
         model(inputs.detach().clone().requires_grad_())
     soft, hard = (sum(met.calls for met in part) for part in (record.softened, record.left_hard))
     return str(record), (soft, hard)

@@ -61,9 +61,7 @@ def figure(
         mean=network.mean,
         std=network.std,
         labels=["\n".join([e.photo, *_predictions(network, e, mark="» ")]) for e in explanations],
-        captions={
-            name: [caption(scored) for scored in column] for name, column in columns.items()
-        },
+        captions={name: [caption(scored) for scored in column] for name, column in columns.items()},
         method=method,
     )
 
