@@ -6,20 +6,21 @@ import http.client
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import browser
 import numpy as np
 import pytest
 from PIL import Image
-
-import browser
 
 ROOT = Path(__file__).parents[1]
 MISSING = browser.missing()
@@ -146,7 +147,8 @@ class Visitor:
     def figures(self) -> dict[str, str]:
         """Those under the last map."""
         card = self.page.locator("#cp-answers .cp-figures").last
-        return dict(zip(card.locator("dt").all_inner_texts(), card.locator("dd").all_inner_texts()))
+        terms, values = (card.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
+        return dict(zip(terms, values, strict=True))
 
     def downloaded(self, button: str, folder: Path) -> Path:
         """The file that a button gives."""
@@ -326,8 +328,6 @@ PASTE = """async () => {
 
 def huge_png() -> bytes:
     """A small file that says that it has 400 million pixels."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

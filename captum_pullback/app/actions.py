@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from captum_pullback.app import code, keep, work
+from captum_pullback.app import climbing, code, keep, work
 from captum_pullback.app.cards import answers_card, ascent_card, predictions_card, progress_card
-from captum_pullback.app.jobs import Cancelled, Job, Jobs
+from captum_pullback.app.climbing import Ascended
+from captum_pullback.app.jobs import Cancelled, Job, Jobs, Ticket
 from captum_pullback.app.question import Climb, Loaded, Photo, Question
-from captum_pullback.app.work import Ascended, Explanation, Seen
+from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.commands.report import class_name
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.panels import Method
@@ -101,11 +102,12 @@ class Actions:
         """The maps, unless they are there already; then the figures that are not yet."""
         *settings, show, before, pinned = given
         seen, question = self._question(*settings)
+        ticket = self.jobs.enter(str(request.session_hash), "explain")
         loaded = self.networks[question.network]
         answer: Explanation | None = before
         if answer is None or answer.question != question:
             answer = yield from self._follow(
-                request, "explain", lambda job: work.explain(loaded, seen, question, job)
+                ticket, lambda job: work.explain(loaded, seen, question, job)
             )
             if answer is None:
                 return
@@ -118,7 +120,7 @@ class Actions:
         # One that was pinned early has none yet.
         unrated = [each for each in (answer, pinned) if each is not None and not each.rated]
         for each in unrated:
-            full = yield from self._follow(request, "explain", self._rating(each))
+            full = yield from self._follow(ticket, self._rating(each))
             if full is None:
                 return
             answer, pinned = (full if each is one else one for one in (answer, pinned))
@@ -136,10 +138,9 @@ class Actions:
     def fit(self, request: gr.Request, *settings: Any) -> Iterator[Changes]:
         """The temperature of the least infidelity, into the slider."""
         seen, question = self._question(*settings)
+        ticket = self.jobs.enter(str(request.session_hash), "explain")
         loaded = self.networks[question.network]
-        fit = yield from self._follow(
-            request, "explain", lambda job: work.fit(loaded, seen, question, job)
-        )
+        fit = yield from self._follow(ticket, lambda job: work.fit(loaded, seen, question, job))
         if fit is not None:
             best = float(fit.temperature)  # type: ignore[arg-type]  # one number, for all gates
             plain = dict(fit.tried)[0.0]
@@ -157,10 +158,11 @@ class Actions:
         """What the classes ask for, drawn on the photograph."""
         *settings, steps, size, radius, bounded, compare = given
         seen, question = self._question(*settings)
+        ticket = self.jobs.enter(str(request.session_hash), "ascend")
         loaded = self.networks[question.network]
         climb = Climb(int(steps), float(size), float(radius), bool(bounded), bool(compare))
         result = yield from self._follow(
-            request, "ascend", lambda job: work.ascend(loaded, seen, question, climb, job)
+            ticket, lambda job: climbing.ascend(loaded, seen, question, climb, job)
         )
         if result is not None:
             yield {
@@ -266,17 +268,17 @@ class Actions:
         return answers_card(self._side_by_side(answer, pinned), show, pending)
 
     def _follow(
-        self, request: gr.Request, lane: str, run: Callable[[Job[Result]], Result]
-    ) -> Iterator[Changes]:
+        self, ticket: Ticket, run: Callable[[Job[Result]], Result]
+    ) -> Generator[Changes, None, Result | None]:
         """Runs a job, yields its progress if it takes long, and returns what came out, or None."""
         status = self.parts["status"]
-        job = self.jobs.start(str(request.session_hash), lane, run)
+        job = self.jobs.start(ticket, run)
         wait = _PATIENCE
         try:
             while not job.wait(wait):
                 yield {status: progress_card(*job.progress)}
                 wait = _TICK
-            return job.result()  # type: ignore[return-value]
+            return job.result()
         except Cancelled:
             return None
         except GeneratorExit:  # the page was closed

@@ -8,6 +8,7 @@ from html import escape
 
 from torch import Tensor
 
+from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.keep import explained, method_title
 from captum_pullback.app.pictures import (
     data_uri,
@@ -17,7 +18,7 @@ from captum_pullback.app.pictures import (
     thumbnail,
 )
 from captum_pullback.app.question import Loaded, Photo
-from captum_pullback.app.work import Ascended, Explanation, Seen
+from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.commands.report import class_name, duration, percent
 from captum_pullback.commands.scores import SCORES
 from captum_pullback.grids import number

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from captum_pullback.app.question import Loaded, Photo, Question
-from captum_pullback.app.work import Ascended, Explanation, Selector, climb_ways
+from captum_pullback.app.climbing import Ascended, climb_ways
+from captum_pullback.app.question import Loaded, Photo, Selector
+from captum_pullback.app.work import Explanation
 from captum_pullback.commands.methods import (
     INTEGRATION_STEPS,
     NOISE_SAMPLES,

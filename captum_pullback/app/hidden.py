@@ -63,7 +63,8 @@ class Unit(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Activations, (N, 1)."""
-        chosen = activation(self.model, self.layer, inputs)[(slice(None), *self.unit)]
+        index = (slice(None), *self.unit)
+        chosen = activation(self.model, self.layer, inputs)[index]
         return chosen.reshape(len(chosen), -1).sum(dim=1, keepdim=True)
 
 

@@ -6,15 +6,16 @@ answer. Lanes have the names of sessions in them, so that nobody stops another's
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Cancelled", "Job", "Jobs", "Watch", "random_numbers"]
+__all__ = ["Cancelled", "Job", "Jobs", "Ticket", "Watch", "random_numbers"]
 
 Result = TypeVar("Result")
 _RANDOM = threading.Lock()
@@ -83,6 +84,7 @@ class Job(Generic[Result]):
 
     def _run(self) -> None:
         try:
+            self.check()
             self._result = self._work(self)
         except BaseException as error:  # it is raised again where the result is asked for
             self._error = error
@@ -90,31 +92,55 @@ class Job(Generic[Result]):
             self._done.set()
 
 
+class Ticket(NamedTuple):
+    """The right to start jobs in a lane, until somebody comes after."""
+
+    session: str
+    lane: str
+    number: int
+
+
 class Jobs:
-    """The last job of each lane."""
+    """The last ticket and the last job of each lane."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lanes: dict[tuple[str, str], Job[Any]] = {}
+        self._numbers = itertools.count()
+        self._tickets: dict[tuple[str, str], Ticket] = {}
+        self._jobs: dict[tuple[str, str], Job[Any]] = {}
 
-    def start(self, session: str, lane: str, work: Callable[[Job[Result]], Result]) -> Job[Result]:
-        """Starts a job, and stops the one before it in its lane."""
-        job = Job(work)
+    def enter(self, session: str, lane: str) -> Ticket:
+        """Takes over a lane, and stops the job of whoever had it."""
         with self._lock:
-            before = self._lanes.get((session, lane))
-            self._lanes[session, lane] = job
+            ticket = Ticket(session, lane, next(self._numbers))
+            self._tickets[session, lane] = ticket
+            before = self._jobs.pop((session, lane), None)
         if before is not None:
             before.stop()
+        return ticket
+
+    def start(self, ticket: Ticket, work: Callable[[Job[Result]], Result]) -> Job[Result]:
+        """Starts a job; one that is stopped already, where the ticket is no longer the last."""
+        job, key = Job(work), ticket[:2]
+        with self._lock:
+            valid = self._tickets.get(key) == ticket
+            if valid:
+                self._jobs[key] = job
+        if not valid:
+            job.stop()
         job.start()
         return job
 
     def stop(self, session: str) -> None:
         """Stops all the jobs of a session, and forgets it."""
         with self._lock:
-            mine = [key for key in self._lanes if key[0] == session]
-            jobs = [self._lanes.pop(key) for key in mine]
+            mine = [key for key in self._tickets if key[0] == session]
+            jobs = [self._jobs.pop(key, None) for key in mine]
+            for key in mine:
+                del self._tickets[key]
         for job in jobs:
-            job.stop()
+            if job is not None:
+                job.stop()
 
 
 class Watch(TorchFunctionMode):

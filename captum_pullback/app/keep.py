@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.question import Loaded
-from captum_pullback.app.work import Ascended, Explanation
+from captum_pullback.app.work import Explanation
 from captum_pullback.commands.methods import METHODS, Settings, title
 from captum_pullback.commands.report import caption, class_name
 from captum_pullback.grids import plot_ascent, score_change

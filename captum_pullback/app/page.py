@@ -178,14 +178,21 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
         explains(pin.click(do.pin, [answer, pinned], [pinned, pin], **quiet))
         stop.click(do.stop, [answer, pinned, show], [answers, status], queue=False, **quiet)
         gr.on(
-            [climb.click, steps.release, size.release, radius.release, bounded.input, compare.input],
+            [
+                climb.click,
+                steps.release,
+                size.release,
+                radius.release,
+                bounded.input,
+                compare.input,
+            ],
             do.ascend,
             [*settings, steps, size, radius, bounded, compare],
             [ascents, ascent, ascent_code, status],
             trigger_mode="multiple",
             concurrency_limit=8,
             **quiet,
-        )  # fmt: skip
+        )
         for kind, button in answer_files.items():
             button.click(do.keep(kind), [answer, pinned, show], file, **quiet).success(
                 None, js=_CLICK, **quiet

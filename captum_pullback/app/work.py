@@ -14,15 +14,13 @@ from torch import Tensor
 
 from captum_pullback.app.hidden import Unit, layer_attribution, selector
 from captum_pullback.app.jobs import Job, Watch, random_numbers
-from captum_pullback.app.question import Climb, Loaded, Photo, Question, Selector
-from captum_pullback.ascent import PullbackAscent
+from captum_pullback.app.question import Loaded, Photo, Question, Selector
 from captum_pullback.commands.methods import (
     INTEGRATION_STEPS,
     METHODS,
     NOISE_SAMPLES,
     Settings,
     at_once,
-    pixel_bounds,
 )
 from captum_pullback.commands.scores import (
     INFIDELITY_SAMPLES,
@@ -38,10 +36,8 @@ from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
 
 __all__ = [
-    "Ascended",
     "Explanation",
     "Seen",
-    "ascend",
     "explain",
     "fit",
     "look",
@@ -97,29 +93,6 @@ class Explanation:
         return self.question.what == "layer" or not unknown
 
 
-@dataclass(frozen=True)
-class Ascended:
-    """Ascents: for each way, and each target, where it ended (C, H, W) and the scores there.
-
-    Attributes:
-        question: what was asked.
-        climb: how it went.
-        seen: the photograph.
-        ends: for each way's title, a point for each target.
-        scores: likewise, the target's score after each step, (steps + 1,).
-        probabilities: likewise, of all classes at the end, (K,).
-        unit: see `Explanation`.
-    """
-
-    question: Question
-    climb: Climb
-    seen: Seen
-    ends: dict[str, list[Tensor]]
-    scores: dict[str, list[Tensor]]
-    probabilities: dict[str, list[Tensor]]
-    unit: Selector = ()
-
-
 def private(network: Network) -> Network:
     """A network of one's own: what hooks change is copied, and the weights are shared.
 
@@ -128,7 +101,7 @@ def private(network: Network) -> Network:
     """
     tensors = (*network.model.parameters(), *network.model.buffers())
     shared = {id(tensor): tensor for tensor in tensors}
-    return replace(network, model=copy.deepcopy(network.model, shared))  # type: ignore[arg-type]
+    return replace(network, model=copy.deepcopy(network.model, shared))
 
 
 def look(loaded: Loaded, photo: Photo) -> Seen:
@@ -160,7 +133,7 @@ def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Ex
         Cancelled: the job was stopped.
         SofteningError: nothing was softened.
     """
-    network, targets, unit = _subject(loaded, seen, question)
+    network, targets, unit = subject(loaded, seen, question)
     job.begin(METHODS[question.method].title, len(targets) * COSTS[question.method])
     maps = []
     with Watch(network.model, job):
@@ -189,7 +162,7 @@ def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
     question, inputs = answer.question, answer.seen.inputs
     if question.what == "layer":
         return answer
-    network, targets, _ = _subject(loaded, answer.seen, question)
+    network, targets, _ = subject(loaded, answer.seen, question)
     each = 1 + INFIDELITY_SAMPLES + (1 + SENSITIVITY_SAMPLES) * COSTS[question.method]
     job.begin("Infidelity and max-sensitivity", len(targets) * each)
     maps = []
@@ -213,7 +186,7 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
     """
     if question.what == "layer":
         question = replace(question, what="class")
-    network, targets, _ = _subject(loaded, seen, question)
+    network, targets, _ = subject(loaded, seen, question)
     samples = INFIDELITY_SAMPLES * len(targets)
     job.begin("Fitting the temperature", _FIT_TRIES * (samples + 2 * len(targets)))
     try:
@@ -231,52 +204,7 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
         raise UsageError(f"no temperature can be fitted: {error}") from error
 
 
-def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Job[Any]) -> Ascended:
-    """Draws on the photograph what each target asks for.
-
-    Raises:
-        UsageError: it cannot be done.
-        Cancelled: the job was stopped.
-    """
-    if question.what == "layer":
-        question = replace(question, what="class")
-    network, targets, unit = _subject(loaded, seen, question)
-    classifier = private(loaded.network).model
-    ways = climb_ways(question, climb)
-    job.begin("Ascent", len(ways) * len(targets) * (climb.steps + 1))
-    result = Ascended(question, climb, seen, {}, {}, {}, unit)
-    with Watch(network.model, job):
-        for title, (temperature, pool_temperature) in ways.items():
-            ascent = PullbackAscent(
-                network.model,
-                temperature,
-                pool_temperature=pool_temperature,
-                steps=climb.steps,
-                step_size=climb.step_size,
-                radius=climb.radius,
-                relative=True,
-                bounds=pixel_bounds(network) if climb.bounded else None,
-            )
-            for target in targets:
-                steps = ascent.trace(seen.inputs, target)
-                end = steps[-1].inputs
-                with torch.no_grad():
-                    probabilities = classifier(end)[0].float().softmax(dim=0).cpu()
-                scores = torch.cat([step.score.float().cpu() for step in steps])
-                result.ends.setdefault(title, []).append(end[0].cpu())
-                result.scores.setdefault(title, []).append(scores)
-                result.probabilities.setdefault(title, []).append(probabilities)
-    return result
-
-
-def climb_ways(question: Question, climb: Climb) -> dict[str, tuple[float, float | None]]:
-    """For each way's title, its temperatures."""
-    title = f"Along the excitation pullback, T = {question.temperature:.3g}"
-    ways = {title: (question.temperature, question.pool_temperature)}
-    return ways | ({"Along the plain gradient": (0.0, None)} if climb.compare else {})
-
-
-def _subject(
+def subject(
     loaded: Loaded, seen: Seen, question: Question
 ) -> tuple[Network, tuple[int, ...], Selector]:
     """The network, of the caller's own, whose outputs are explained; which of them; and the unit.

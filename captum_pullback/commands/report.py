@@ -119,14 +119,17 @@ def _predictions(
 
 
 def percent(probability: Tensor) -> str:
+    """A probability for people."""
     return f"{probability:.1%}".replace("%", " %") if probability >= 0.001 else "< 0.1 %"
 
 
 def caption(scored: Scored) -> str:
+    """What an attribution was worth, in lines."""
     scores = {"infidelity": scored.infidelity, "max-sensitivity": scored.sensitivity}
     lines = [f"{name} {value:.3g}" for name, value in scores.items() if not math.isnan(value)]
     return "\n".join([*lines, duration(scored.seconds)])
 
 
 def duration(seconds: float) -> str:
+    """Seconds for people."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
