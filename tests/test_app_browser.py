@@ -52,6 +52,27 @@ def slow():
     return Network(model, ("one", "two", "three"), preprocessing(16), input_size=16)
 """
 
+#: Runs at the start of the app's process, and notes whatever leaves this machine.
+WATCH = """
+import os, socket
+
+def note(host):
+    if host not in ("127.0.0.1", "localhost", "0.0.0.0", "::1", "", None):
+        with open(os.environ["OUTSIDE"], "a") as file:
+            print(host, file=file)
+
+class Socket(socket.socket):
+    def connect(self, address):
+        note(address[0] if isinstance(address, tuple) else None)
+        return super().connect(address)
+
+def getaddrinfo(host, *args, **kwargs):
+    note(host)
+    return found(host, *args, **kwargs)
+
+found, socket.getaddrinfo, socket.socket = socket.getaddrinfo, getaddrinfo, Socket
+"""
+
 
 @dataclass
 class Server:
@@ -70,6 +91,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
     modules = tmp_path_factory.mktemp("modules")
     (modules / "networks.py").write_text(MODULE)
+    (modules / "sitecustomize.py").write_text(WATCH)
+    outside = modules / "outside.txt"
     process = subprocess.Popen(
         [
             sys.executable, "-W", "error::UserWarning:captum_pullback", "-m", "captum_pullback",
@@ -82,6 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(temporary),
             "HOME": str(home),
+            "OUTSIDE": str(outside),
             "GRADIO_SHARE": "True",  # what is set outside is no reason to open anything
             "GRADIO_ALLOWED_PATHS": "/etc",
             "HTTP_PROXY": "http://127.0.0.1:9",
@@ -101,6 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         rest = process.communicate(timeout=60)[0]
     assert process.returncode == 0, rest
     assert "Traceback" not in rest, rest
+    assert not outside.exists(), outside.read_text()
     assert not list(folder.iterdir()), "nothing is written where the app was started"
     assert not [p for p in home.rglob("*") if p.is_file() and ".cache" not in str(p)]
     assert not list(temporary.glob("captum_pullback-*")), "its folder goes when it goes"
@@ -240,6 +265,28 @@ def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path)
         assert f"{saved['infidelity'][1]:.3g}" == visitor.figures()["infidelity"]
     page.get_by_text("Coverage: 18 gate calls softened").first.click()
     assert "layer4.1" in page.locator(".cp-coverage pre").first.inner_text()
+
+
+def test_the_map_follows_the_slider(visit: Any) -> None:
+    """Who drags asks many times; the last answer is the one that stays."""
+    visitor = visit()
+    use_embedded(visitor)
+    page = visitor.page
+    slider = page.locator("#cp-temperature input[type=range]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.2, middle)
+    page.mouse.down()
+    for tenth in range(3, 9):
+        page.mouse.move(box["x"] + box["width"] * tenth / 10, middle, steps=3)
+    page.mouse.up()
+    value = float(page.locator("#cp-temperature input[type=number]").input_value())
+    assert 3.5 < value < 4.5
+    visitor.title(f"T = {value:.3g}")
+    visitor.settled()
+    page.wait_for_timeout(500)
+    assert page.locator("#cp-answers h3").inner_text() == f"Excitation pullback, T = {value:.3g}"
 
 
 def test_pin_and_other_ways_of_drawing(visit: Any) -> None:

@@ -133,7 +133,8 @@ def _opening(loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays:
     asked = [repr(loaded.name)]
     asked += [f"weights={loaded.weights!r}"] if loaded.weights is not None else []
     asked += [f"device={loaded.device!r}"] if loaded.device != "cpu" else []
-    return [*lines, "", f"network = zoo.load({', '.join(asked)})", f"inputs = {inputs}"]
+    lines += ["", "torch.manual_seed(0)"] if loaded.weights == "random" else [""]
+    return [*lines, f"network = zoo.load({', '.join(asked)})", f"inputs = {inputs}"]
 
 
 def _temperatures(temperature: float, pool_temperature: float | None) -> str:

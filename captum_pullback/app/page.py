@@ -107,12 +107,12 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
                         with gr.Row(elem_classes="cp-climb"):
                             steps = gr.Slider(1, 20, value=5, step=1, label="Steps")
                             size = gr.Slider(
-                                0.01, 0.5, value=0.1, step=0.01, label="Step size",
-                                info="of the photograph's norm",
+                                0.01, 0.5, value=0.1, step=0.01,
+                                label="Step size, of the norm",
                             )  # fmt: skip
                             radius = gr.Slider(
-                                0.05, 2, value=0.5, step=0.05, label="Radius",
-                                info="of the photograph's norm",
+                                0.05, 2, value=0.5, step=0.05,
+                                label="Radius, of the norm",
                             )  # fmt: skip
                         with gr.Row(elem_classes="cp-bar-row"):
                             bounded = gr.Checkbox(
