@@ -34,7 +34,8 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
     """The page for these networks, of which the first is chosen, and these photographs."""
     do = Actions(networks, samples)
     first = next(iter(networks.values()))
-    with gr.Blocks(title="captum_pullback", analytics_enabled=False, fill_width=True) as page:
+    page = gr.Blocks(title="captum_pullback", analytics_enabled=False, fill_width=True)
+    with page:
         seen, answer, pinned, ascent = (gr.State() for _ in range(4))
         gr.HTML(_HEADER)
         with gr.Row(elem_classes="cp-columns"):
