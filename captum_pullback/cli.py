@@ -1,7 +1,7 @@
 """The command line: what can be asked, and how what goes wrong is said.
 
-A subcommand is a function here that adds its parser, and a room of `captum_pullback.commands`
-whose ``run`` does it; torch is imported by the second only.
+A subcommand is a function here that adds its parser, and a room, of `captum_pullback.commands` or
+the app's, whose ``run`` does it; torch is imported by the second only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        command = importlib.import_module(f"captum_pullback.commands.{args.room}")
+        command = importlib.import_module(f"captum_pullback.{args.room}")
         return int(command.run(args))
     except KeyboardInterrupt:
         complain("interrupted")
@@ -124,7 +124,7 @@ def _add_explain(commands: Any) -> None:
     add("--coverage", action="store_true", help="print what was softened and what was left hard")
     _add_figure(add, "explanation.png")
     add("--npz", metavar="FILE", help="the attributions themselves, as numpy arrays")
-    parser.set_defaults(room="explain")
+    parser.set_defaults(room="commands.explain")
 
 
 def _add_ascend(commands: Any) -> None:
@@ -191,7 +191,7 @@ def _add_ascend(commands: Any) -> None:
     _add_seed(add, "the random classes")
     _add_figure(add, "ascent.png")
     add("--gif", metavar="FILE", help="an animation over the steps besides")
-    parser.set_defaults(room="ascend")
+    parser.set_defaults(room="commands.ascend")
 
 
 def _add_network(add: Any) -> None:
@@ -271,7 +271,7 @@ def _add_lens(commands: Any) -> None:
         help="record the weights of all classes, or of each example's own (faster)",
     )
     _add_seed(add, "the training on digits")
-    parser.set_defaults(room="lens")
+    parser.set_defaults(room="commands.lens")
 
 
 def _add_app(commands: Any) -> None:
@@ -299,4 +299,4 @@ def _add_app(commands: Any) -> None:
     )
     add("--port", type=port, metavar="N", help="default: the first free one from 7860 on")
     add("--no-browser", action="store_true", help="only say where the page is")
-    parser.set_defaults(room="app")
+    parser.set_defaults(room="app.command")
