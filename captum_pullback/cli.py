@@ -1,20 +1,27 @@
 """The command line: what can be asked, and how what goes wrong is said.
 
-A subcommand is a function here that adds its parser, and a room of `captum_pullback.commands`
-whose ``run`` does it; torch is imported by the second only.
+A subcommand is a function here that adds its parser, and a room, of `captum_pullback.commands` or
+the app's, whose ``run`` does it; torch is imported by the second only.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from captum_pullback._version import __version__
+from captum_pullback.commands.numbers import (
+    count,
+    port,
+    positive,
+    positive_count,
+    temperature,
+    temperature_or_fit,
+)
 from captum_pullback.commands.terminal import PROGRAM, UsageError, complain
 
 
@@ -29,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        command = importlib.import_module(f"captum_pullback.commands.{args.room}")
+        command = importlib.import_module(f"captum_pullback.{args.room}")
         return int(command.run(args))
     except KeyboardInterrupt:
         complain("interrupted")
@@ -56,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_lens(commands)
     _add_ascend(commands)
+    _add_app(commands)
     return parser
 
 
@@ -85,7 +93,7 @@ def _add_explain(commands: Any) -> None:
     )
     add(
         "--top-k",
-        type=_count,
+        type=count,
         metavar="K",
         help="explain the K most probable classes (1 where there is no --target)",
     )
@@ -98,7 +106,7 @@ def _add_explain(commands: Any) -> None:
     )
     add(
         "--temperature",
-        type=_temperature_or_fit,
+        type=temperature_or_fit,
         metavar="T",
         help="of the pullback: 0 (the plain gradient) to inf, or 'fit', for that of the least "
         "infidelity (default: what is known to suit the network, or 0.3)",
@@ -116,7 +124,7 @@ def _add_explain(commands: Any) -> None:
     add("--coverage", action="store_true", help="print what was softened and what was left hard")
     _add_figure(add, "explanation.png")
     add("--npz", metavar="FILE", help="the attributions themselves, as numpy arrays")
-    parser.set_defaults(room="explain")
+    parser.set_defaults(room="commands.explain")
 
 
 def _add_ascend(commands: Any) -> None:
@@ -145,23 +153,23 @@ def _add_ascend(commands: Any) -> None:
     _add_network(add)
     add(
         "--temperature",
-        type=_temperature,
+        type=temperature,
         metavar="T",
         help="of the pullback: 0 (the plain gradient) to inf (default: what is known to suit the "
         "network, or 0.3)",
     )
     _add_pool_temperature(add)
-    add("--steps", type=_positive_count, default=5, metavar="K", help="how many (default: 5)")
+    add("--steps", type=positive_count, default=5, metavar="K", help="how many (default: 5)")
     add(
         "--step-size",
-        type=_positive,
+        type=positive,
         default=0.1,
         metavar="S",
         help="length of a step, as a fraction of the photograph's norm (default: 0.1)",
     )
     add(
         "--radius",
-        type=_positive,
+        type=positive,
         default=0.5,
         metavar="R",
         help="greatest distance from the photograph, likewise (default: 0.5)",
@@ -183,7 +191,7 @@ def _add_ascend(commands: Any) -> None:
     _add_seed(add, "the random classes")
     _add_figure(add, "ascent.png")
     add("--gif", metavar="FILE", help="an animation over the steps besides")
-    parser.set_defaults(room="ascend")
+    parser.set_defaults(room="commands.ascend")
 
 
 def _add_network(add: Any) -> None:
@@ -201,14 +209,14 @@ def _add_network(add: Any) -> None:
 def _add_pool_temperature(add: Any) -> None:
     add(
         "--pool-temperature",
-        type=_temperature,
+        type=temperature,
         metavar="T",
         help="of max pooling, where another is wanted; 0 leaves pooling hard",
     )
 
 
 def _add_seed(add: Any, of: str) -> None:
-    add("--seed", type=_count, default=0, help=f"of {of} (default: 0)")
+    add("--seed", type=count, default=0, help=f"of {of} (default: 0)")
 
 
 def _add_figure(add: Any, default: str) -> None:
@@ -246,13 +254,13 @@ def _add_lens(commands: Any) -> None:
     )
     add(
         "--size",
-        type=_count,
+        type=count,
         metavar="PIXELS",
         help="side of the pictures (default: the network's)",
     )
     add(
         "--per-class",
-        type=_count,
+        type=count,
         metavar="N",
         help="examples of each class (default: 5, or 20 digits)",
     )
@@ -263,42 +271,32 @@ def _add_lens(commands: Any) -> None:
         help="record the weights of all classes, or of each example's own (faster)",
     )
     _add_seed(add, "the training on digits")
-    parser.set_defaults(room="lens")
+    parser.set_defaults(room="commands.lens")
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def _positive_count(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, not {text!r}")
-    return int(text)
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _positive(text: str) -> float:
-    value = _float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
-    return value
-
-
-def _temperature(text: str) -> float:
-    value = _float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"a temperature is a number from 0 to inf, not {text!r}")
-    return value
-
-
-def _temperature_or_fit(text: str) -> float | str:
-    return text if text == "fit" else _temperature(text)
+def _add_app(commands: Any) -> None:
+    parser = commands.add_parser(
+        "app",
+        help="explore pullbacks in a browser",
+        description="Opens a page on this machine in which photographs are explained while one "
+        "moves the temperature. It needs no network and tells nobody. Ctrl-C stops it.",
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a network besides the embedded one: one of torchvision's classifiers such as "
+        "resnet50, or package.module:function; may be repeated",
+    )
+    add("--weights", metavar="FILE", help="a state dict for the one --model, instead of its own")
+    add("--device", default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at (default: 127.0.0.1, for this machine alone)",
+    )
+    add("--port", type=port, metavar="N", help="default: the first free one from 7860 on")
+    add("--no-browser", action="store_true", help="only say where the page is")
+    parser.set_defaults(room="app.command")

@@ -24,7 +24,7 @@ from captum_pullback.commands.loading import (
     suggested_temperature,
     target_classes,
 )
-from captum_pullback.commands.methods import at_once
+from captum_pullback.commands.methods import at_once, pixel_bounds
 from captum_pullback.commands.report import class_name
 from captum_pullback.commands.terminal import complain, printable, say
 from captum_pullback.grids import (
@@ -165,10 +165,7 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
 
 def _ascended(network: Network, args: argparse.Namespace, rows: Sequence[Row]) -> list[Row]:
     """Fills the rows' steps, and returns the rows that came out."""
-    bounds = None
-    if not args.unbounded:
-        mean, std = torch.tensor(network.mean), torch.tensor(network.std)
-        bounds = ((0 - mean) / std, (1 - mean) / std)
+    bounds = None if args.unbounded else pixel_bounds(network)
     ascents = {
         title: PullbackAscent(
             network.model,

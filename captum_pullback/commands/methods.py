@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from captum import attr
-from torch import nn
+from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.zoo import Network
 
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
 Attribute: TypeAlias = Callable[..., Any]
+
+INTEGRATION_STEPS = 50
+NOISE_SAMPLES = 25
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,17 @@ def at_once(network: Network) -> int:
     return max(1, 16 * 224**2 // network.input_size**2)
 
 
+def noise_deviation(network: Network) -> float:
+    """That of the noise of SmoothGrad and its like: 0.15 of the pixels' range."""
+    return 0.15 * len(network.std) / sum(network.std)
+
+
+def pixel_bounds(network: Network) -> tuple[Tensor, Tensor]:
+    """Black and white, a number per channel, in the network's input space."""
+    mean, std = torch.tensor(network.mean), torch.tensor(network.std)
+    return (0 - mean) / std, (1 - mean) / std
+
+
 def _pullback(network: Network, settings: Settings) -> ExcitationPullback:
     return ExcitationPullback(
         network.model, settings.temperature, pool_temperature=settings.pool_temperature
@@ -77,7 +92,10 @@ def _integrated(network: Network, settings: Settings) -> Attribute:
     def attribute(inputs: Any, target: int) -> Any:
         batch = len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
         return integrated.attribute(
-            inputs, target=target, n_steps=50, internal_batch_size=max(batch, at_once(network))
+            inputs,
+            target=target,
+            n_steps=INTEGRATION_STEPS,
+            internal_batch_size=max(batch, at_once(network)),
         )
 
     return attribute
@@ -91,14 +109,14 @@ def _guided(network: Network, settings: Settings) -> Attribute:
 
 def _smooth(network: Network, explainer: Any, **options: Any) -> Attribute:
     tunnel = attr.NoiseTunnel(explainer)
-    deviation = 0.15 * len(network.std) / sum(network.std)  # 0.15 of the pixels' range
+    deviation = noise_deviation(network)
 
     def attribute(inputs: Any, target: int) -> Any:
         return tunnel.attribute(
             inputs,
             nt_type="smoothgrad",
-            nt_samples=25,
-            nt_samples_batch_size=min(25, at_once(network)),
+            nt_samples=NOISE_SAMPLES,
+            nt_samples_batch_size=min(NOISE_SAMPLES, at_once(network)),
             stdevs=deviation,
             target=target,
             **options,

@@ -61,9 +61,7 @@ def figure(
         mean=network.mean,
         std=network.std,
         labels=["\n".join([e.photo, *_predictions(network, e, mark="» ")]) for e in explanations],
-        captions={
-            name: [_caption(scored) for scored in column] for name, column in columns.items()
-        },
+        captions={name: [caption(scored) for scored in column] for name, column in columns.items()},
         method=method,
     )
 
@@ -80,7 +78,7 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
                 f"{v:.3g}" if math.isfinite(v) else "-"
                 for v in (scored.infidelity, scored.sensitivity)
             ]
-            lines.append(row(title(method, settings), *values, _duration(scored.seconds)))
+            lines.append(row(title(method, settings), *values, duration(scored.seconds)))
         lines.append("")
     return "\n".join([*lines, SCORES] if settings.scores else lines[:-1])
 
@@ -115,20 +113,23 @@ def _predictions(
     if explanation.target not in shown:
         shown = [*shown[:-1], explanation.target]
     return [
-        f"{mark if i == explanation.target else ''}{class_name(network, i)} {_percent(values[i])}"
+        f"{mark if i == explanation.target else ''}{class_name(network, i)} {percent(values[i])}"
         for i in shown
     ]
 
 
-def _percent(probability: Tensor) -> str:
+def percent(probability: Tensor) -> str:
+    """A probability for people."""
     return f"{probability:.1%}".replace("%", " %") if probability >= 0.001 else "< 0.1 %"
 
 
-def _caption(scored: Scored) -> str:
+def caption(scored: Scored) -> str:
+    """What an attribution was worth, in lines."""
     scores = {"infidelity": scored.infidelity, "max-sensitivity": scored.sensitivity}
     lines = [f"{name} {value:.3g}" for name, value in scores.items() if not math.isnan(value)]
-    return "\n".join([*lines, _duration(scored.seconds)])
+    return "\n".join([*lines, duration(scored.seconds)])
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
@@ -56,38 +55,50 @@ def score(network: Network, inputs: Tensor, target: int, method: str, settings: 
         method: a key of ``METHODS``.
         settings: see there.
     """
-    chosen = METHODS[method]
-    with _quiet(), torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
-        attribute = chosen.make(network, settings)
-
-        def attributed(values: Any) -> Any:
-            return attribute(values, target=target)
-
-        attribution, seconds = _timed(lambda: attributed(inputs), inputs, settings.seed)
+    with quietly(inputs):
+        attribute = METHODS[method].make(network, settings)
+        attribution, seconds = _timed(
+            lambda: attribute(inputs, target=target), inputs, settings.seed
+        )
         scores = (math.nan, math.nan)
         if settings.scores:
-            torch.manual_seed(settings.seed)
-            decorate = infidelity_perturb_func_decorator(chosen.multiplies_by_inputs)
-            unfaithful = infidelity(
-                network.model,
-                decorate(noise_squares_of(network)),
-                inputs,
-                attribution,
-                target=target,
-                n_perturb_samples=INFIDELITY_SAMPLES,
-                max_examples_per_batch=min(INFIDELITY_SAMPLES, at_once(network)),
-                normalize=True,
-            )
-            torch.manual_seed(settings.seed)
-            unstable = sensitivity_max(
-                attributed,
-                inputs,
-                perturb_func=_noise(network),
-                n_perturb_samples=SENSITIVITY_SAMPLES,
-                max_examples_per_batch=min(SENSITIVITY_SAMPLES, at_once(network)),
-            )
-            scores = (float(unfaithful), float(unstable))
+            scores = rate(network, inputs, target, method, settings, attribution)
     return Scored(attribution.detach()[0].float().cpu(), *scores, seconds)
+
+
+def rate(
+    network: Network,
+    inputs: Tensor,
+    target: int,
+    method: str,
+    settings: Settings,
+    attribution: Tensor,
+) -> tuple[float, float]:
+    """Infidelity and max-sensitivity of an attribution (1, C, H, W): see `score`."""
+    chosen = METHODS[method]
+    attribute = chosen.make(network, settings)
+    with quietly(inputs):
+        torch.manual_seed(settings.seed)
+        decorate = infidelity_perturb_func_decorator(chosen.multiplies_by_inputs)
+        unfaithful = infidelity(
+            network.model,
+            decorate(noise_squares_of(network)),
+            inputs,
+            attribution,
+            target=target,
+            n_perturb_samples=INFIDELITY_SAMPLES,
+            max_examples_per_batch=min(INFIDELITY_SAMPLES, at_once(network)),
+            normalize=True,
+        )
+        torch.manual_seed(settings.seed)
+        unstable = sensitivity_max(
+            lambda values: attribute(values, target=target),
+            inputs,
+            perturb_func=_noise(network),
+            n_perturb_samples=SENSITIVITY_SAMPLES,
+            max_examples_per_batch=min(SENSITIVITY_SAMPLES, at_once(network)),
+        )
+    return float(unfaithful), float(unstable)
 
 
 def noise_squares_of(network: Network) -> Perturbation:
@@ -127,9 +138,10 @@ def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Captum's own methods warn of on every ordinary call."""
-    with warnings.catch_warnings():
+def quietly(inputs: Tensor) -> Iterator[None]:
+    """Without Captum's warnings on every ordinary call; torch's generators stay as they were."""
+    devices = [inputs.device] if inputs.is_cuda else []
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=devices):
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
         warnings.filterwarnings("ignore", message="Setting .* hooks on ReLU")
         yield

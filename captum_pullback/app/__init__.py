@@ -1,0 +1,1 @@
+"""The app: pullbacks in a browser. `question` and `work` know no page, `page` no mathematics."""

@@ -1,0 +1,85 @@
+"""Ascents for the app: what classes, or a unit, ask for, drawn on a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_pullback.app.jobs import Job, Watch
+from captum_pullback.app.question import Climb, Loaded, Question, Selector
+from captum_pullback.app.work import Seen, private, subject
+from captum_pullback.ascent import PullbackAscent
+from captum_pullback.commands.methods import pixel_bounds
+
+__all__ = ["Ascended", "ascend", "climb_ways"]
+
+
+@dataclass(frozen=True)
+class Ascended:
+    """Ascents: for each way, and each target, where it ended (C, H, W) and the scores there.
+
+    Attributes:
+        question: what was asked.
+        climb: how it went.
+        seen: the photograph.
+        ends: for each way's title, a point for each target.
+        scores: likewise, the target's score after each step, (steps + 1,).
+        probabilities: likewise, of all classes at the end, (K,).
+        unit: see `Explanation`.
+    """
+
+    question: Question
+    climb: Climb
+    seen: Seen
+    ends: dict[str, list[Tensor]]
+    scores: dict[str, list[Tensor]]
+    probabilities: dict[str, list[Tensor]]
+    unit: Selector = ()
+
+
+def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Job[Any]) -> Ascended:
+    """Draws on the photograph what each target asks for.
+
+    Raises:
+        UsageError: it cannot be done.
+        Cancelled: the job was stopped.
+    """
+    if question.what == "layer":
+        question = replace(question, what="class")
+    network, targets, unit = subject(loaded, seen, question)
+    classifier = private(loaded.network).model
+    ways = climb_ways(question, climb)
+    job.begin("Ascent", len(ways) * len(targets) * (climb.steps + 1))
+    result = Ascended(question, climb, seen, {}, {}, {}, unit)
+    with Watch(network.model, job):
+        for title, (temperature, pool_temperature) in ways.items():
+            ascent = PullbackAscent(
+                network.model,
+                temperature,
+                pool_temperature=pool_temperature,
+                steps=climb.steps,
+                step_size=climb.step_size,
+                radius=climb.radius,
+                relative=True,
+                bounds=pixel_bounds(network) if climb.bounded else None,
+            )
+            for target in targets:
+                steps = ascent.trace(seen.inputs, target)
+                end = steps[-1].inputs
+                with torch.no_grad():
+                    probabilities = classifier(end)[0].float().softmax(dim=0).cpu()
+                scores = torch.cat([step.score.float().cpu() for step in steps])
+                result.ends.setdefault(title, []).append(end[0].cpu())
+                result.scores.setdefault(title, []).append(scores)
+                result.probabilities.setdefault(title, []).append(probabilities)
+    return result
+
+
+def climb_ways(question: Question, climb: Climb) -> dict[str, tuple[float, float | None]]:
+    """For each way's title, its temperatures."""
+    title = f"Along the excitation pullback, T = {question.temperature:.3g}"
+    ways = {title: (question.temperature, question.pool_temperature)}
+    return ways | ({"Along the plain gradient": (0.0, None)} if climb.compare else {})

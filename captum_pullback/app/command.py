@@ -1,0 +1,98 @@
+"""The command ``app``: networks in; a page in a browser, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import signal
+import socket
+import time
+import webbrowser
+from typing import Any, NoReturn
+
+from captum_pullback.app import hidden
+from captum_pullback.app.question import Loaded, Photo
+from captum_pullback.app.server import serving
+from captum_pullback.app.work import private
+from captum_pullback.commands.loading import load_network, suggested_temperature
+from captum_pullback.commands.terminal import UsageError, complain, say
+from captum_pullback.photos import SAMPLES, PhotoError, sample_photo
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves the app until Ctrl-C.
+
+    Raises:
+        UsageError: Gradio is not installed, a network cannot be had, or the port is taken.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise UsageError("the app needs Gradio: pip install 'captum-pullback[app]'")
+    _check_address(args.host, args.port)
+    networks = _networks(args)
+    if args.host not in ("127.0.0.1", "localhost", "::1"):
+        complain(f"anybody who reaches {args.host} can use the app")
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, _interrupt)  # for its folder to be removed
+        with serving(networks, _samples(), args.host, args.port) as url:
+            say(f"the app is at {url} (Ctrl-C stops it)")
+            if not args.no_browser:
+                webbrowser.open(url)
+            while True:
+                time.sleep(3600)
+    return 0
+
+
+def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
+    """Those that were asked for, and the embedded one.
+
+    Raises:
+        UsageError: there is none of that name, or it does not work.
+    """
+    if args.weights is not None and len(args.model) != 1:
+        raise UsageError("--weights wants one --model, whose weights they are")
+    networks: dict[str, Loaded] = {}
+    for name in dict.fromkeys([*args.model, "embedded"]):
+        weights = args.weights if name in args.model else None
+        given = argparse.Namespace(model=name, weights=weights, device=args.device, seed=0)
+        network = load_network(given)
+        try:
+            layers = hidden.layers(private(network))
+            (outputs,) = layers.pop("")
+        except Exception as error:  # of any kind: it is somebody's own module
+            raise UsageError(f"{name} cannot be used: {error}") from error
+        networks[name] = Loaded(
+            network,
+            name,
+            weights,
+            args.device,
+            layers,
+            suggested_temperature(network),
+            outputs,
+        )
+    return networks
+
+
+def _samples() -> list[Photo]:
+    found = []
+    for name in SAMPLES:
+        with contextlib.suppress(PhotoError):  # scikit-image is not installed
+            sample_photo(name)
+            found.append(Photo(name))
+    return found
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Raises UsageError where nobody can listen there."""
+    try:
+        kind, *_, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = host if port is None else f"{host}, port {port}"
+        raise UsageError(f"cannot listen at {where}: {error.strerror or error}") from error
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,89 @@
+"""Photographs and maps as small PNGs that go into a page as they are, without a file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_pullback.panels import COLORS, Floats, Method, scale_of, to_map, to_picture
+from captum_pullback.zoo import Network
+
+__all__ = ["data_uri", "map_picture", "perturbation_picture", "photograph", "thumbnail"]
+
+_SIDE = 288  # of a picture that is enlarged smoothly
+_GREY = np.array([0.299, 0.587, 0.114])
+
+
+def photograph(network: Network, inputs: Tensor) -> Image.Image:
+    """What the network saw, (C, H, W), as a picture of its size."""
+    return _image(to_picture(inputs.cpu(), network.mean, network.std))
+
+
+def map_picture(
+    network: Network, inputs: Tensor, attribution: Tensor, method: Method
+) -> Image.Image:
+    """An attribution as `plots.draw_attribution` colours it, in its own resolution.
+
+    Over the photograph it is enlarged, and covers it the more, the greater its magnitude. A hidden
+    layer's has no colours of its own: it is drawn as a heat map instead.
+    """
+    if method == "colors" and len(attribution) == 3:
+        values = attribution.double().numpy()
+        return _image(to_picture(_relative(values) / 2 + 0.5))
+    values = _relative(to_map(attribution))
+    if method != "blended_heat_map":
+        return _image(_coloured(values))
+    picture = to_picture(inputs.cpu(), network.mean, network.std)
+    side = max(_SIDE, *picture.shape[:2])
+    photo = np.asarray(_image(picture).resize((side, side), Image.Resampling.BICUBIC)) / 255
+    grey = (photo @ _GREY)[..., None] * 0.75 + 0.2
+    large = Image.fromarray(values.astype(np.float32)).resize(
+        (side, side), Image.Resampling.BILINEAR
+    )
+    values = np.asarray(large, dtype=np.float64)
+    cover = np.clip(np.abs(values)[..., None] ** 0.7 * 1.3, 0, 0.92)
+    return _image(grey * (1 - cover) + _coloured(values) * cover)
+
+
+def perturbation_picture(network: Network, perturbation: Tensor) -> tuple[Image.Image, float]:
+    """A perturbation (C, H, W) in colours around grey; and what has the full colour, in pixels."""
+    pixels = (perturbation * torch.tensor(network.std).view(-1, 1, 1)).double().numpy()
+    scale = scale_of(pixels)
+    return _image(to_picture(_relative(pixels) / 2 + 0.5)), scale
+
+
+def thumbnail(image: Image.Image, side: int = 112) -> Image.Image:
+    """The middle square, small."""
+    edge = min(image.size)
+    left, top = ((length - edge) // 2 for length in image.size)
+    return image.crop((left, top, left + edge, top + edge)).resize((side, side))
+
+
+def data_uri(image: Image.Image, kind: str = "PNG") -> str:
+    """A picture as an address that has the picture in it; ``kind`` is PNG or JPEG."""
+    file = io.BytesIO()
+    options: dict[str, Any] = {"quality": 85} if kind == "JPEG" else {"optimize": True}
+    image.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _relative(values: Floats) -> Floats:
+    scale = scale_of(values)
+    relative: Floats = np.clip(values, -scale, scale) / (scale or 1.0)
+    return relative
+
+
+def _coloured(values: Floats) -> Floats:
+    rgb: Floats = COLORS["all"]((values + 1) / 2)[..., :3]
+    return rgb
+
+
+def _image(picture: npt.NDArray[np.floating[Any]]) -> Image.Image:
+    return Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))

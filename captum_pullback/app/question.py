@@ -1,0 +1,120 @@
+"""What can be asked in the app, as values: a photograph, a network, an explanation, an ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from PIL import Image
+
+from captum_pullback.photos import PhotoError, read_photo, sample_photo
+from captum_pullback.zoo import Network
+
+#: What is explained: the score of classes, at the input or at a hidden layer; or a hidden unit.
+What: TypeAlias = Literal["class", "neuron", "layer"]
+#: A unit of a layer, as `NeuronExcitationPullback.attribute` takes it.
+Selector: TypeAlias = tuple[int | slice, ...]
+
+METHODS = ("pullback", "saliency", "ig", "smoothpullback")
+"""Those of the command line's methods that the app offers."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph.
+
+    Attributes:
+        name: for people, and for the code: of a sample, or of the file that was given.
+        path: of the file, in the app's own folder; None for a sample.
+        pasted: whether there is no file of that name for the reader of the code to have.
+    """
+
+    name: str
+    path: str | None = None
+    pasted: bool = False
+
+    def load(self) -> Image.Image:
+        """Reads it.
+
+        Raises:
+            PhotoError: it cannot be read; the message has its name, and not its folder.
+        """
+        if self.path is None:
+            return sample_photo(self.name)
+        try:
+            return read_photo(self.path)
+        except PhotoError as error:
+            raise PhotoError(str(error).replace(self.path, self.name)) from error
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network that the app was started with.
+
+    Attributes:
+        network: itself. It is never run: see `work.private`.
+        name: what ``zoo.load`` takes for it.
+        weights: what it was given besides, as for ``device``.
+        device: where it is.
+        layers: for each layer that may be looked into, the shape of its output: (C, H, W) or (F,).
+        temperature: what suits it.
+        outputs: how many classes it has.
+    """
+
+    network: Network
+    name: str = "embedded"
+    weights: str | None = None
+    device: str = "cpu"
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    temperature: float = 0.3
+    outputs: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """An explanation that is asked for.
+
+    Attributes:
+        network: the name of a `Loaded`.
+        photo: what is looked at.
+        what: see `What`.
+        targets: classes; without effect on a neuron.
+        method: one of `METHODS`.
+        temperature: of the pullback.
+        pool_temperature: of its max pooling; None follows ``temperature``.
+        layer: the hidden layer, where ``what`` is no class.
+        channel: of a neuron: its channel in (C, H, W), or its number in (F,).
+        everywhere: whether a channel's neurons are summed over the picture; or else the one that
+            is most active.
+    """
+
+    network: str
+    photo: Photo
+    what: What = "class"
+    targets: tuple[int, ...] = ()
+    method: str = "pullback"
+    temperature: float = 0.3
+    pool_temperature: float | None = None
+    layer: str = ""
+    channel: int = 0
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How an ascent goes: see `PullbackAscent`, of which lengths are the relative ones.
+
+    Attributes:
+        steps: how many.
+        step_size: a fraction of the photograph's norm.
+        radius: likewise.
+        bounded: whether pixels stay between black and white.
+        compare: whether to go along the plain gradient besides.
+    """
+
+    steps: int = 5
+    step_size: float = 0.1
+    radius: float = 0.5
+    bounded: bool = True
+    compare: bool = False

@@ -1,0 +1,270 @@
+"""The computations behind the app, each on a copy of the network that is the caller's own."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_pullback.app.hidden import Unit, layer_attribution, selector
+from captum_pullback.app.jobs import Job, Watch, random_numbers
+from captum_pullback.app.question import Loaded, Photo, Question, Selector
+from captum_pullback.commands.methods import (
+    INTEGRATION_STEPS,
+    METHODS,
+    NOISE_SAMPLES,
+    Settings,
+    at_once,
+)
+from captum_pullback.commands.scores import (
+    INFIDELITY_SAMPLES,
+    SENSITIVITY_SAMPLES,
+    Scored,
+    noise_squares_of,
+    quietly,
+    rate,
+)
+from captum_pullback.commands.terminal import UsageError
+from captum_pullback.fit import TemperatureFit, fit_temperature
+from captum_pullback.softening import soften
+from captum_pullback.zoo import Network
+
+__all__ = [
+    "Explanation",
+    "Seen",
+    "explain",
+    "fit",
+    "look",
+    "private",
+    "rated",
+]
+
+#: Gradients, or forward passes, that a method takes for one map.
+COSTS = {"pullback": 1, "saliency": 1, "ig": INTEGRATION_STEPS, "smoothpullback": NOISE_SAMPLES}
+_FIT_TRIES = 16
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photograph as a network, by name, sees it.
+
+    Inputs are (1, C, H, W), on the network's device; logits and probabilities (K,), on the CPU.
+    """
+
+    network: str
+    photo: Photo
+    inputs: Tensor
+    logits: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer.
+
+    Attributes:
+        question: what was asked.
+        seen: the photograph.
+        maps: the attribution for each target; a neuron and its one map have the target 0.
+        unit: which neuron it is.
+        activation: its activation; NaN for a class.
+        record: what was softened, and what was left hard, for people.
+        counts: how many calls that was, of the one and the other kind.
+    """
+
+    question: Question
+    seen: Seen
+    maps: tuple[Scored, ...]
+    unit: Selector = ()
+    activation: float = math.nan
+    record: str = ""
+    counts: tuple[int, int] = (0, 0)
+
+    @property
+    def rated(self) -> bool:
+        """Whether it has all the scores that it can have."""
+        unknown = any(math.isnan(scored.infidelity) for scored in self.maps)
+        return self.question.what == "layer" or not unknown
+
+
+def private(network: Network) -> Network:
+    """A network of one's own: what hooks change is copied, and the weights are shared.
+
+    Captum and the softening put hooks on modules for a while. Two threads that work on one network
+    would meet each other's.
+    """
+    tensors = (*network.model.parameters(), *network.model.buffers())
+    shared = {id(tensor): tensor for tensor in tensors}
+    return replace(network, model=copy.deepcopy(network.model, shared))
+
+
+def look(loaded: Loaded, photo: Photo) -> Seen:
+    """Shows the network a photograph.
+
+    Raises:
+        PhotoError: it cannot be read.
+        UsageError: the network cannot be used.
+    """
+    network = private(loaded.network)
+    image = photo.load()
+    try:
+        inputs = network.preprocess(image)[None].to(loaded.device)
+        with torch.no_grad():
+            output = network.model(inputs)
+        if not isinstance(output, Tensor) or output.dim() != 2:
+            raise TypeError("its output is no tensor of logits (N, classes)")
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"{loaded.name} fails on {photo.name}: {error}") from error
+    logits = output[0].float().cpu()
+    return Seen(loaded.name, photo, inputs, logits, logits.softmax(dim=0))
+
+
+def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Explanation:
+    """The maps that were asked for, without scores.
+
+    Raises:
+        UsageError: it cannot be done.
+        Cancelled: the job was stopped.
+        SofteningError: nothing was softened.
+    """
+    network, targets, unit = subject(loaded, seen, question)
+    job.begin(METHODS[question.method].title, len(targets) * COSTS[question.method])
+    maps = []
+    with Watch(network.model, job):
+        for target in targets:
+            start = time.perf_counter()
+            attribution = _attributed(loaded, network, seen.inputs, target, question, job)
+            _synchronise(attribution)
+            seconds = time.perf_counter() - start
+            _require_finite(attribution)
+            shown = attribution.detach()[0].float().cpu()
+            maps.append(Scored(shown, math.nan, math.nan, seconds))
+        active = math.nan
+        if unit:
+            with torch.no_grad():
+                active = float(network.model(seen.inputs))
+    record, counts = _coverage(loaded, seen.inputs, question)
+    return Explanation(question, seen, tuple(maps), unit, active, record, counts)
+
+
+def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
+    """The same with infidelity and max-sensitivity, which a layer's map has not.
+
+    Raises:
+        Cancelled: the job was stopped.
+    """
+    question, inputs = answer.question, answer.seen.inputs
+    if question.what == "layer":
+        return answer
+    network, targets, _ = subject(loaded, answer.seen, question)
+    each = 1 + INFIDELITY_SAMPLES + (1 + SENSITIVITY_SAMPLES) * COSTS[question.method]
+    job.begin("Infidelity and max-sensitivity", len(targets) * each)
+    maps = []
+    with Watch(network.model, job):
+        for target, scored in zip(targets, answer.maps, strict=True):
+            with random_numbers(job):
+                values = rate(
+                    network, inputs, target, question.method, _settings(question),
+                    scored.attribution[None].to(inputs),
+                )  # fmt: skip
+            maps.append(replace(scored, infidelity=values[0], sensitivity=values[1]))
+    return replace(answer, maps=tuple(maps))
+
+
+def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> TemperatureFit:
+    """The temperature of the least infidelity, over all the targets.
+
+    Raises:
+        UsageError: it cannot be done.
+        Cancelled: the job was stopped.
+    """
+    if question.what == "layer":
+        question = replace(question, what="class")
+    network, targets, _ = subject(loaded, seen, question)
+    samples = INFIDELITY_SAMPLES * len(targets)
+    job.begin("Fitting the temperature", _FIT_TRIES * (samples + 2 * len(targets)))
+    try:
+        with Watch(network.model, job), random_numbers(job):
+            return fit_temperature(
+                network.model,
+                seen.inputs.repeat(len(targets), 1, 1, 1),
+                target=torch.tensor(targets, device=seen.inputs.device),
+                perturb_func=noise_squares_of(network),
+                n_perturb_samples=INFIDELITY_SAMPLES,
+                max_examples_per_batch=min(at_once(network), samples),
+                show_progress=False,
+            )
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"no temperature can be fitted: {error}") from error
+
+
+def subject(
+    loaded: Loaded, seen: Seen, question: Question
+) -> tuple[Network, tuple[int, ...], Selector]:
+    """The network, of the caller's own, whose outputs are explained; which of them; and the unit.
+
+    Raises:
+        UsageError: there is no such layer or unit, or no class is asked for.
+    """
+    network = private(loaded.network)
+    if question.what != "class" and question.layer not in loaded.layers:
+        raise UsageError("choose a layer first")
+    if question.what == "neuron":
+        unit = selector(network, seen.inputs, question)
+        return replace(network, model=Unit(network.model, question.layer, unit)), (0,), unit
+    if not question.targets:
+        raise UsageError("choose a class to explain first")
+    return network, question.targets, ()
+
+
+def _settings(question: Question) -> Settings:
+    return Settings(question.temperature, question.pool_temperature)
+
+
+def _attributed(
+    loaded: Loaded,
+    network: Network,
+    inputs: Tensor,
+    target: int,
+    question: Question,
+    job: Job[Any],
+) -> Tensor:
+    if question.what == "layer":
+        shape = loaded.layers[question.layer]
+        return layer_attribution(network, inputs, target, question, shape)
+    attribute = METHODS[question.method].make(network, _settings(question))
+    # A leaf of one's own: Captum warns of one that needs no gradients yet.
+    leaf = inputs.detach().clone().requires_grad_()
+    run: Callable[[], Tensor] = lambda: attribute(leaf, target=target)  # noqa: E731
+    if question.method != "smoothpullback":
+        return run()
+    with random_numbers(job), quietly(inputs):
+        torch.manual_seed(_settings(question).seed)
+        return run()
+
+
+def _coverage(loaded: Loaded, inputs: Tensor, question: Question) -> tuple[str, tuple[int, int]]:
+    """What was softened; nothing by methods that are no pullbacks."""
+    if "pullback" not in question.method:
+        return "", (0, 0)
+    model = private(loaded.network).model
+    with soften(model, question.temperature, pool_temperature=question.pool_temperature) as record:
+        model(inputs.detach().clone().requires_grad_())
+    soft, hard = (sum(met.calls for met in part) for part in (record.softened, record.left_hard))
+    return str(record), (soft, hard)
+
+
+def _require_finite(attribution: Tensor) -> None:
+    if not bool(attribution.isfinite().all()):
+        raise UsageError("the attribution is NaN or infinite in places")
+
+
+def _synchronise(values: Tensor) -> None:
+    if values.is_cuda:
+        torch.cuda.synchronize(values.device)

@@ -1,0 +1,468 @@
+"""The app in a real headless Chromium, from a process of its own as a newcomer starts it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+import urllib.parse
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import browser
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+MISSING = browser.missing()
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or "all is here"),
+    # Playwright's loop of asyncio leaves a socket to the collector when it goes down.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+#: Milliseconds, on a machine that does other things too.
+PATIENCE = 60_000
+
+#: Networks beside the embedded one, one of which is slow: for progress and cancelling.
+MODULE = """
+import time, torch
+from torch import nn
+from captum_pullback.zoo import Network, preprocessing
+
+class Slow(nn.Module):
+    def forward(self, x):
+        time.sleep(0.05 * len(x))
+        return x
+
+def slow():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), Slow(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)
+    )
+    return Network(model, ("one", "two", "three"), preprocessing(16), input_size=16)
+"""
+
+#: Runs at the start of the app's process, and notes whatever leaves this machine.
+WATCH = """
+import os, socket
+
+def note(host):
+    if host not in ("127.0.0.1", "localhost", "0.0.0.0", "::1", "", None):
+        with open(os.environ["OUTSIDE"], "a") as file:
+            print(host, file=file)
+
+class Socket(socket.socket):
+    def connect(self, address):
+        note(address[0] if isinstance(address, tuple) else None)
+        return super().connect(address)
+
+def getaddrinfo(host, *args, **kwargs):
+    note(host)
+    return found(host, *args, **kwargs)
+
+found, socket.getaddrinfo, socket.socket = socket.getaddrinfo, getaddrinfo, Socket
+"""
+
+
+@dataclass
+class Server:
+    """A running app: its address, its working folder and its folder of temporary files."""
+
+    url: str
+    folder: Path
+    temporary: Path
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("cwd")
+    temporary = tmp_path_factory.mktemp("tmp")
+    home = tmp_path_factory.mktemp("home")
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "networks.py").write_text(MODULE)
+    (modules / "sitecustomize.py").write_text(WATCH)
+    outside = modules / "outside.txt"
+    process = subprocess.Popen(
+        [
+            sys.executable, "-W", "error::UserWarning:captum_pullback", "-m", "captum_pullback",
+            "app", "--no-browser", "--model", "networks:slow",
+        ],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(modules)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(temporary),
+            "HOME": str(home),
+            "OUTSIDE": str(outside),
+            "GRADIO_SHARE": "True",  # what is set outside is no reason to open anything
+            "GRADIO_ALLOWED_PATHS": "/etc",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+    try:
+        assert found, said + process.stdout.read()
+        yield Server(found[0], folder, temporary, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest, rest
+    assert not outside.exists(), outside.read_text()
+    assert not list(folder.iterdir()), "nothing is written where the app was started"
+    assert not [p for p in home.rglob("*") if p.is_file() and ".cache" not in str(p)]
+    assert not list(temporary.glob("captum_pullback-*")), "its folder goes when it goes"
+
+
+@pytest.fixture(scope="module")
+def chromium(server: Server) -> Iterator[Any]:
+    with browser.chromium() as running:
+        yield running
+
+
+@dataclass
+class Visitor:
+    """A person at a page."""
+
+    page: Any
+    requests: list[str]
+    errors: list[str]
+
+    def settled(self) -> None:
+        """Waits until the figures are there."""
+        self.page.wait_for_function(
+            "document.querySelector('#cp-answers .cp-figures')"
+            " && !document.querySelector('.cp-wait') && !document.querySelector('.cp-progress')",
+            timeout=PATIENCE,
+        )
+
+    def maps(self) -> list[str]:
+        """The pictures of the explanations, each as its address, which holds it."""
+        images = self.page.locator("#cp-answers .cp-tile img").all()
+        return [image.get_attribute("src") for image in images]
+
+    def title(self, text: str) -> None:
+        """Waits for an explanation of this title."""
+        heading = self.page.locator("#cp-answers h3", has_text=text).first
+        heading.wait_for(timeout=PATIENCE)
+
+    def temperature(self, value: str) -> None:
+        box = self.page.locator("#cp-temperature input[type=number]")
+        box.fill(value)
+        box.press("Tab")
+        self.title(f"T = {value}")
+
+    def figures(self) -> dict[str, str]:
+        """Those under the last map."""
+        card = self.page.locator("#cp-answers .cp-figures").last
+        terms, values = (card.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
+        return dict(zip(terms, values, strict=True))
+
+    def downloaded(self, button: str, folder: Path) -> Path:
+        """The file that a button gives."""
+        with self.page.expect_download(timeout=PATIENCE) as download:
+            self.page.locator(button).click()
+        path = folder / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
+
+
+@pytest.fixture
+def visit(chromium: Any, server: Server) -> Iterator[Any]:
+    contexts = []
+
+    def come(**options: Any) -> Visitor:
+        context = chromium.new_context(accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(server.url)
+        visitor = Visitor(page, requests, errors)
+        visitors.append(visitor)
+        return visitor
+
+    visitors: list[Visitor] = []
+    yield come
+    for visitor in visitors:
+        hosts = {urllib.parse.urlsplit(url).hostname for url in visitor.requests}
+        assert hosts - {None} == {"127.0.0.1"}, "no request leaves this machine"
+        assert not visitor.errors, "the page itself has nothing to complain of"
+    for context in contexts:
+        context.close()
+
+
+def use_embedded(visitor: Visitor) -> None:
+    """The slow network is the first, since it was asked for."""
+    visitor.page.locator("#cp-network input").click()
+    visitor.page.get_by_role("option", name="embedded").click()
+    header = visitor.page.locator("#cp-answers header p", has_text="embedded")
+    header.wait_for(timeout=PATIENCE)
+
+
+def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path) -> None:
+    visitor = visit()
+    use_embedded(visitor)
+    visitor.settled()
+    page = visitor.page
+    assert "military uniform" in page.locator("#cp-predictions li").first.inner_text()
+    assert page.locator("#cp-predictions li").count() == 5
+    figures = visitor.figures()
+    assert set(figures) == {"score", "infidelity", "sensitivity", "time"}
+    assert float(figures["infidelity"]) > 0
+    before = visitor.maps()
+    # another temperature, another map, of the same photograph
+    visitor.temperature("0.2")
+    visitor.settled()
+    after = visitor.maps()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert visitor.figures()["infidelity"] != figures["infidelity"]
+    # a class by search besides
+    page.locator("#cp-targets input").click()
+    page.keyboard.type("lem")
+    page.keyboard.press("Enter")
+    page.locator("#cp-answers h4", has_text="lemon").wait_for(timeout=PATIENCE)
+    visitor.settled()
+    assert visitor.maps()[:2] == after[:2]
+    # taken along: the code gives the arrays, in a process of its own
+    arrays = visitor.downloaded("#cp-explanation-npz", tmp_path)
+    code = visitor.downloaded("#cp-explanation-py", tmp_path)
+    picture = visitor.downloaded("#cp-explanation-png", tmp_path)
+    assert (arrays.name, code.name) == ("explanation.npz", "explanation.py")
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+    source = code.read_text() + "\nimport numpy\nnumpy.save('again.npy', attributions.numpy())\n"
+    code.write_text(source)
+    subprocess.run(
+        [sys.executable, str(code)], cwd=tmp_path, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    with np.load(arrays) as saved:
+        assert saved["attributions"].shape == (2, 3, 64, 64)
+        assert np.array_equal(saved["attributions"], np.load(tmp_path / "again.npy"))
+        assert f"{saved['infidelity'][1]:.3g}" == visitor.figures()["infidelity"]
+    page.get_by_text("Coverage: 18 gate calls softened").first.click()
+    assert "layer4.1" in page.locator(".cp-coverage pre").first.inner_text()
+
+
+def test_the_map_follows_the_slider(visit: Any) -> None:
+    """Who drags asks many times; the last answer is the one that stays."""
+    visitor = visit()
+    use_embedded(visitor)
+    page = visitor.page
+    slider = page.locator("#cp-temperature input[type=range]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.2, middle)
+    page.mouse.down()
+    for tenth in range(3, 9):
+        page.mouse.move(box["x"] + box["width"] * tenth / 10, middle, steps=3)
+    page.mouse.up()
+    value = float(page.locator("#cp-temperature input[type=number]").input_value())
+    assert 3.5 < value < 4.5
+    visitor.title(f"T = {value:.3g}")
+    visitor.settled()
+    page.wait_for_timeout(500)
+    assert page.locator("#cp-answers h3").inner_text() == f"Excitation pullback, T = {value:.3g}"
+
+
+def test_pin_and_other_ways_of_drawing(visit: Any) -> None:
+    visitor = visit()
+    use_embedded(visitor)
+    visitor.page.locator("#cp-pin").click()
+    visitor.page.locator("#cp-pin", has_text="Unpin").wait_for(timeout=PATIENCE)
+    visitor.temperature("3")
+    visitor.settled()
+    assert visitor.page.locator("#cp-answers .cp-answer").count() == 2
+    assert visitor.page.locator("#cp-answers dd", has_text="\u2013").count() == 0
+    left, right = (visitor.maps()[i] for i in (1, 3))
+    assert left != right
+    for number in (1, 2):
+        shown = visitor.maps()
+        visitor.page.locator("#cp-show label").nth(number).click()
+        visitor.page.wait_for_function(
+            "(old) => document.querySelectorAll('#cp-answers .cp-tile img')[1].src !== old",
+            arg=shown[1],
+            timeout=PATIENCE,
+        )
+        visitor.settled()
+        assert visitor.maps()[0] == shown[0]
+
+
+def test_ascend(visit: Any, tmp_path: Path) -> None:
+    visitor = visit()
+    use_embedded(visitor)
+    page = visitor.page
+    page.get_by_role("tab", name="Ascend").click()
+    page.locator("#cp-ascend").click()
+    page.locator("#cp-ascents .cp-curve").wait_for(timeout=PATIENCE)
+    before, after = page.locator("#cp-ascents .cp-curve + figcaption h4").inner_text().split(" → ")
+    assert float(after) > float(before)
+    slider = page.locator("#cp-ascents .cp-compare input")
+    slider.fill("80")
+    cut = page.locator("#cp-ascents .cp-compare").get_attribute("style")
+    assert "80%" in cut
+    with np.load(visitor.downloaded("#cp-ascent-npz", tmp_path)) as arrays:
+        assert arrays["perturbed"].shape == (1, 3, 64, 64)
+        assert f"{arrays['scores'][0, -1]:.1f}" == after
+
+
+def test_a_photograph_of_ones_own(visit: Any, tmp_path: Path) -> None:
+    """Uploaded and pasted; and files that are none, after which all is as before."""
+    visitor = visit()
+    use_embedded(visitor)
+    visitor.settled()
+    page, noise = visitor.page, np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    chooser = page.locator("input[type=file]").first
+    Image.fromarray(noise).save(tmp_path / "<b>my photo.tiff")
+    chooser.set_input_files(tmp_path / "<b>my photo.tiff")
+    page.locator("#cp-answers header p", has_text="my photo").wait_for(timeout=PATIENCE)
+    assert page.locator("#cp-answers header b").count() == 0
+    visitor.settled()
+    before = visitor.maps()
+    for name, content, message in (
+        ("broken.jpg", b"\xff\xd8\xff\xe0 no photograph", "broken.jpg"),
+        ("notes.txt", b"no picture at all", "not a picture"),
+        ("empty.png", b"", "is empty"),
+        ("huge.png", huge_png(), "more than 178,956,970 pixels"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        chooser.set_input_files(tmp_path / name)
+        toast = page.locator(".toast-body", has_text=message)
+        toast.first.wait_for(timeout=PATIENCE)
+        assert str(Path("captum_pullback-")) not in toast.first.inner_text()
+        assert visitor.maps() == before
+    page.evaluate(PASTE)
+    page.locator("#cp-answers header p", has_text="pasted.png").wait_for(timeout=PATIENCE)
+    assert visitor.maps()[0] != before[0]
+
+
+#: What a browser does when a green picture is pasted.
+PASTE = """async () => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 40, height: 40});
+  const context = canvas.getContext('2d');
+  context.fillStyle = 'green';
+  context.fillRect(0, 0, 40, 40);
+  const blob = await new Promise((done) => canvas.toBlob(done));
+  const data = new DataTransfer();
+  data.items.add(new File([blob], 'image.png', {type: 'image/png'}));
+  dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}));
+}"""
+
+
+def huge_png() -> bytes:
+    """A small file that says that it has 400 million pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0" * 99))
+
+
+def test_two_people_at_once(visit: Any) -> None:
+    one, two = visit(), visit()
+    for visitor in (one, two):
+        use_embedded(visitor)
+    two.page.locator("#cp-method input").click()
+    two.page.get_by_role("option", name="Gradient", exact=True).click()
+    one.temperature("2.5")
+    two.title("Gradient")
+    one.page.locator('[data-pick="coffee"]').click()
+    one.page.locator("#cp-answers header p", has_text="coffee").wait_for(timeout=PATIENCE)
+    one.settled()
+    two.settled()
+    assert one.page.locator("#cp-answers h3").inner_text() == "Excitation pullback, T = 2.5"
+    assert one.page.locator("#cp-answers .cp-tile h4").last.inner_text() == "espresso"
+    assert two.page.locator("#cp-answers h3").inner_text() == "Gradient"
+    assert two.page.locator("#cp-answers header p").inner_text().endswith("grace_hopper")
+    assert one.maps()[1] != two.maps()[1]
+
+
+def test_progress_and_stopping(visit: Any) -> None:
+    """On the slow network, which is there at the start, the scores take many seconds."""
+    visitor = visit()
+    page = visitor.page
+    page.locator(".cp-progress", has_text="Infidelity").wait_for(timeout=PATIENCE)
+    assert page.locator("#cp-answers .cp-wait").count() == 2
+    start = time.monotonic()
+    page.locator("#cp-stop").click()
+    page.locator(".cp-progress").wait_for(state="detached", timeout=PATIENCE)
+    assert time.monotonic() - start < 5
+    assert page.locator("#cp-answers .cp-wait").count() == 0
+    assert visitor.figures()["infidelity"] == "\u2013"
+    # what is asked next takes its place at once
+    page.locator("#cp-method input").click()
+    page.get_by_role("option", name="Integrated Gradients").click()
+    page.locator(".cp-progress", has_text="Integrated").wait_for(timeout=PATIENCE)
+    use_embedded(visitor)
+    visitor.title("Integrated Gradients")
+
+
+def test_fit_it(visit: Any) -> None:
+    visitor = visit()
+    use_embedded(visitor)
+    visitor.temperature("5")
+    visitor.page.locator("#cp-fit").click()
+    visitor.page.locator(".toast-body", has_text="Infidelity").wait_for(timeout=PATIENCE)
+    box = visitor.page.locator("#cp-temperature input[type=number]")
+    visitor.title(f"T = {float(box.input_value()):.3g}")
+    assert float(box.input_value()) != 5
+
+
+def test_on_a_narrow_screen_nothing_hangs_over(visit: Any) -> None:
+    visitor = visit(viewport={"width": 360, "height": 740})
+    visitor.title("Excitation pullback")
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def get(server: Server, path: str, **headers: str) -> tuple[int, bytes]:
+    address = urllib.parse.urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_no_other_file_is_served(server: Server) -> None:
+    secret = server.folder.parent / "secret.txt"
+    secret.write_text("do not tell")
+    for path in ("/etc/hostname", secret, ROOT / "setup.cfg", server.folder / "../secret.txt"):
+        for route in ("/gradio_api/file=", "/file=", "/static/", "/assets/"):
+            status, body = get(server, f"{route}{path}")
+            assert status in (403, 404), (route, path)
+            assert b"do not tell" not in body
+
+
+def test_no_other_name_leads_here(server: Server) -> None:
+    """A page elsewhere whose name is turned towards this machine would read along."""
+    assert get(server, "/")[0] == 200
+    assert get(server, "/", Host="attacker.example")[0] == 400
