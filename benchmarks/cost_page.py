@@ -139,10 +139,10 @@ def methods(rows: Rows) -> str:
     return table(["network", SALIENCY, *names], lines)
 
 
-def _memory_ratio(row: Row | None, base: Row | None) -> float | None:
+def _memory_ratio(row: Row | None, base: Row | None, *, all_told: bool = False) -> float | None:
     if row is None or base is None or not row["bytes"]:
         return None
-    weights = float(base["weight_bytes"])
+    weights = float(base["weight_bytes"]) if all_told else 0.0
     return (float(row["bytes"]) + weights) / (float(base["bytes"]) + weights)
 
 
@@ -156,8 +156,10 @@ def memory(rows: Rows) -> str:
             row = one(rows, kind="memory", network=network, method=name)
             found = _memory_ratio(row, base)
             line += [_megabytes(row, "bytes"), "" if found is None else f"{found:.2f}"]
-        lines.append(line)
-    head = ["network", "weights", SALIENCY, SOFT, "ratio", HARD_POOL, "ratio"]
+        row = one(rows, kind="memory", network=network, method=SOFT)
+        found = _memory_ratio(row, base, all_told=True)
+        lines.append([*line, "" if found is None else f"{found:.2f}"])
+    head = ["network", "weights", SALIENCY, SOFT, "ratio", HARD_POOL, "ratio", "pullback, all told"]
     return table(head, lines)
 
 

@@ -279,7 +279,12 @@ def _in_fresh_process(case: Case, method: str, args: argparse.Namespace) -> dict
         "--threads", str(args.threads), "--seed", str(args.seed),
         "--one", json.dumps([asdict(case), method]),
     ]  # fmt: skip
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # glibc is to give back at once what is freed, or one would see what it hoards and not what is
+    # in use: how much that is depends on what a process did before.
+    prompt = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | prompt
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
