@@ -100,17 +100,16 @@ class Actions:
 
     def explain(self, request: gr.Request, *given: Any) -> Iterator[Changes]:
         """The maps, unless they are there already; then the figures that are not yet."""
-        *settings, show, before, pinned = given
+        *settings, show, before, pinned, turn = given
         seen, question = self._question(*settings)
-        ticket = self.jobs.enter(str(request.session_hash), "explain")
+        ticket = self.jobs.enter(str(request.session_hash), "explain", int(turn))
         loaded = self.networks[question.network]
-        answer: Explanation | None = before
-        if answer is None or answer.question != question:
-            answer = yield from self._follow(
-                ticket, lambda job: work.explain(loaded, seen, question, job)
-            )
-            if answer is None:
-                return
+        known = before is not None and before.question == question
+        answer = yield from self._follow(
+            ticket, lambda job: before if known else work.explain(loaded, seen, question, job)
+        )
+        if answer is None:
+            return
         yield {
             self.parts["answer"]: answer,
             self.parts["answers"]: self._answers(answer, pinned, show, pending=True),
@@ -135,10 +134,11 @@ class Actions:
         loaded = self.networks[answer.question.network]
         return lambda job: work.rated(loaded, answer, job)
 
-    def fit(self, request: gr.Request, *settings: Any) -> Iterator[Changes]:
+    def fit(self, request: gr.Request, *given: Any) -> Iterator[Changes]:
         """The temperature of the least infidelity, into the slider."""
+        *settings, turn = given
         seen, question = self._question(*settings)
-        ticket = self.jobs.enter(str(request.session_hash), "explain")
+        ticket = self.jobs.enter(str(request.session_hash), "explain", int(turn))
         loaded = self.networks[question.network]
         fit = yield from self._follow(ticket, lambda job: work.fit(loaded, seen, question, job))
         if fit is not None:
@@ -156,9 +156,9 @@ class Actions:
 
     def ascend(self, request: gr.Request, *given: Any) -> Iterator[Changes]:
         """What the classes ask for, drawn on the photograph."""
-        *settings, steps, size, radius, bounded, compare = given
+        *settings, steps, size, radius, bounded, compare, turn = given
         seen, question = self._question(*settings)
-        ticket = self.jobs.enter(str(request.session_hash), "ascend")
+        ticket = self.jobs.enter(str(request.session_hash), "ascend", int(turn))
         loaded = self.networks[question.network]
         climb = Climb(int(steps), float(size), float(radius), bool(bounded), bool(compare))
         result = yield from self._follow(

@@ -1,12 +1,13 @@
 """Work that takes a while: in a thread of its own, with a bar to watch, and to be stopped.
 
 A job that is begun in a lane stops the one before it there: who moves a slider wants the last
-answer. Lanes have the names of sessions in them, so that nobody stops another's job.
+answer. The last is the one that was asked for last: the server's threads may begin two requests in
+either order, so the page numbers them. Lanes have the names of sessions in them, so that nobody
+stops another's job.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,16 +106,21 @@ class Jobs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers = itertools.count()
         self._tickets: dict[tuple[str, str], Ticket] = {}
         self._jobs: dict[tuple[str, str], Job[Any]] = {}
 
-    def enter(self, session: str, lane: str) -> Ticket:
-        """Takes over a lane, and stops the job of whoever had it."""
+    def enter(self, session: str, lane: str, number: int) -> Ticket:
+        """Takes over a lane, and stops the job of whoever had it.
+
+        Unless somebody with a higher number has it: whoever comes too late gets a ticket that is
+        not the last.
+        """
+        ticket, key = Ticket(session, lane, number), (session, lane)
         with self._lock:
-            ticket = Ticket(session, lane, next(self._numbers))
-            self._tickets[session, lane] = ticket
-            before = self._jobs.pop((session, lane), None)
+            if key in self._tickets and self._tickets[key].number > number:
+                return ticket
+            self._tickets[key] = ticket
+            before = self._jobs.pop(key, None)
         if before is not None:
             before.stop()
         return ticket

@@ -27,6 +27,8 @@ d="M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18" fill="none" stroke="currentColor"
 stroke-width="1.6"/><path d="M12 3a9 9 0 0 1 0 18z" fill="currentColor"/></svg></button></div>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colours", "colors")]
 _WHATS = [("a class", "class"), ("a neuron", "neuron"), ("a class, at a layer", "layer")]
+#: Numbers what is asked for, in the order in which it is asked: requests overtake each other.
+_TURN = "(...given) => [...given.slice(0, -1), window.cpTurn = (window.cpTurn || 0) + 1]"
 _CLICK = "() => document.querySelector('#cp-file').click()"
 
 
@@ -129,6 +131,7 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
                         ascent_files = _files("ascent")
                         ascent_code = _code()
         file = gr.DownloadButton(elem_id="cp-file", visible="hidden")
+        turn = gr.Number(visible="hidden")
 
         settings: list[Any] = [
             seen, what, targets, method, temperature, follow, pool, layer, channel, everywhere,
@@ -143,11 +146,11 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
         }  # fmt: skip
         do.parts = parts
         looked = [seen, predictions, targets, status]
-        asked = [*settings, show, answer, pinned]
+        asked = [*settings, show, answer, pinned, turn]
         explained = [answers, answer, pinned, answer_code, status]
 
         def explains(event: Any) -> None:
-            event.success(do.explain, asked, explained, **quiet)
+            event.success(do.explain, asked, explained, js=_TURN, **quiet)
 
         explains(page.load(do.look_first, [network], looked, **quiet))
         explains(picks.click(do.look_at_sample, [network], looked, **quiet))
@@ -158,15 +161,16 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             )
         )
         explains(predictions.click(do.pick_class, None, targets, **quiet))
-        explains(fit.click(do.fit, settings, [temperature, follow, pool, status], **quiet))
+        fits = [temperature, follow, pool, status]
+        explains(fit.click(do.fit, [*settings, turn], fits, js=_TURN, **quiet))
         moved = [
             targets.input, method.input, temperature.input, temperature.release, follow.input,
             pool.input, pool.release, what.input, layer.input, channel.input, everywhere.input,
             show.select,
         ]  # fmt: skip
         gr.on(
-            moved, do.explain, asked, explained, trigger_mode="multiple", concurrency_limit=8,
-            **quiet,
+            moved, do.explain, asked, explained, js=_TURN, trigger_mode="multiple",
+            concurrency_limit=8, **quiet,
         )  # fmt: skip
         gr.on(
             [method.change, follow.change, what.change],
@@ -188,8 +192,9 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
                 compare.input,
             ],
             do.ascend,
-            [*settings, steps, size, radius, bounded, compare],
+            [*settings, steps, size, radius, bounded, compare, turn],
             [ascents, ascent, ascent_code, status],
+            js=_TURN,
             trigger_mode="multiple",
             concurrency_limit=8,
             **quiet,
