@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode
 
+from .observer import Observer
 from .operations import DROPOUTS, SMOOTH, trains
 
 __all__ = ["Graph", "RandomnessWatch"]
@@ -170,7 +170,7 @@ def _readable(name: str) -> str:
     return _WORD.sub("_", name.strip("_")).lower()
 
 
-class RandomnessWatch(TorchFunctionMode):
+class RandomnessWatch(Observer):
     """Notes what a graph does not tell: dropout, and nonlinearities that worked in place.
 
     Attributes:
@@ -183,14 +183,10 @@ class RandomnessWatch(TorchFunctionMode):
         self.random: list[str] = []
         self.smooth: list[str] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def observe(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Note what is random, and what is smooth."""
         if func in DROPOUTS:
             if trains(func, args, kwargs):
                 self.random.append(f"{DROPOUTS[func].name} in training mode")
@@ -198,4 +194,3 @@ class RandomnessWatch(TorchFunctionMode):
             self.random.append("rrelu in training mode")
         elif func in SMOOTH and SMOOTH[func] not in _CORNERED:
             self.smooth.append(SMOOTH[func])
-        return func(*args, **kwargs)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from captum_pullback.observer import Observer
 
 __all__ = ["Cancelled", "Job", "Jobs", "Ticket", "Watch", "random_numbers"]
 
@@ -149,7 +150,7 @@ class Jobs:
                 job.stop()
 
 
-class Watch(TorchFunctionMode):
+class Watch(Observer):
     """Sees a network's operations, so that a job counts examples and may stop between any two.
 
     An example has gone through when the first of the network's parameters has met it. Modes belong
@@ -162,13 +163,10 @@ class Watch(TorchFunctionMode):
         self._job = job
         self._raised = False
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def observe(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Stop if that is wanted, and count."""
         if not self._raised:  # once: what cleans up after it uses torch too
             try:
                 self._job.check()
@@ -177,7 +175,6 @@ class Watch(TorchFunctionMode):
                 raise
         if len(args) > 1 and args[1] is self._first and isinstance(args[0], Tensor):
             self._job.advance(len(args[0]))
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..observer import Observer
 from ..operations import GATES, split_call
 from ..softening import SofteningError, watch
 
@@ -45,22 +46,17 @@ class Gate:
     choice: Tensor | None = None
 
 
-class _Calls(TorchFunctionMode):
+class _Calls(Observer):
     """Remembers the call of the gate that `watch` is going to see."""
 
     #: The function, and its arguments after the input.
     call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def observe(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         if func in GATES:
-            self.call = (func, *split_call(args, kwargs or {})[1:])
-        return func(*args, **(kwargs or {}))
+            self.call = (func, *split_call(args, kwargs)[1:])
 
 
 def read_gates(
