@@ -31,30 +31,31 @@ _avg_pool2d_backward: Callable[..., Tensor] = torch.ops.aten.avg_pool2d_backward
 
 
 class _Lean(Function):
-    """``operation(x)`` forward, ``pull_back(grad, shape of x)`` backward."""
+    """``operation(x)`` forward, ``pull_back(grad, something like x)`` backward."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         operation: Callable[[Tensor], Tensor],
-        pull_back: Callable[[Tensor, torch.Size], Tensor],
+        pull_back: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        ctx.shape, ctx.pull_back = x.shape, pull_back
+        ctx.shape, ctx.strides, ctx.pull_back = x.shape, x.stride(), pull_back
         return operation(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         with unseen():
-            return ctx.pull_back(grad, ctx.shape), None, None
+            # In place of the input, of which PyTorch's kernels need the shape and the layout alone.
+            # Some walk through it: better through memory that is there. Their second derivatives
+            # want it without a graph.
+            like = grad.detach()
+            if (grad.shape, grad.stride()) != (ctx.shape, ctx.strides):
+                like = grad.new_empty_strided(ctx.shape, ctx.strides)
+            return ctx.pull_back(grad, like), None, None
 
 
 _run: Callable[..., Tensor] = _Lean.apply
-
-
-def _like(grad: Tensor, shape: torch.Size) -> Tensor:
-    """In place of an input of which PyTorch's kernel reads the shape alone."""
-    return grad.new_empty(1).expand(shape)
 
 
 # What follows the bias in a call, in order; transposed convolutions have their own.
@@ -104,9 +105,9 @@ def _convolve(
     weight = weight.detach()
     sizes = None if bias is None else list(bias.shape)
 
-    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
         pulled: tuple[Tensor, Any, Any] = _convolution_backward(
-            grad, _like(grad, shape), weight, sizes, *numbers, [True, False, False]
+            grad, like, weight, sizes, *numbers, [True, False, False]
         )
         return pulled[0]
 
@@ -134,14 +135,9 @@ def _batch_norm(
     if training or running_mean is None or running_var is None:
         return None
     scale = None if weight is None else weight.detach()
-    strides = x.stride()
 
-    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
-        # In eval mode the input's values do not count, but it is walked through, and its layout
-        # counts. Grad mostly has that; the kernel's second derivative wants one without a graph.
-        like = grad.detach()
-        if grad.stride() != strides:
-            like = grad.new_empty_strided(shape, strides)
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+        # In eval mode the input's values do not count.
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
             grad, like, scale, running_mean, running_var, None, None, False, eps,
             [True, False, False],
@@ -168,8 +164,8 @@ def _avg_pool2d(
     rest = (ceil_mode, count_include_pad, divisor_override)
     sizes = (per_axis(kernel_size, 2), per_axis(stride or kernel_size, 2), per_axis(padding, 2))
 
-    def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
-        pulled: Tensor = _avg_pool2d_backward(grad, _like(grad, shape), *sizes, *rest)
+    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+        pulled: Tensor = _avg_pool2d_backward(grad, like, *sizes, *rest)
         return pulled
 
     return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)
