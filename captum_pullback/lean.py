@@ -1,7 +1,8 @@
-"""Linear operations that keep only what the gradient with respect to their *input* needs.
+"""Operations that keep only what the gradient with respect to their *input* needs.
 
 For the gradients of weights, autograd keeps the input of every convolution and normalisation: most
-of the memory of a backward pass, and of no use to an attribution. Each rule here runs the original
+of the memory of a backward pass, and of no use to an attribution. (Max pools, where they are hard,
+keep theirs for its shape.) Each rule here runs the original
 operation, keeps its weights and the shape of its input, and then calls PyTorch's own backward
 kernel, which returns the same bits. A rule that does not know its arguments returns None, and the
 operation runs as ever.
@@ -46,16 +47,19 @@ class _Lean(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         with unseen():
-            # In place of the input, of which PyTorch's kernels need the shape and the layout alone.
-            # Some walk through it: better through memory that is there. Their second derivatives
-            # want it without a graph.
-            like = grad.detach()
-            if (grad.shape, grad.stride()) != (ctx.shape, ctx.strides):
-                like = grad.new_empty_strided(ctx.shape, ctx.strides)
-            return ctx.pull_back(grad, like), None, None
+            return ctx.pull_back(grad, _like(grad, ctx.shape, ctx.strides)), None, None
 
 
 _run: Callable[..., Tensor] = _Lean.apply
+
+
+def _like(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """In place of an input of which PyTorch's kernels need the shape and the layout alone."""
+    # Some walk through it: better through memory that is there. Their second derivatives want it
+    # without a graph.
+    if (grad.shape, grad.stride()) == (shape, strides):
+        return grad.detach()
+    return grad.new_empty_strided(shape, strides)
 
 
 # What follows the bias in a call, in order; transposed convolutions have their own.
@@ -171,6 +175,55 @@ def _avg_pool2d(
     return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)
 
 
+class _MaxPool(Function):
+    """Max pooling that keeps which entries passed, and not its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: tuple[Any, Any], *sizes: Any) -> Tensor:
+        forward, ctx.kernel = kernels
+        ctx.shape, ctx.strides, ctx.sizes = x.shape, x.stride(), sizes
+        values, indices = forward(x, *sizes)
+        ctx.save_for_backward(indices)
+        result: Tensor = values
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (indices,) = ctx.saved_tensors
+        with unseen():
+            like = _like(grad, ctx.shape, ctx.strides)
+            pulled = ctx.kernel(grad, like, *ctx.sizes, indices)
+        return pulled, None, *[None] * len(ctx.sizes)
+
+
+_run_max_pool: Callable[..., Tensor] = _MaxPool.apply
+
+
+def _max_pool(dimensions: int) -> Callable[..., Tensor | None]:
+    kernels = [
+        getattr(torch.ops.aten, f"max_pool{dimensions}d_with_indices{name}").default
+        for name in ("", "_backward")
+    ]
+
+    def rule(
+        operation: Callable[..., Tensor],
+        x: Tensor,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Tensor | None:
+        if return_indices or x.device.type not in ("cpu", "cuda"):
+            return None  # other devices have kernels of their own
+        sizes = (kernel_size, stride or kernel_size, padding, dilation)
+        axes = (per_axis(size, dimensions) for size in sizes)
+        return _run_max_pool(x, kernels, *axes, ceil_mode)
+
+    return rule
+
+
 #: function -> rule(function, *its arguments), which gives the output or None
 LEAN: dict[Any, Callable[..., Tensor | None]] = {
     F.conv1d: _convolution(1),
@@ -182,4 +235,6 @@ LEAN: dict[Any, Callable[..., Tensor | None]] = {
     F.linear: _linear,
     F.batch_norm: _batch_norm,
     F.avg_pool2d: _avg_pool2d,
+    F.max_pool2d: _max_pool(2),
+    F.max_pool3d: _max_pool(3),
 }

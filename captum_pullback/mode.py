@@ -132,7 +132,7 @@ class SofteningMode(TorchFunctionMode):
         self.record.count(self.path[-1], name, temperature)
         if not isinstance(temperature, Tensor):
             if not temperature:
-                return _plainly(operation, x)
+                return self._run_hard(func, operation, x, rest, named)
             return gate.run(operation, x, temperature, self.once)
         if not gate.pools:
             self._check_shape(temperature, x, f"input of its {name}")
@@ -140,6 +140,22 @@ class SofteningMode(TorchFunctionMode):
         output = gate.run(operation, x, temperature.to(x.device), self.once)
         self._check_shape(temperature, values_of(output), f"output of its {name}")
         return output
+
+    def _run_hard(
+        self,
+        func: Callable[..., Any],
+        operation: Callable[[Tensor], Any],
+        x: Tensor,
+        rest: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> Any:
+        """A hard gate, which a softening around this one must not make soft after all."""
+        if innermost() is not None:
+            with torch._C.DisableTorchFunction():
+                return operation(x)
+        if self.lean and func in LEAN:
+            return self._run_lean(func, (x, *rest), named)
+        return operation(x)
 
     def _run_traced(
         self, gate: Gate, name: str, operation: Callable[[Tensor], Any], x: Tensor
@@ -214,14 +230,6 @@ def _is_fixed(argument: Any) -> bool:
         return True
     # What isinstance asks of parameters takes longer.
     return type(argument) is nn.Parameter or isinstance(argument, nn.Parameter)
-
-
-def _plainly(operation: Callable[[Tensor], Any], x: Tensor) -> Any:
-    """A hard gate, which a softening around this one must not make soft after all."""
-    if innermost() is None:
-        return operation(x)
-    with torch._C.DisableTorchFunction():
-        return operation(x)
 
 
 # Hooks need no state: they look for the softening among the function modes of the very thread that

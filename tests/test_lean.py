@@ -35,6 +35,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "batch norm without weights": (lambda: _trained(nn.BatchNorm1d(4, affine=False)), (3, 4)),
     "batch norm by the batch": (lambda: nn.BatchNorm2d(4, track_running_stats=False), (2, 4, 8, 8)),
     "average pool": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 4, 8, 8)),
+    "max pool": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (2, 4, 8, 8)),
+    "max pool of the same size": (lambda: nn.MaxPool2d(3, 1, 1), (2, 4, 8, 8)),
+    "max pool dilated": (lambda: nn.MaxPool2d((2, 3), dilation=2), (2, 4, 8, 8)),
+    "max pool 3d": (lambda: nn.MaxPool3d(2, (1, 2, 2)), (2, 2, 4, 5, 6)),
 }  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def test_output_and_gradient_are_the_plain_ones_to_the_last_bit(
     if last and x.dim() == 4:
         layer, x = (part.to(memory_format=torch.channels_last) for part in (layer, x))
     plain = _gradient(layer, x)
-    with soften_for_inputs(layer, 0.3):
+    with soften_for_inputs(layer, 0.3, pool_temperature=0):
         F.relu(x.clone().requires_grad_())  # so that it does not complain
         lean = _gradient(layer, x)
     for found, expected in zip(lean, plain, strict=True):
@@ -78,7 +82,7 @@ KEEPING = ("same", "reflecting", "unbatched", "by the batch", "linear")
 def test_the_input_is_not_kept(name: str) -> None:
     make, shape = LAYERS[name]
     layer = make().eval()
-    with soften_for_inputs(layer, 0.3):
+    with soften_for_inputs(layer, 0.3, pool_temperature=0):
         x = torch.randn(shape, requires_grad=True)
         z = x * 1
         kept = weakref.ref(z.untyped_storage())
