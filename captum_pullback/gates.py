@@ -122,18 +122,26 @@ def _slope(
     dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
     quick = may_write(grad)
     total = grad * curve.slopes[0] if curve.slopes[0] else None
+    ours = total is not None  # whether its memory is
     for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
         if kink == math.inf:
             break
         if kink == -math.inf:
             opened = grad
         else:
-            distance = z - kink if kink else z
-            opened = step(grad, distance, temperature, reuse=quick and distance is not z)
-        if total is None:
-            total = opened if right - left == 1 else (right - left) * opened
+            spare = reuse and kink == curve.kinks[-1]  # nothing needs z any more
+            distance = z
+            if kink:
+                distance = z.sub_(kink) if spare else z - kink
+            opened = step(grad, distance, temperature, reuse=spare or (quick and kink != 0))
+        if total is not None:
+            into = {"out": total} if quick and ours else {}
+            total = torch.add(total, opened, alpha=right - left, **into)
+        elif right - left == 1:
+            total = opened
         else:
-            total = torch.add(total, opened, alpha=right - left)
+            total = (right - left) * opened
+        ours = total is not grad
     return torch.zeros_like(grad) if total is None else total.to(dtype)
 
 
