@@ -236,7 +236,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
 
-        gradients: Inputs = self._softly(inputs, run)
+        gradients: Inputs = self._softly(inputs, run, misfit=_misselected)
         return self._finished(gradients, inputs)
 
 
@@ -280,7 +280,8 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         """Attribute the target's score to the layer's output.
 
         Args:
-            inputs: A tensor of shape (N, ...), or a tuple of such, of floating point.
+            inputs: A tensor of shape (N, ...), or a tuple of such; integers too, such as the token
+                ids of which an embedding layer makes vectors.
             target: As for `ExcitationPullback.attribute`.
             additional_forward_args: Further arguments of the network.
             attribute_to_layer_input: Whether to attribute to the layer's input instead.
@@ -301,10 +302,14 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
                 leaves, target, additional_forward_args, attribute_to_layer_input
             )
 
-        attributions = self._softly(inputs, run)
+        attributions = self._softly(inputs, run, integers=True)
         if isinstance(attributions, Tensor):
             return attributions.detach().contiguous()
         return tuple(part.detach().contiguous() for part in attributions)
+
+
+def _misselected(error: Exception, output: Any) -> Exception:
+    return type(error)(f"the neuron_selector does not fit the layer's output: {error}")
 
 
 def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .linearity import Graph, RandomnessWatch
-from .models import as_tuple
+from .models import as_tuple, leaves_of
 from .softening import refuse_inference_mode, soften
 from .temperature import TemperatureLike
 
@@ -103,7 +103,9 @@ def effective_weights(
     refuse_inference_mode()
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes}; give a number of bytes above 0")
-    leaves = _leaves(inputs)
+    leaves = leaves_of(inputs)
+    if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
+        raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
     hard = all(
         not isinstance(given, Mapping) and given == 0
         for given in (temperature, temperature if pool_temperature is None else pool_temperature)
@@ -124,7 +126,7 @@ def effective_weights(
             _refuse(graph, watch)
         rows, shape = _rows(output, target)
         weights = _weights(rows, leaves, graph, max_bytes)
-    bias = rows.detach().double()
+    bias = _double(rows.detach())
     for weight, leaf in zip(weights, leaves, strict=True):
         bias = bias - _inner(weight, leaf)
     shaped = [
@@ -132,18 +134,7 @@ def effective_weights(
         for weight, leaf in zip(weights, leaves, strict=True)
     ]
     result: Any = tuple(shaped) if isinstance(inputs, tuple) else shaped[0]
-    return result, bias.to(output.dtype).reshape(-1, *shape)
-
-
-def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = as_tuple(inputs)
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"inputs must be tensors of floating point, not {what}")
-    if not tensors or any(tensor.dim() == 0 for tensor in tensors):
-        raise TypeError("inputs must be one or more tensors of shape (N, ...)")
-    return tuple(tensor.detach().requires_grad_() for tensor in tensors)
+    return result, bias.to(output).reshape(-1, *shape)
 
 
 def _check_output(output: object, examples: int) -> None:
@@ -259,8 +250,13 @@ def _batches(
         start = stop
 
 
+def _double(tensor: Tensor) -> Tensor:
+    """In float64, which Apple's GPUs do not have."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def _inner(weight: Tensor, inputs: Tensor) -> Tensor:
     """<W, x> as (N, K), summed in float64 without a float64 copy of the whole weight."""
-    flat = inputs.detach().double().flatten(1)
-    columns = [(weight[:, k].double().flatten(1) * flat).sum(1) for k in range(weight.shape[1])]
+    flat = _double(inputs.detach()).flatten(1)
+    columns = [(_double(weight[:, k]).flatten(1) * flat).sum(1) for k in range(weight.shape[1])]
     return torch.stack(columns, 1) if columns else flat.new_zeros(len(flat), 0)

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from .attribution import ExcitationPullback
 from .models import as_tuple
-from .perturbations import gaussian_noise, noise_squares
+from .perturbations import forked_generators, gaussian_noise, noise_squares
 from .softening import SofteningError, watch
+from .temperature import TemperatureLike
 
 __all__ = ["TemperatureFit", "fit_temperature"]
 
@@ -58,6 +59,7 @@ def fit_temperature(
     target: Any = None,
     additional_forward_args: Any = None,
     *,
+    pool_temperature: TemperatureLike | None = None,
     per_gate: bool = False,
     perturb_func: Callable[..., Any] | None = None,
     n_perturb_samples: int = 32,
@@ -71,13 +73,13 @@ def fit_temperature(
     Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbations, by seed,
     judge every temperature. The search doubles and halves from 0.05 to 3.2, goes on past an end
     that is best (to 0.001 and 1000 at most), then halves the steps around the best three times.
-    Pooling follows the temperature.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
         inputs: What to explain, shape (N, ...), or a tuple of such; some tens of examples do.
         target: As for `ExcitationPullback.attribute`.
         additional_forward_args: Further arguments of the network.
+        pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
         perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
@@ -101,7 +103,6 @@ def fit_temperature(
     perturb = perturb_func or _default_perturbation(inputs)
     decorated = infidelity_perturb_func_decorator(multiply_by_inputs=False)(perturb)
     tensors = as_tuple(inputs)
-    devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
     examples = len(tensors[0])
     # Captum warns of fewer at once than there are examples, and of more than there are in all.
     at_once = min(max(max_examples_per_batch, examples), examples * n_perturb_samples)
@@ -109,9 +110,13 @@ def fit_temperature(
 
     @contextmanager
     def seeded() -> Iterator[None]:
-        with torch.random.fork_rng(devices=devices):
+        with forked_generators():
             torch.manual_seed(seed)
             yield
+
+    def forward(*args: Any) -> Any:
+        # Copies, so that a network that works in place leaves the caller's data alone.
+        return forward_func(*(arg.clone() if isinstance(arg, Tensor) else arg for arg in args))
 
     spreads = None
     if per_gate:
@@ -125,12 +130,14 @@ def fit_temperature(
 
     def cost(value: float) -> float:
         if value not in tried:
-            pullback = ExcitationPullback(forward_func, temperature(value))
-            with seeded(), torch.no_grad():
+            # 0 is the plain gradient, through hard pools too.
+            pool = pool_temperature if value else 0.0
+            pullback = ExcitationPullback(forward_func, temperature(value), pool_temperature=pool)
+            with seeded():
                 attributions = pullback.attribute(inputs, target, additional_forward_args)
-                torch.manual_seed(seed)
+            with seeded(), torch.no_grad():
                 costs = infidelity(
-                    forward_func,
+                    forward,
                     decorated,
                     inputs,
                     attributions,
@@ -140,7 +147,7 @@ def fit_temperature(
                     max_examples_per_batch=at_once,
                     normalize=normalize,
                 )
-            tried[value] = float(costs.double().mean())
+            tried[value] = float(costs.cpu().double().mean())
             if not math.isfinite(tried[value]):
                 raise ValueError(
                     f"the infidelity at temperature {value:g} is {tried[value]}: the network's "
@@ -194,12 +201,14 @@ def _spreads(
     sums: dict[str, tuple[float, float, float]] = {}
 
     def see(module: str, operation: str, z: Tensor) -> None:
-        z = z.double()
+        z = z.cpu().double()
         count, total, squares = sums.get(module, (0.0, 0.0, 0.0))
         sums[module] = (count + z.numel(), total + float(z.sum()), squares + float((z * z).sum()))
 
     with torch.no_grad(), watch(forward_func, see):
-        forward_func(*as_tuple(inputs), *as_tuple(additional_forward_args))
+        forward_func(
+            *(part.clone() for part in as_tuple(inputs)), *as_tuple(additional_forward_args)
+        )
     if not sums:
         raise SofteningError("no gate was met, so there is no temperature to fit")
     if set(sums) == {""}:

@@ -168,14 +168,14 @@ def saved(ctx: Any) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether a compiler, `torch.func` or `torch.vmap` is at work."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def may_write(grad: Tensor) -> bool:
     """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
-    if torch.is_grad_enabled() or _is_watched():
+    if torch.is_grad_enabled() or is_watched():
         return False
     return not torch._C._functorch.is_legacy_batchedtensor(grad)
 
@@ -207,7 +207,7 @@ def quick(function: type[Function]) -> Callable[..., Any]:
     whole = type(function.__name__, (function,), pieces)
 
     def apply(*inputs: Any) -> Any:
-        if _is_watched():
+        if is_watched():
             return function.apply(*inputs)
         return whole.apply(*inputs)  # type: ignore[attr-defined]
 

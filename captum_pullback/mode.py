@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
+from .gates import is_watched
 from .lean import LEAN
 from .operations import GATES, SMOOTH, TRAINING, Gate, split_call, trains
 from .pooling import values_of
@@ -50,8 +52,6 @@ class SofteningMode(TorchFunctionMode):
         self.keep_graph = False
         self.once = False
         self.see: Callable[[str, str, Tensor], None] | None = None
-        # Whether a gate ran in a reentrant checkpoint, whose backward pass was not seen yet.
-        self.will_run_again = False
         self.key = object()
         self.path = [""]
         both = (temperatures, pool_temperatures)
@@ -96,13 +96,14 @@ class SofteningMode(TorchFunctionMode):
         if self.lean and func in LEAN:
             return self._run_lean(func, args, kwargs)
         if func in _GRADIENTS:
-            self.require_gates(allow_idle=self.will_run_again)
-            self.will_run_again = False
+            self.require_gates(allow_idle=self.record.will_run_again)
             # Activation checkpointing runs forward passes inside the backward pass: hold there.
             if self.keep_graph and func is torch.autograd.grad:
                 kwargs = {**kwargs, "retain_graph": True}
             with self:
-                return _GRADIENTS[func](*args, **kwargs)
+                result = _GRADIENTS[func](*args, **kwargs)
+            self.record.will_run_again = False
+            return result
         return func(*args, **kwargs)
 
     def _run_gate(
@@ -113,8 +114,9 @@ class SofteningMode(TorchFunctionMode):
         if self.see is not None and isinstance(x, Tensor) and read(*rest, **named) is not None:
             self.see(self.path[-1], name, x.detach())
         if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
+            _refuse_forward_mode(x)
             self.record.gates_without_gradient = True
-            self.will_run_again = self.will_run_again or _is_checkpointed()
+            self.record.will_run_again |= _is_checkpointed()
             return func(*args, **kwargs)
         gate = read(*rest, **named)
         if gate is None:
@@ -199,7 +201,7 @@ class SofteningMode(TorchFunctionMode):
             and x.requires_grad
             and torch.is_grad_enabled()
             and not torch.is_autocast_enabled(x.device.type)
-            and not torch.compiler.is_compiling()
+            and not is_watched()
             and all(map(_is_fixed, args[1:]))
             and all(map(_is_fixed, kwargs.values()))
         ):
@@ -211,6 +213,17 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(operation, None)
         else:
             self.record.count(self.path[-1], operation, None)
+
+
+def _refuse_forward_mode(x: Any) -> None:
+    """Raise for a derivative that is taken forward, with the pass itself."""
+    if not isinstance(x, Tensor) or torch.compiler.is_compiling():
+        return
+    if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
+        raise SofteningError(
+            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
+            "ones, since soft gates are soft in the backward pass: take a gradient"
+        )
 
 
 def _is_checkpointed() -> bool:

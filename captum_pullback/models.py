@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = [
     "as_tuple",
     "is_compiled",
+    "leaves_of",
     "may_run_gates",
     "named_modules",
     "refuse_scripted",
@@ -28,6 +29,37 @@ _GATELESS = frozenset(
         "normalization", "padding", "pixelshuffle", "sparse", "upsampling",
     )
 )  # fmt: skip
+
+
+def leaves_of(inputs: Tensor | tuple[Tensor, ...], *, integers: bool = False) -> tuple[Tensor, ...]:
+    """The inputs as leaves of their own, which require gradients; ``integers`` stay as they are.
+
+    Raises:
+        TypeError: Something that is no tensor, or that can have no gradients.
+    """
+    tensors = as_tuple(inputs)
+    for number, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"inputs must be a tensor or a tuple of tensors, but part {number} is "
+                f"{type(tensor).__name__}"
+            )
+        if not integers and not _has_gradients(tensor):
+            raise TypeError(
+                f"inputs must be of floating point to have gradients, but part {number} is "
+                f"{tensor.dtype}: attribute to an embedding layer (LayerExcitationPullback), or "
+                "pass it in additional_forward_args"
+            )
+        if tensor.is_inference():
+            raise TypeError(
+                f"part {number} of inputs was made in torch.inference_mode() and can have no "
+                "gradients: pass inputs.clone()"
+            )
+    return tuple(t.detach().requires_grad_(_has_gradients(t)) for t in tensors)
+
+
+def _has_gradients(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def as_tuple(given: Any) -> tuple[Any, ...]:

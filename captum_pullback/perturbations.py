@@ -1,15 +1,23 @@
-"""Perturbations for Captum's infidelity and max-sensitivity: how inputs are disturbed."""
+"""How inputs are disturbed, for Captum's infidelity and max-sensitivity, and with what chance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian_noise", "noise_squares"]
+__all__ = ["forked_generators", "gaussian_noise", "noise_squares"]
 
 Perturbation = Callable[[Tensor], Tensor]
+
+
+def forked_generators() -> AbstractContextManager[None]:
+    """A block after which torch's generators, which a seed sets on all devices, are as before."""
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if ready else ()
+    return torch.random.fork_rng(devices=devices)
 
 
 def noise_squares(low: Tensor, high: Tensor) -> Perturbation:

@@ -141,7 +141,7 @@ def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor |
         planes, grads, target = (
             part.view(-1, *part.shape[space[0] :]) for part in (x, grad, pulled)
         )
-    step = len(planes)
+    step = max(1, len(planes))
     if x.device.type == "cpu":
         step = max(1, _PIECE * len(planes) // max(1, x.numel()))
     for start in range(0, len(planes), step):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .gates import GateInputChangedError
-from .models import as_tuple
+from .models import leaves_of
 from .softening import check, soften_for_inputs
 from .temperature import TemperatureLike
 
@@ -53,14 +53,18 @@ class Pullback:
         run: Callable[[Callable[..., Any], Any], Any],
         *,
         gradients: int = 1,
+        integers: bool = False,
+        misfit: Callable[[Exception, Any], Exception] | None = None,
     ) -> Any:
         """What ``run(forward, inputs)`` gives while the gates are soft.
 
         The inputs are leaves of their own, so that the caller's flags stay as they are, and the
         network gets copies, so that one that works in place leaves the caller's data alone.
-        ``gradients`` says how many ``run`` takes of one forward pass.
+        ``gradients`` says how many ``run`` takes of one forward pass, ``integers`` whether inputs
+        may be without gradients, and ``misfit`` makes the error of what was selected, from
+        Captum's error and the network's output; if None, it is about the target.
         """
-        leaves = _leaves(inputs)
+        leaves = leaves_of(inputs, integers=integers)
         count = len(leaves)
         output: list[Any] = []
 
@@ -106,7 +110,7 @@ class Pullback:
             unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
             if not output or unknown:
                 raise
-            raise _explained(error, output[0]) from error
+            raise (misfit or _explained)(error, output[0]) from error
 
     def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
         if isinstance(gradients, tuple):
@@ -115,28 +119,6 @@ class Pullback:
         if self.multiplies_by_inputs:
             gradients = gradients * inputs.detach()
         return gradients.contiguous()
-
-
-def _leaves(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = as_tuple(inputs)
-    for number, tensor in enumerate(tensors):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"inputs must be a tensor or a tuple of tensors, but part {number} is "
-                f"{type(tensor).__name__}"
-            )
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            raise TypeError(
-                f"inputs must be of floating point to have gradients, but part {number} is "
-                f"{tensor.dtype}: attribute to an embedding layer instead, or pass it in "
-                "additional_forward_args"
-            )
-        if tensor.is_inference():
-            raise TypeError(
-                f"part {number} of inputs was made in torch.inference_mode() and can have no "
-                "gradients: pass inputs.clone()"
-            )
-    return tuple(tensor.detach().requires_grad_() for tensor in tensors)
 
 
 def _explained(error: Exception, output: Any) -> Exception:

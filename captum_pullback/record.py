@@ -42,6 +42,8 @@ class SofteningRecord:
         self._traced = _Traced()
         #: Whether a gate ran in the block without a gradient to pass on, under `torch.no_grad`.
         self.gates_without_gradient = False
+        #: Whether one of them ran in a reentrant checkpoint, whose backward pass was not seen yet.
+        self.will_run_again = False
 
     @property
     def softened(self) -> list[Met]:

@@ -126,7 +126,7 @@ def _softened(
     mode.once = lean and not (keep_copies or keep_graph)
     with _installed(modules, mode):
         yield mode.record
-    if mode.will_run_again:
+    if mode.record.will_run_again:
         raise CheckpointMismatchError
     mode.require_gates(allow_idle=True)
 

@@ -17,6 +17,7 @@ from captum_pullback import (
     ExcitationPullback,
     LayerExcitationPullback,
     NeuronExcitationPullback,
+    soften,
 )
 from captum_pullback.softening import SofteningError
 
@@ -217,6 +218,46 @@ def test_results_are_contiguous_and_of_the_inputs_type() -> None:
         found = ExcitationPullback(lambda x: F.relu(x).mean((2, 3)), **options).attribute(x, 0)
         assert found.is_contiguous()
         assert found.dtype == x.dtype
+
+
+def test_a_layer_may_come_after_integers() -> None:
+    """Token ids have no gradients; what an embedding layer makes of them has."""
+    torch.manual_seed(0)
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return F.relu(self.head(self.embedding(tokens).mean(1)))
+
+    model, tokens = Words().double(), torch.tensor([[1, 2, 3], [4, 4, 8]])
+    found = LayerExcitationPullback(model, model.embedding, 0.4).attribute(tokens, target=1)
+    z = model.head(model.embedding(tokens).mean(1))[:, 1]
+    expected = torch.sigmoid(z / 0.4)[:, None] * model.head.weight[1] / 3
+    torch.testing.assert_close(found, expected[:, None].expand_as(found).detach())
+
+
+def test_a_wrong_neuron_is_named_as_such(model: TwoLayers, x: Tensor) -> None:
+    pullback = NeuronExcitationPullback(model, model.gate)
+    with pytest.raises(Exception, match="neuron_selector does not fit the layer's output"):
+        pullback.attribute(x, 99)
+
+
+def test_a_network_that_differentiates_with_torch_func(x: Tensor) -> None:
+    """Lean operations step aside where functional transforms are at work."""
+    torch.manual_seed(0)
+    linear = nn.Conv1d(1, 3, 4).double()
+
+    def forward(x: Tensor) -> Tensor:
+        value, pull = torch.func.vjp(lambda z: F.relu(linear(z[:, None])[..., 0]), x)
+        return value * 2 + pull(torch.ones_like(value))[0].sum(1, keepdim=True)
+
+    z = x.clone().requires_grad_()
+    with soften(forward, 0.4):
+        (expected,) = torch.autograd.grad(forward(z)[:, 1].sum(), z)
+    torch.testing.assert_close(ExcitationPullback(forward, 0.4).attribute(x, 1), expected)
 
 
 # --- what is refused ----------------------------------------------------------------------------

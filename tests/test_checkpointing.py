@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from test_models import TARGET, Spelled, assert_right, pictures, spelled
-from torch import Tensor
+from test_models import TARGET, Parallel, Spelled, assert_right, pictures, spelled
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import soften
@@ -38,6 +38,33 @@ def test_a_backward_pass_outside_the_block_is_refused(reentrant: bool) -> None:
     def attempt() -> None:
         with soften(model, 0.4):
             scores = checkpointed(model, reentrant)(x)
+        scores.sum().backward()
+
+    with pytest.raises(RuntimeError, match=r"(?i)checkpoint"):
+        attempt()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_the_threads_of_dataparallel_are_refused_alike(reentrant: bool) -> None:
+    """What a replica's gates tell must reach the block, and not end with the replica's thread."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = spelled()
+
+        def forward(self, x: Tensor) -> Tensor:
+            # All gates in the checkpoint: none runs outside it.
+            return checkpoint(self.inner, x, use_reentrant=reentrant)
+
+    model, x = Parallel(Checkpointed()), pictures().requires_grad_()
+    with soften(model, 0.4):
+        model(x)[range(3), TARGET].sum().backward()
+    assert_right(x.grad)
+
+    def attempt() -> None:
+        with soften(model, 0.4):
+            scores = model(x)
         scores.sum().backward()
 
     with pytest.raises(RuntimeError, match=r"(?i)checkpoint"):

@@ -223,6 +223,41 @@ def test_fitted_temperatures_are_temperatures(data: tuple[Tensor, Tensor]) -> No
         lens.fit_temperatures(trained(0, data, seed=9)[0])
 
 
+def test_a_module_of_many_widths_has_one_temperature(data: tuple[Tensor, Tensor]) -> None:
+    """As one ReLU of a bottleneck: there are no channels that all its calls have."""
+
+    class Widths(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.relu = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 5, 3), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.two(self.relu(self.one(x)))).mean((2, 3))
+
+    x, y = torch.randn(6, 1, 8, 8), torch.arange(6) % 5
+    lens = TrainingLens(x, y, weights=None)
+    for step in range(3):
+        torch.manual_seed(step)
+        lens.record(model := Widths().eval(), step)
+    assert lens.fit_temperatures(model, per_channel=True) == lens.fit_temperatures(model)
+
+
+def test_labels_beyond_the_logits_are_refused(data: tuple[Tensor, Tensor]) -> None:
+    lens = TrainingLens(data[0], data[1] + 90)
+    with pytest.raises(LensError, match="labels up to 9"):
+        lens.record(trained(0, data)[0], 0)
+    assert lens.steps == []
+
+
+def test_a_network_that_works_in_place_leaves_inputs_alone() -> None:
+    x, y = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
+    kept = x.clone()
+    lens = TrainingLens(x, y)
+    lens.record(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3)), 0)
+    assert torch.equal(lens.inputs, kept)
+    assert torch.equal(x, kept)
+
+
 def test_step_weights_are_shares_of_time() -> None:
     np.testing.assert_allclose(step_weights([0, 1, 2, 4, 10]), [0.05, 0.1, 0.15, 0.4, 0.3])
     np.testing.assert_allclose(step_weights([5]), [1])

@@ -115,6 +115,27 @@ def test_the_random_state_stays_where_the_model_draws(model: nn.Module, x: Tenso
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_a_network_that_works_in_place_leaves_inputs_alone(x: Tensor) -> None:
+    kept = x.clone()
+    for per_gate in (False, True):
+        network = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(x.shape[1], 3)).to(x)
+        fit_temperature(network, x, 1, per_gate=per_gate, n_perturb_samples=2, show_progress=False)
+        assert torch.equal(x, kept)
+
+
+def test_pools_may_have_a_temperature_of_their_own() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv1d(1, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(20, 3)
+    )
+    x = torch.randn(8, 1, 12)
+    hard = dict(fit_temperature(network, x, 1, pool_temperature=0, seed=5, **FEW).tried)
+    follows = dict(fit_temperature(network, x, 1, seed=5, **FEW).tried)
+    assert hard[0.0] == follows[0.0]  # the plain gradient
+    assert hard[0.4] != follows[0.4]
+    assert hard[0.4] == pytest.approx(by_hand(network, x, {"1": 0.4, "": 0.0}, 5), rel=1e-5)
+
+
 @pytest.mark.parametrize("examples", [1, 100])
 def test_the_defaults_do_not_warn(model: nn.Module, examples: int) -> None:
     fit_temperature(model, torch.randn(examples, 6), 1, show_progress=False)

@@ -289,3 +289,20 @@ def test_without_a_gate_it_says_so(x: Tensor) -> None:
         soften(nn.Sigmoid()),
     ):
         torch.sigmoid(x)
+
+
+@pytest.mark.parametrize("dual", ["torch.func.jvp", "forward_ad"])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # PyTorch's own
+def test_forward_mode_derivatives_are_refused(dual: str) -> None:
+    """They would be plain ones: a soft gate is soft in the backward pass."""
+    x, tangent = torch.randn(3), torch.ones(3)
+
+    def differentiate() -> None:
+        if dual == "torch.func.jvp":
+            torch.func.jvp(torch.relu, (x,), (tangent,))
+        else:
+            with torch.autograd.forward_ad.dual_level():
+                torch.relu(torch.autograd.forward_ad.make_dual(x, tangent))
+
+    with pytest.raises(SofteningError, match="forward-mode"), soften(torch.relu):
+        differentiate()

@@ -117,18 +117,21 @@ class Actions:
             self.parts["status"]: "",
         }
         # One that was pinned early has none yet.
-        unrated = [each for each in (answer, pinned) if each is not None and not each.rated]
-        for each in unrated:
+        for each in (answer,) if answer is pinned else (answer, pinned):
+            if each is None or each.rated:
+                continue
             full = yield from self._follow(ticket, self._rating(each))
             if full is None:
                 return
+            # Only what has changed: somebody may have pinned meanwhile.
+            changes: Changes = {self.parts["status"]: ""}
+            if each is answer:
+                changes[self.parts["answer"]] = full
+            if each is pinned:
+                changes[self.parts["pinned"]] = full
             answer, pinned = (full if each is one else one for one in (answer, pinned))
-            yield {
-                self.parts["answer"]: answer,
-                self.parts["pinned"]: pinned,
-                self.parts["answers"]: self._answers(answer, pinned, show, pending=True),
-                self.parts["status"]: "",
-            }
+            changes[self.parts["answers"]] = self._answers(answer, pinned, show, pending=True)
+            yield changes
 
     def _rating(self, answer: Explanation) -> Callable[[Job[Explanation]], Explanation]:
         loaded = self.networks[answer.question.network]

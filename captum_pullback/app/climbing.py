@@ -70,7 +70,7 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
                 steps = ascent.trace(seen.inputs, target)
                 end = steps[-1].inputs
                 with torch.no_grad():
-                    probabilities = classifier(end)[0].float().softmax(dim=0).cpu()
+                    probabilities = classifier(end.clone())[0].float().softmax(dim=0).cpu()
                 scores = torch.cat([step.score.float().cpu() for step in steps])
                 result.ends.setdefault(title, []).append(end[0].cpu())
                 result.scores.setdefault(title, []).append(scores)

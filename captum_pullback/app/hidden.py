@@ -25,19 +25,12 @@ def layers(network: Network) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     names = {module: name for name, module in network.model.named_modules()}
-    hooks = [
-        module.register_forward_hook(
-            lambda module, _, output: (
-                (
-                    shapes.setdefault(names[module], tuple(output.shape[1:]))
-                    if isinstance(output, Tensor) and output.dim() in (2, 4)
-                    else None
-                )
-                and None
-            )
-        )
-        for module in names
-    ]
+
+    def see(module: nn.Module, arguments: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() in (2, 4):
+            shapes.setdefault(names[module], tuple(output.shape[1:]))
+
+    hooks = [module.register_forward_hook(see) for module in names]
     device = next((p.device for p in network.model.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
@@ -74,12 +67,12 @@ def activation(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     The model must be the caller's own: see `work.private`.
     """
     seen: list[Tensor] = []
-    # A copy, because what follows may work in place.
+    # Copies, because the network may work in place.
     hook = model.get_submodule(layer).register_forward_hook(
         lambda module, arguments, output: seen.append(output.clone())
     )
     try:
-        model(inputs)
+        model(inputs.clone())
     finally:
         hook.remove()
     return seen[-1]

@@ -141,4 +141,4 @@ def figure_of_ascent(loaded: Loaded, result: Ascended, path: Path) -> None:
 
 def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:
     with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -141,8 +141,7 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             "seen": seen, "answer": answer, "pinned": pinned, "ascent": ascent,
             "predictions": predictions, "targets": targets, "layer": layer, "status": status,
             "answers": answers, "answer_code": answer_code, "ascents": ascents,
-            "ascent_code": ascent_code, "temperature": temperature, "pool": pool, "pin": pin,
-            "file": file,
+            "ascent_code": ascent_code, "temperature": temperature,
         }  # fmt: skip
         do.parts = parts
         looked = [seen, predictions, targets, status]
@@ -161,8 +160,8 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             )
         )
         explains(predictions.click(do.pick_class, None, targets, **quiet))
-        fits = [temperature, follow, pool, status]
-        explains(fit.click(do.fit, [*settings, turn], fits, js=_TURN, **quiet))
+        fits = fit.click(do.fit, [*settings, turn], [temperature, status], js=_TURN, **quiet)
+        explains(fits)
         moved = [
             targets.input, method.input, temperature.input, temperature.release, follow.input,
             pool.input, pool.release, what.input, layer.input, channel.input, everywhere.input,

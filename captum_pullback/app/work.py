@@ -15,12 +15,14 @@ from torch import Tensor
 from captum_pullback.app.hidden import Unit, layer_attribution, selector
 from captum_pullback.app.jobs import Job, Watch, random_numbers
 from captum_pullback.app.question import Loaded, Photo, Question, Selector
+from captum_pullback.commands import loading
 from captum_pullback.commands.methods import (
     INTEGRATION_STEPS,
     METHODS,
     NOISE_SAMPLES,
     Settings,
     at_once,
+    coverage,
 )
 from captum_pullback.commands.scores import (
     INFIDELITY_SAMPLES,
@@ -32,7 +34,6 @@ from captum_pullback.commands.scores import (
 )
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.fit import TemperatureFit, fit_temperature
-from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
 
 __all__ = [
@@ -111,17 +112,9 @@ def look(loaded: Loaded, photo: Photo) -> Seen:
         PhotoError: it cannot be read.
         UsageError: the network cannot be used.
     """
-    network = private(loaded.network)
-    image = photo.load()
-    try:
-        inputs = network.preprocess(image)[None].to(loaded.device)
-        with torch.no_grad():
-            output = network.model(inputs)
-        if not isinstance(output, Tensor) or output.dim() != 2:
-            raise TypeError("its output is no tensor of logits (N, classes)")
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(f"{loaded.name} fails on {photo.name}: {error}") from error
-    logits = output[0].float().cpu()
+    inputs, logits = loading.look(
+        private(loaded.network), photo.load(), loaded.device, loaded.name, photo.name
+    )
     return Seen(loaded.name, photo, inputs, logits, logits.softmax(dim=0))
 
 
@@ -148,7 +141,7 @@ def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Ex
         active = math.nan
         if unit:
             with torch.no_grad():
-                active = float(network.model(seen.inputs))
+                active = float(network.model(seen.inputs.clone()))
     record, counts = _coverage(loaded, seen.inputs, question)
     return Explanation(question, seen, tuple(maps), unit, active, record, counts)
 
@@ -195,6 +188,7 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
                 network.model,
                 seen.inputs.repeat(len(targets), 1, 1, 1),
                 target=torch.tensor(targets, device=seen.inputs.device),
+                pool_temperature=question.pool_temperature,
                 perturb_func=noise_squares_of(network),
                 n_perturb_samples=INFIDELITY_SAMPLES,
                 max_examples_per_batch=min(at_once(network), samples),
@@ -244,7 +238,7 @@ def _attributed(
     run: Callable[[], Tensor] = lambda: attribute(leaf, target=target)  # noqa: E731
     if question.method != "smoothpullback":
         return run()
-    with random_numbers(job), quietly(inputs):
+    with random_numbers(job), quietly():
         torch.manual_seed(_settings(question).seed)
         return run()
 
@@ -253,9 +247,7 @@ def _coverage(loaded: Loaded, inputs: Tensor, question: Question) -> tuple[str, 
     """What was softened; nothing by methods that are no pullbacks."""
     if "pullback" not in question.method:
         return "", (0, 0)
-    model = private(loaded.network).model
-    with soften(model, question.temperature, pool_temperature=question.pool_temperature) as record:
-        model(inputs.detach().clone().requires_grad_())
+    record = coverage(private(loaded.network), inputs, _settings(question))
     soft, hard = (sum(met.calls for met in part) for part in (record.softened, record.left_hard))
     return str(record), (soft, hard)
 

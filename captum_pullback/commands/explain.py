@@ -20,14 +20,13 @@ from captum_pullback.commands.loading import (
     suggested_temperature,
     target_classes,
 )
-from captum_pullback.commands.methods import METHODS, Settings, at_once
+from captum_pullback.commands.methods import METHODS, Settings, at_once, coverage
 from captum_pullback.commands.report import Explanation
 from captum_pullback.commands.scores import INFIDELITY_SAMPLES, noise_squares_of, score
 from captum_pullback.commands.terminal import UsageError, complain, printable, say
 from captum_pullback.fit import fit_temperature
 from captum_pullback.photos import PhotoError
 from captum_pullback.plots import save_figure
-from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
 
 
@@ -63,10 +62,11 @@ def run(args: argparse.Namespace) -> int:
             save_figure(figure, file, out.suffix[1:].lower())
         if npz:
             with outputs.replacing(npz) as file:
-                np.savez_compressed(file, allow_pickle=False, **report.arrays(done))
+                np.savez_compressed(file, **report.arrays(done))  # type: ignore[arg-type]
         say(report.table(network, done, settings))
         if args.coverage:
-            say(_coverage(network, args.device, done[0], settings))
+            inputs = done[0].inputs[None].to(args.device)
+            say(f"{coverage(network, inputs, settings)}\n")
         say(f"wrote {printable(args.out)}" + (f" and {printable(args.npz)}" if npz else ""))
     return 2 if bad or len(done) < len(rows) else 0
 
@@ -124,15 +124,6 @@ def _attributed(
     return done
 
 
-def _coverage(network: Network, device: str, row: Explanation, settings: Settings) -> str:
-    inputs = row.inputs[None].to(device).requires_grad_()
-    with soften(
-        network.model, settings.temperature, pool_temperature=settings.pool_temperature
-    ) as record:
-        network.model(inputs)
-    return f"{record}\n"
-
-
 def _fitted(network: Network, args: argparse.Namespace, rows: Sequence[Explanation]) -> float:
     """The temperature of least infidelity on the first rows, as many as fit the memory."""
     rows = rows[: at_once(network)]
@@ -141,6 +132,7 @@ def _fitted(network: Network, args: argparse.Namespace, rows: Sequence[Explanati
             network.model,
             torch.stack([row.inputs for row in rows]).to(args.device),
             target=torch.tensor([row.target for row in rows], device=args.device),
+            pool_temperature=args.pool_temperature,
             perturb_func=noise_squares_of(network),
             n_perturb_samples=INFIDELITY_SAMPLES,
             max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),

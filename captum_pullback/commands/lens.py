@@ -193,7 +193,8 @@ def _gates(lens: TrainingLens, out: Path, numbers: dict[str, Any]) -> list[str]:
     numbers["agreement"], numbers["settled"] = mean, never
     rows = []
     for share in (0, 0.25, 0.5, 0.8):
-        at = int(np.searchsorted(lens.steps, lens.steps[-1] * share))
+        first, last = lens.steps[0], lens.steps[-1]
+        at = int(np.searchsorted(lens.steps, first + (last - first) * share))
         rows.append(
             f"| {100 * share:.0f} % (step {lens.steps[at]:,}) | {100 * mean[at]:.1f} % | "
             f"{100 * never[at]:.1f} % |"

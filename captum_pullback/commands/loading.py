@@ -13,13 +13,14 @@ from torch import Tensor
 
 from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
-from captum_pullback.photos import SAMPLES, PhotoError, read_photo, sample_photo
+from captum_pullback.photos import SAMPLES, read_photo, sample_photo
 from captum_pullback.zoo import Network
 
 __all__ = [
     "check_classes",
     "load_network",
     "load_photo",
+    "look",
     "predict",
     "sample_name",
     "suggested_temperature",
@@ -104,14 +105,31 @@ def predict(network: Network, args: argparse.Namespace, photo: str) -> tuple[Ten
         PhotoError: it cannot be read.
         UsageError: the network cannot be used.
     """
+    inputs, logits = look(network, load_photo(photo), args.device, args.model, photo)
+    return inputs[0].cpu(), logits.softmax(dim=0)
+
+
+def look(
+    network: Network, image: Image.Image, device: str, model: str, photo: str
+) -> tuple[Tensor, Tensor]:
+    """A photograph as the network sees it, (1, C, H, W), and the logits (K,), on the CPU.
+
+    Args:
+        network: whose model is on the device.
+        image: the photograph.
+        device: where the network is.
+        model: the network's name, for the message.
+        photo: the photograph's, likewise.
+
+    Raises:
+        UsageError: the network cannot be used.
+    """
     try:
-        inputs: Tensor = network.preprocess(load_photo(photo))
+        inputs: Tensor = network.preprocess(image)[None].to(device)
         with torch.no_grad():
-            output = network.model(inputs[None].to(args.device))
+            output = network.model(inputs.clone())  # it may work in place
         if not isinstance(output, Tensor) or output.dim() != 2:
             raise TypeError("its output is no tensor of logits (N, classes)")
-    except PhotoError:
-        raise
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(f"{args.model} fails on {photo}: {error}") from error
-    return inputs, output[0].float().softmax(dim=0).cpu()
+        raise UsageError(f"{model} fails on {photo}: {error}") from error
+    return inputs, output[0].float().cpu()

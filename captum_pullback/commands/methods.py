@@ -11,6 +11,8 @@ from captum import attr
 from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.record import SofteningRecord
+from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
 
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
@@ -73,6 +75,15 @@ def pixel_bounds(network: Network) -> tuple[Tensor, Tensor]:
     """Black and white, a number per channel, in the network's input space."""
     mean, std = torch.tensor(network.mean), torch.tensor(network.std)
     return (0 - mean) / std, (1 - mean) / std
+
+
+def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningRecord:
+    """What a pullback softens at these inputs (N, C, H, W), and what it leaves hard."""
+    with soften(
+        network.model, settings.temperature, pool_temperature=settings.pool_temperature
+    ) as record:
+        network.model(inputs.detach().requires_grad_().clone())  # it may work in place
+    return record
 
 
 def _pullback(network: Network, settings: Settings) -> ExcitationPullback:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from torch import Tensor
 
-from captum_pullback.commands.methods import METHODS, Settings, at_once
-from captum_pullback.perturbations import Perturbation, noise_squares
+from captum_pullback.commands.methods import METHODS, Settings, at_once, pixel_bounds
+from captum_pullback.perturbations import Perturbation, forked_generators, noise_squares
 from captum_pullback.zoo import Network
 
 INFIDELITY_SAMPLES = 32
@@ -55,7 +55,7 @@ def score(network: Network, inputs: Tensor, target: int, method: str, settings: 
         method: a key of ``METHODS``.
         settings: see there.
     """
-    with quietly(inputs):
+    with quietly():
         attribute = METHODS[method].make(network, settings)
         attribution, seconds = _timed(
             lambda: attribute(inputs, target=target), inputs, settings.seed
@@ -77,7 +77,7 @@ def rate(
     """Infidelity and max-sensitivity of an attribution (1, C, H, W): see `score`."""
     chosen = METHODS[method]
     attribute = chosen.make(network, settings)
-    with quietly(inputs):
+    with quietly():
         torch.manual_seed(settings.seed)
         decorate = infidelity_perturb_func_decorator(chosen.multiplies_by_inputs)
         unfaithful = infidelity(
@@ -103,22 +103,18 @@ def rate(
 
 def noise_squares_of(network: Network) -> Perturbation:
     """`noise_squares` of pixels from black to white, in the network's input space."""
-    mean, std = _channels(network.mean), _channels(network.std)
-    return noise_squares(-mean / std, (1 - mean) / std)
+    black, white = pixel_bounds(network)
+    return noise_squares(black.view(-1, 1, 1), white.view(-1, 1, 1))
 
 
 def _noise(network: Network) -> Perturbation:
     """Adds uniform noise within `SENSITIVITY_RADIUS` of the pixels' range."""
-    radius = SENSITIVITY_RADIUS / _channels(network.std)
+    radius = SENSITIVITY_RADIUS / torch.tensor(network.std).view(-1, 1, 1)
 
     def perturb(inputs: Tensor) -> Tensor:
         return inputs + ((torch.rand(inputs.shape) * 2 - 1) * radius).to(inputs)
 
     return perturb
-
-
-def _channels(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values).reshape(-1, 1, 1)
 
 
 def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[Tensor, float]:
@@ -138,10 +134,9 @@ def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[
 
 
 @contextmanager
-def quietly(inputs: Tensor) -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without Captum's warnings on every ordinary call; torch's generators stay as they were."""
-    devices = [inputs.device] if inputs.is_cuda else []
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=devices):
+    with warnings.catch_warnings(), forked_generators():
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
         warnings.filterwarnings("ignore", message="Setting .* hooks on ReLU")
         yield

@@ -244,6 +244,7 @@ class TrainingLens(Reader):
             model: The model of the last record.
             since: From where on, as a share of the training.
             per_channel: Whether each channel (dimension 1 of z) gets a temperature of its own.
+                Not where a module runs several gates, and not all have the same channels.
 
         Returns:
             For each module's name a temperature, to be given to `ExcitationPullback` or `soften`
@@ -251,11 +252,16 @@ class TrainingLens(Reader):
             the median of them, which pools and gates without a module take.
         """
         steps = self.span(since)[:-1]
+        gates = list(self.final_gates(model, whole=per_channel))
+        channels: dict[str, set[tuple[int, int]]] = {}
+        for gate in gates:
+            channels.setdefault(gate.module, set()).add((gate.shape[0], len(gate.shape)))
         modules: dict[str, list[tuple[Final, Floats, Floats]]] = {}
-        for gate in self.final_gates(model, whole=per_channel):
+        for gate in gates:
             z, opened = gate.z, self.share_open(gate, steps)
-            groups = gate.shape[0] if per_channel else 1
-            if per_channel:
+            split = per_channel and gate.module != "" and len(channels[gate.module]) == 1
+            groups = gate.shape[0] if split else 1
+            if split:
                 z, opened = (
                     np.moveaxis(part.reshape(-1, groups, math.prod(gate.shape[1:])), 1, 0)
                     for part in (z, opened)
@@ -272,7 +278,7 @@ class TrainingLens(Reader):
             every += fitted.tolist()
             shape = (-1, *(1,) * (len(calls[0][0].shape) - 1))
             fits = torch.from_numpy(fitted).float().reshape(shape)
-            result[module] = fits if per_channel and module else float(np.median(fitted))
+            result[module] = fits if len(fitted) > 1 else float(fitted[0])
         result.setdefault("", float(np.median(every)))
         return result
 

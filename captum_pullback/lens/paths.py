@@ -86,7 +86,7 @@ def read_gates(
             gates.append(Gate(name, module, kept, open=_open(operation, z, *calls.call)))
 
     with torch.no_grad(), watch(model, see), calls:
-        output = model(inputs)
+        output = model(inputs.clone())  # it may work in place
     if not gates:
         raise SofteningError(
             "no gate was met: no ReLU and no max pool ran, or they ran inside compiled or "
@@ -136,7 +136,8 @@ class FixedPaths(TorchFunctionMode):
             return func(*args, **kwargs)
         name, read = GATES[func]
         z, rest, named = split_call(args, kwargs)
-        if read(*rest, **named) is None:
+        met = read(*rest, **named)
+        if met is None:
             return func(*args, **kwargs)
         gate = next(self._gates)
         copy = z.clone()
@@ -149,8 +150,7 @@ class FixedPaths(TorchFunctionMode):
             closed = -func(-torch.ones_like(copy), *rest, **named).detach()
             gate = gate.to(closed) + (1 - gate.to(closed)) * closed
         passed = _with_gradient(output, gate.to(copy) * copy)
-        in_place = kwargs.get("inplace") or getattr(func, "__name__", "").endswith("_")
-        return z.copy_(passed) if in_place else passed
+        return z.copy_(passed) if met.inplace else passed
 
 
 def _with_gradient(value: Tensor, linear: Tensor) -> Tensor:

@@ -162,8 +162,15 @@ class Recorder:
         device = device_of(model)
         count = len(self.labels)
         with torch.no_grad():
-            logits = torch.cat([model(self.inputs[b].to(device)).cpu() for b in self.batches()])
+            logits = torch.cat(
+                [model(self.inputs[b].to(device, copy=True)).cpu() for b in self.batches()]
+            )
         classes = logits.shape[1]
+        if int(self.labels.max()) >= classes:
+            raise LensError(
+                f"there are labels up to {int(self.labels.max())}, and the network has logits for "
+                f"{classes} classes only"
+            )
         size = self.inputs[0].numel()
         arrays = {"logits": logits.float().numpy()}
         own = torch.zeros(count, size)
