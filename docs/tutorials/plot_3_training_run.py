@@ -102,4 +102,4 @@ attribution = ExcitationPullback(model, temperatures).attribute(
 #
 # .. code-block:: shell
 #
-#    captum-pullback lens --checkpoints runs/resnet --data photographs
+#    captum-pullback lens --checkpoints runs/resnet --data photographs --model my_code:make_network
