@@ -154,6 +154,7 @@ def differences(scores: pd.DataFrame) -> Figure:
             titles = [find(name).title for name in names] if axis is row[0] else [""] * len(names)
             axis.set_yticks(np.arange(len(names)) + 1, titles, fontsize=6)
             axis.axvline(0, color="black", lw=0.8)
+            axis.locator_params(axis="x", nbins=5)
             better = METRICS[metric].better
             axis.set_title(f"{network}: {METRICS[metric].title}", fontsize=8)
             axis.set_xlabel(f"less Integrated Gradients ({better} is better)", fontsize=7)

@@ -73,7 +73,8 @@ def similarity_figure(
             steps, curve, **style, label=f"{name}: {_number(curve[0])} → {_number(curve[-1])}"
         )
     _over_training(left, steps)
-    left.legend(facecolor="0.93", edgecolor="none", framealpha=0.9, fontsize=9, loc="center right")
+    # Below, since the curves may run anywhere.
+    left.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     left.set_ylabel("mean cosine similarity of effective weights")
     for k, curve in enumerate(similarity.per_class.T):
         right.plot(steps, curve, lw=1.3, color=_colour(k, len(classes)), label=classes[k])
