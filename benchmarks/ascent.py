@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.networks import without_batch_norm
 from captum_pullback import PullbackAscent, __version__
+from captum_pullback.commands.methods import pixel_bounds
 from captum_pullback.photos import read_photo
 from captum_pullback.zoo import Network, reference_network
 
@@ -119,7 +120,7 @@ def measure(
     length that five steps in one direction would have; ``perturbed_...`` of the whole picture.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1).to(inputs) for v in (drawn.mean, drawn.std))
-    bounds = ((0 - mean) / std, (1 - mean) / std) if bounded else None
+    bounds = pixel_bounds(drawn) if bounded else None
     ascent = PullbackAscent(drawn.model, temperature, relative=True, bounds=bounds)
     first, last, points = [], [], []
     bar = tqdm(total=len(inputs), desc=f"T = {temperature:g}", leave=False, mininterval=5)

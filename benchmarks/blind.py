@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from captum_pullback import PullbackAscent
+from captum_pullback.commands.methods import pixel_bounds
 from captum_pullback.photos import SAMPLES, sample_photo
 from captum_pullback.zoo import class_index, reference_network
 
@@ -48,10 +49,8 @@ def orders(seed: int) -> list[tuple[str, list[str]]]:
 def perturbations(photo: str, classes: list[str], temperature: float) -> Tensor:
     """Five steps of a tenth of the photograph's norm: (K, 3, H, W), in pixels of [0, 1]."""
     network = reference_network()
-    mean, std = torch.tensor(network.mean), torch.tensor(network.std)
-    ascent = PullbackAscent(
-        network.model, temperature, relative=True, bounds=((0 - mean) / std, (1 - mean) / std)
-    )
+    std = torch.tensor(network.std)
+    ascent = PullbackAscent(network.model, temperature, relative=True, bounds=pixel_bounds(network))
     inputs = network.preprocess(sample_photo(photo)).expand(len(classes), -1, -1, -1)
     targets = [class_index(network.classes, name) for name in classes]
     return ascent.attribute(inputs, targets) * std.view(3, 1, 1)
@@ -93,7 +92,7 @@ def score(reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Makes sheets, or scores a reading and adds it to the results."""
+    """Makes sheets, or scores all readings, which become the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.blind", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="command")
     make = commands.add_parser("sheets")

@@ -1,7 +1,6 @@
 """The tables of ``docs/cost.md``, made of ``benchmarks/results/speed.csv``.
 
-`benchmarks.numbers` puts them in. Where something was measured twice, the row of the most rounds
-counts, and of two such the last.
+`benchmarks.numbers` puts them in. Where something was measured twice, the last row counts.
 """
 
 from __future__ import annotations
@@ -43,15 +42,13 @@ Rows = list[Row]
 
 
 def read(path: Path) -> Rows:
-    """The row that counts of each measurement."""
+    """The last row of each measurement."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        found: dict[tuple[str, ...], Row] = {}
+        found = {}
         for row in csv.DictReader(file):
-            key = tuple(row[key] for key in list(row)[:10])
-            if key not in found or int(row["rounds"] or 0) >= int(found[key]["rounds"] or 0):
-                found[key] = row
+            found[tuple(row[key] for key in list(row)[:10])] = row
     return list(found.values())
 
 

@@ -159,6 +159,7 @@ class Table:
     def add(self, kind: str, case: Case, found: dict[str, Any], suite: str) -> None:
         """Write one row, at once."""
         row = self._row(kind, case, found) | {"suite": suite}
+        self.known.add(tuple(str(row[key]) for key in _KEY))
         is_new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
@@ -268,7 +269,7 @@ def measure(table: Table, suite: str, case: Case, args: argparse.Namespace) -> N
     elif lacking:
         take = measure_time if kind == "time" else measure_kernels
         for found in take(case, args.device, args.seed):
-            if args.again or found["method"] in lacking:
+            if found["method"] in lacking:
                 table.add(kind, case, found, suite)
     torch.compiler.reset()
 

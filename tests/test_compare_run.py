@@ -48,9 +48,10 @@ def command(pictures: Path, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     return {
         **os.environ,
+        **more,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "OMP_NUM_THREADS": "1",
     }
@@ -123,7 +124,8 @@ def test_killed_and_resumed_is_the_same_table(
     out = tmp_path / "scores.csv"
     lines = tmp_path / "scores.csv.work" / "scores_0.jsonl"
     words = [sys.executable, "-m", *command(pictures, out)]
-    with subprocess.Popen(words, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL) as process:
+    slowly = environment(TINY_SLEEP="0.02")
+    with subprocess.Popen(words, cwd=ROOT, env=slowly, stderr=subprocess.DEVNULL) as process:
         end = time.monotonic() + 300
         while not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
             assert process.poll() is None
@@ -150,7 +152,7 @@ def test_dead_worker_is_announced_and_what_it_did_is_kept(
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words += ["-m", *command(pictures, out)]
     with subprocess.Popen(
-        words, cwd=ROOT, env=environment(), text=True, stderr=subprocess.PIPE
+        words, cwd=ROOT, env=environment(TINY_SLEEP="0.02"), text=True, stderr=subprocess.PIPE
     ) as process:
         end = time.monotonic() + 300
         lines = work / "scores_1.jsonl"

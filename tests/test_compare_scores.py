@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.compare import cost, metrics, subjects
 from benchmarks.compare.methods import METHODS, attribution, baseline, find
 from benchmarks.compare.subjects import Subject
+from captum_pullback.commands.scores import SENSITIVITY_RADIUS
 from captum_pullback.zoo import Network, preprocessing
 
 SIDE = 16
@@ -100,8 +101,8 @@ def test_infidelity_is_captums(image, normalize, multiplies) -> None:
 def test_max_sensitivity_by_hand_and_captums(image) -> None:
     near = metrics.nearby(subject(Reused()).network, image, 4)
     std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-    assert float(((near - image) * std).abs().max()) <= metrics.RADIUS * 1.0001
-    assert float(((near - image) * std).abs().max()) > 0.99 * metrics.RADIUS
+    assert float(((near - image) * std).abs().max()) <= SENSITIVITY_RADIUS * 1.0001
+    assert float(((near - image) * std).abs().max()) > 0.99 * SENSITIVITY_RADIUS
 
     def identity(given, target):
         return given[0] if isinstance(given, tuple) else given
@@ -236,6 +237,16 @@ def test_own_relus_change_nothing_forward(image) -> None:
     assert torch.equal(split(big), model(big))
     calls = [node.target for node in split.graph.nodes if "own_relu" in str(node.target)]
     assert len(calls) == len(set(calls)) == 17
+
+
+def test_a_module_that_is_only_called_relu_stays(image) -> None:
+    class Leaky(Reused):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.LeakyReLU(0.5)
+
+    model = Leaky()
+    assert torch.equal(subjects.with_own_relus(model)(image), model(image))
 
 
 def test_stages_from_the_output_back() -> None:

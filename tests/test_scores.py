@@ -126,7 +126,7 @@ def test_squares_are_filled_with_pixels_from_black_to_white() -> None:
 
 
 def test_sensitivitys_noise_has_its_radius_in_pixels() -> None:
-    noise = scores._noise(network(linear))(torch.zeros(500, 3, 8, 8))
+    noise = scores.uniform_noise_of(network(linear))(torch.zeros(500, 3, 8, 8))
     largest = noise.abs().amax((0, 2, 3)) * torch.tensor(STD)
     torch.testing.assert_close(largest, torch.full((3,), 0.02), rtol=0.01, atol=0)
 

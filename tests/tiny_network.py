@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +23,8 @@ class Tiny(nn.Module):
         self.fc = nn.Linear(8 * 8 * 8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, 3, 32, 32) to (N, 2)."""
+        """Maps (N, 3, 32, 32) to (N, 2), slowly where a test is to get hold of it meanwhile."""
+        time.sleep(float(os.environ.get("TINY_SLEEP", "0")))
         x = self.relu(self.bn1(self.conv1(x)))
         return self.fc(self.relu(self.conv2(x)).flatten(1))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.compare.subjects import Subject, with_own_relus
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.commands import methods
-from captum_pullback.commands.methods import at_once
+from captum_pullback.commands.methods import at_once, noise_deviation, pixel_bounds
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]
@@ -26,7 +26,6 @@ STEPS = 50  # of Integrated Gradients
 # where 50 steps of the plain integral are within 2 %.
 SOFT_STEPS = 10
 SAMPLES = 10  # of the methods that average over noise
-NOISE = 0.15  # their standard deviation, as a fraction of the pixels' range
 WINDOWS = 8  # Occlusion: steps along a side; the window is two steps wide
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -61,10 +60,7 @@ class Method:
 
 def black(subject: Subject) -> Tensor:
     """The input (C, 1, 1) that is black."""
-    mean, std = (
-        torch.tensor(v).view(-1, 1, 1) for v in (subject.network.mean, subject.network.std)
-    )
-    return -mean / std
+    return pixel_bounds(subject.network)[0].view(-1, 1, 1)
 
 
 def baseline(subject: Subject, method: Method, inputs: Tensor) -> Tensor:
@@ -151,7 +147,6 @@ def _integrated_pullback(subject: Subject) -> Attribute:
 
 def _smooth(subject: Subject, explainer: Any, **options: Any) -> Attribute:
     tunnel = attr.NoiseTunnel(explainer)
-    std = subject.network.std
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
         return tunnel.attribute(  # type: ignore[no-any-return]
@@ -159,7 +154,7 @@ def _smooth(subject: Subject, explainer: Any, **options: Any) -> Attribute:
             nt_type="smoothgrad",
             nt_samples=SAMPLES,
             nt_samples_batch_size=max(1, min(SAMPLES, at_once(subject.network) // len(inputs))),
-            stdevs=NOISE * len(std) / sum(std),
+            stdevs=noise_deviation(subject.network),
             target=target,
             **options,
         )
@@ -168,14 +163,14 @@ def _smooth(subject: Subject, explainer: Any, **options: Any) -> Attribute:
 
 
 def _gradient_shap(subject: Subject) -> Attribute:
-    shap, std = attr.GradientShap(subject.model), subject.network.std
+    shap = attr.GradientShap(subject.model)
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
         return shap.attribute(  # type: ignore[no-any-return]
             inputs,
             torch.zeros_like(inputs[:1]),
             n_samples=SAMPLES,
-            stdevs=NOISE * len(std) / sum(std),
+            stdevs=noise_deviation(subject.network),
             target=target,
         )
 

@@ -16,14 +16,17 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from captum_pullback.commands.scores import noise_squares_of
+from captum_pullback.commands.scores import (
+    SENSITIVITY_RADIUS,
+    noise_squares_of,
+    uniform_noise_of,
+)
 from captum_pullback.perturbations import gaussian_noise
 from captum_pullback.zoo import Network
 
 # Standard deviation of the Gaussian perturbation, of the pixels' range. At 0.1 no method could be
 # told from random noise on the reference networks; at 0.02 they can.
 GAUSSIAN = 0.02
-RADIUS = 0.02  # of max-sensitivity's uniform noise, of the pixels' range
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392; captum.metrics"
 
@@ -34,12 +37,9 @@ class Metric:
 
     Attributes:
         title: For people.
-        better: ``"lower"`` or ``"higher"``, or ``""`` where it is neither.
+        better: ``"lower"`` or ``"higher"``.
         source: Who proposed it, and whose code it is.
         meaning: What the number is.
-        repeats: Whether it runs a method many times over, so that it is measured on fewer
-            photographs.
-        draws: Whether it draws random numbers of its own.
         of_machine: Whether it depends on how fast the machine is; all others are the same to the
             last digit when they are measured again on a CPU.
     """
@@ -48,8 +48,6 @@ class Metric:
     better: str
     source: str
     meaning: str
-    repeats: bool = False
-    draws: bool = True
     of_machine: bool = False
 
 
@@ -77,8 +75,8 @@ METRICS: dict[str, Metric] = {
         "Max-sensitivity",
         "lower",
         _YEH,
-        f"greatest relative change under uniform noise within {RADIUS:g} of the pixels' range",
-        repeats=True,
+        f"greatest relative change under uniform noise within {SENSITIVITY_RADIUS:g} of the "
+        "pixels' range",
     ),
     "box_share": Metric(
         "Share in the box",
@@ -86,14 +84,12 @@ METRICS: dict[str, Metric] = {
         "as AttributionLocalisation, Kohlbrenner et al. 2020, arXiv 1910.09840",
         "share of the positive part of the attribution, summed over channels, inside the object's "
         "box; random noise shows the box's share of the picture",
-        draws=False,
     ),
     "pointing_game": Metric(
         "Pointing game",
         "higher",
         "Zhang et al. 2018, arXiv 1608.00507",
         "whether the greatest attribution, summed over channels, lies inside the box",
-        draws=False,
     ),
     "convergence_delta": Metric(
         "Convergence delta",
@@ -101,7 +97,6 @@ METRICS: dict[str, Metric] = {
         "Sundararajan et al. 2017, arXiv 1703.01365; captum's compute_convergence_delta",
         "how far the attributions' sum is from the score's rise above the baseline's, absolute; "
         "for methods that should be complete",
-        draws=False,
     ),
     "random_logit": Metric(
         "Random-logit test",
@@ -109,7 +104,6 @@ METRICS: dict[str, Metric] = {
         "Sixt et al. 2020, arXiv 1912.09818",
         "absolute Spearman correlation of the map, summed over channels, with that of a random "
         "other class: 0 if one map does not tell the other",
-        repeats=True,
     ),
     "randomisation": Metric(
         "Cascading randomisation",
@@ -117,14 +111,12 @@ METRICS: dict[str, Metric] = {
         "Adebayo et al. 2018, arXiv 1810.03292",
         "Spearman correlation of absolute maps before and after the network's parts are "
         "reinitialised from the output back; a curve",
-        repeats=True,
     ),
     "time": Metric(
         "Time",
         "lower",
         "",
         "wall time per image over that of the plain gradient just before",
-        draws=False,
         of_machine=True,
     ),
     "memory": Metric(
@@ -132,7 +124,6 @@ METRICS: dict[str, Metric] = {
         "lower",
         "",
         "peak of what a call allocates per image, over that of the plain gradient",
-        draws=False,
         of_machine=True,
     ),
 }
@@ -206,10 +197,8 @@ def gaussian(network: Network, inputs: Tensor, count: int) -> Tensor:
 
 
 def nearby(network: Network, inputs: Tensor, count: int) -> Tensor:
-    """Copies of one input with uniform noise within `RADIUS` of the pixels' range."""
-    radius = RADIUS / torch.tensor(network.std).view(-1, 1, 1)
-    noise = (torch.rand(count, *inputs.shape[1:]) * 2 - 1) * radius
-    return inputs + noise.to(inputs)
+    """Copies of one input with uniform noise within the radius of max-sensitivity."""
+    return uniform_noise_of(network)(inputs.repeat(count, 1, 1, 1))
 
 
 def max_sensitivity(

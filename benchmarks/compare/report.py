@@ -19,7 +19,7 @@ SHOWN = (
     "random_logit", "time", "memory",
 )  # fmt: skip
 RAW = ("infidelity_raw", "infidelity_gaussian_raw", "convergence_delta")
-SIGNS = {"lower": "↓", "higher": "↑", "": ""}
+SIGNS = {"lower": "↓", "higher": "↑"}
 
 
 def write(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from benchmarks.compare import data, metrics, scoring, subjects, table
 from benchmarks.compare.methods import AT
 from benchmarks.compare.scoring import Case, Plan, Score, Scorer
 from benchmarks.compare.store import Store, Unit
-from benchmarks.compare.workers import Workers, local_device
+from benchmarks.compare.workers import WorkerError, Workers, local_device
 from captum_pullback import fit_temperature, zoo
 from captum_pullback.outputs import writable
 from captum_pullback.zoo import Network
@@ -117,11 +117,14 @@ def load_networks(settings: Settings, device: str) -> dict[str, Network]:
 
     Raises:
         zoo.ZooError: One could not be had.
+        RunError: Two have one name.
     """
     networks = {}
     for name in settings.networks:
         network = zoo.load("embedded" if name == "reference" else name, device=device)
         shown = name if name == "reference" else network.name or name
+        if shown in networks:
+            raise RunError(f"two networks have the name {shown}: rows could not be told apart")
         # A quarter faster on CPUs; gradients of all methods are made contiguous.
         model = network.model.to(memory_format=torch.channels_last)
         networks[shown] = replace(network, model=model, name=shown)
@@ -200,14 +203,16 @@ def measure(
             raise RunError(found)
         prepared[name] = found
     if not store.description("settings"):
-        raise RunError(f"this process does not see {store.folder}: it must be a shared folder")
+        raise WorkerError(f"this process does not see {store.folder}: it must be a shared folder")
     done = set(here.from_first(list(store.done()) if here.first else None))
     units = expected(settings, sources, list(networks))
     mine = 0
     with store.writer(here.rank) as writer:
         for name, network in networks.items():
             scores = scorer(settings, network, prepared[name])
-            if here.first:  # the others wait, so that nothing disturbs the clock
+            # Nobody may disturb the clock: neither with photographs before nor with these.
+            here.wait(f"waiting for the photographs before {name}")
+            if here.first:
                 for unit in (u for u in units if u[0] == name and u not in done and _turn(u) >= 0):
                     writer.write(unit, _cost(settings, sources, scores, _turn(unit)))
                     mine += 1

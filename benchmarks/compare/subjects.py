@@ -92,7 +92,8 @@ def with_own_relus(model: nn.Module) -> nn.Module:
         is_module = node.op == "call_module" and isinstance(
             traced.get_submodule(node.target), nn.ReLU
         )
-        if is_module or (node.op.startswith("call_") and node.target in functions):
+        is_call = node.op in ("call_function", "call_method") and node.target in functions
+        if is_module or is_call:
             traced.add_submodule(f"own_relu_{number}", nn.ReLU())
             before = node.args[0] if node.args else node.kwargs["input"]
             with traced.graph.inserting_before(node):

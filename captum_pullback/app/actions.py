@@ -279,6 +279,8 @@ class Actions:
         wait = _PATIENCE
         try:
             while not job.wait(wait):
+                if job.stopped:  # whoever stopped it has cleared the status, or shows another
+                    return None
                 yield {status: progress_card(*job.progress)}
                 wait = _TICK
             return job.result()

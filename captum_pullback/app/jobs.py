@@ -53,6 +53,11 @@ class Job(Generic[Result]):
         """Makes the work raise `Cancelled` at its next `check`."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has stopped it, be it that the work has not noticed yet."""
+        return self._stopped.is_set()
+
     def result(self) -> Result:
         """What came out, or the error that was raised.
 

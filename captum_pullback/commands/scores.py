@@ -94,7 +94,7 @@ def rate(
         unstable = sensitivity_max(
             lambda values: attribute(values, target=target),
             inputs,
-            perturb_func=_noise(network),
+            perturb_func=uniform_noise_of(network),
             n_perturb_samples=SENSITIVITY_SAMPLES,
             max_examples_per_batch=min(SENSITIVITY_SAMPLES, at_once(network)),
         )
@@ -107,7 +107,7 @@ def noise_squares_of(network: Network) -> Perturbation:
     return noise_squares(black.view(-1, 1, 1), white.view(-1, 1, 1))
 
 
-def _noise(network: Network) -> Perturbation:
+def uniform_noise_of(network: Network) -> Perturbation:
     """Adds uniform noise within `SENSITIVITY_RADIUS` of the pixels' range."""
     radius = SENSITIVITY_RADIUS / torch.tensor(network.std).view(-1, 1, 1)
 
