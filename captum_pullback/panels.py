@@ -125,11 +125,11 @@ def draw_attribution(
     if method == "colors":
         values = _chw(attribution, "attribution")
         scale = scale_of(values, outlier_percent=outlier_percent) if scale is None else scale
-        draw_picture(axis, to_picture(_relative(values, scale), [0.5] * 3, [0.5] * 3))
+        draw_picture(axis, to_picture(relative(values, scale), [0.5] * 3, [0.5] * 3))
         return
     values = _signed(to_map(attribution), sign)
     scale = scale_of(values, outlier_percent=outlier_percent) if scale is None else scale
-    values = _relative(values, scale)
+    values = relative(values, scale)
     peak = float(np.abs(values).max())
     low, high = (-1.0, 1.0) if sign == "all" else (0.0, 1.0)
     if method == "blended_heat_map" and (picture is None or picture.shape[:2] != values.shape):
@@ -196,7 +196,7 @@ def _signed(values: Floats, sign: Sign) -> Floats:
     return np.abs(np.minimum(values, 0) if sign == "negative" else values)
 
 
-def _relative(values: Floats, scale: float) -> Floats:
+def relative(values: Floats, scale: float) -> Floats:
     """Values over the scale, clipped to [-1, 1]; the smallest float is a scale like any other."""
     if scale == 0:
         return np.zeros_like(values)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_pullback.panels import COLORS, Floats, Method, scale_of, to_map, to_picture
+from captum_pullback.panels import COLORS, Floats, Method, relative, scale_of, to_map, to_picture
 from captum_pullback.zoo import Network
 
 __all__ = ["data_uri", "map_picture", "perturbation_picture", "photograph", "thumbnail"]
@@ -36,8 +36,9 @@ def map_picture(
     """
     if method == "colors" and len(attribution) == 3:
         values = attribution.double().numpy()
-        return _image(to_picture(_relative(values) / 2 + 0.5))
-    values = _relative(to_map(attribution))
+        return _image(to_picture(relative(values, scale_of(values)) / 2 + 0.5))
+    values = to_map(attribution)
+    values = relative(values, scale_of(values))
     if method != "blended_heat_map":
         return _image(_coloured(values))
     picture = to_picture(inputs.cpu(), network.mean, network.std)
@@ -56,7 +57,7 @@ def perturbation_picture(network: Network, perturbation: Tensor) -> tuple[Image.
     """A perturbation (C, H, W) in colours around grey; and what has the full colour, in pixels."""
     pixels = (perturbation * torch.tensor(network.std).view(-1, 1, 1)).double().numpy()
     scale = scale_of(pixels)
-    return _image(to_picture(_relative(pixels) / 2 + 0.5)), scale
+    return _image(to_picture(relative(pixels, scale) / 2 + 0.5)), scale
 
 
 def thumbnail(image: Image.Image, side: int = 112) -> Image.Image:
@@ -72,12 +73,6 @@ def data_uri(image: Image.Image, kind: str = "PNG") -> str:
     options: dict[str, Any] = {"quality": 85} if kind == "JPEG" else {"optimize": True}
     image.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _relative(values: Floats) -> Floats:
-    scale = scale_of(values)
-    relative: Floats = np.clip(values, -scale, scale) / (scale or 1.0)
-    return relative
 
 
 def _coloured(values: Floats) -> Floats:
