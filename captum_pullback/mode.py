@@ -297,4 +297,5 @@ _GRADIENTS: dict[Any, Any] = {
     for function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 }
 
-_KNOWN = frozenset((*GATES, *SMOOTH, *TRAINING, *LEAN, *_GRADIENTS))
+# A dict, since Dynamo in torch 2.8 does not look into sets of functions.
+_KNOWN = dict.fromkeys((*GATES, *SMOOTH, *TRAINING, *LEAN, *_GRADIENTS))

@@ -43,6 +43,7 @@ class Interrupt(nn.Module):
     def forward(self, x):
         self.calls += 1
         if self.calls == 4:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # some shells take it away
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
         return x
