@@ -123,7 +123,8 @@ def _slope(
     quick = may_write(grad)
     total = grad * curve.slopes[0] if curve.slopes[0] else None
     ours = total is not None  # whether its memory is
-    for left, right, kink in zip(curve.slopes, curve.slopes[1:], curve.kinks, strict=False):
+    # Of one length, as Dynamo wants it in torch 2.8.
+    for left, right, kink in zip(curve.slopes[:-1], curve.slopes[1:], curve.kinks, strict=True):
         if kink == math.inf:
             break
         if kink == -math.inf:
