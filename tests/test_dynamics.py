@@ -242,6 +242,26 @@ def test_a_module_of_many_widths_has_one_temperature(data: tuple[Tensor, Tensor]
     assert lens.fit_temperatures(model, per_channel=True) == lens.fit_temperatures(model)
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_gate_of_one_unit_has_a_temperature_too(per_channel: bool) -> None:
+    """Its input has no dimension but that of the examples."""
+
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.relu = nn.Linear(4, 1), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.linear(x)[:, 0])[:, None]
+
+    lens = TrainingLens(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64), weights=None)
+    for step in range(3):
+        torch.manual_seed(step)
+        lens.record(model := Single().eval(), step)
+    fitted = lens.fit_temperatures(model, per_channel=per_channel)
+    assert isinstance(fitted["relu"], float)
+
+
 def test_labels_beyond_the_logits_are_refused(data: tuple[Tensor, Tensor]) -> None:
     lens = TrainingLens(data[0], data[1] + 90)
     with pytest.raises(LensError, match="labels up to 9"):

@@ -252,14 +252,15 @@ class TrainingLens(Reader):
             the median of them, which pools and gates without a module take.
         """
         steps = self.span(since)[:-1]
-        gates = list(self.final_gates(model, whole=per_channel))
-        channels: dict[str, set[tuple[int, int]]] = {}
+        gates = self.final_gates(model, whole=per_channel)
+        channels: dict[str, set[tuple[tuple[int, ...], int]]] = {}
         for gate in gates:
-            channels.setdefault(gate.module, set()).add((gate.shape[0], len(gate.shape)))
+            channels.setdefault(gate.module, set()).add((gate.shape[:1], len(gate.shape)))
         modules: dict[str, list[tuple[Final, Floats, Floats]]] = {}
         for gate in gates:
             z, opened = gate.z, self.share_open(gate, steps)
-            split = per_channel and gate.module != "" and len(channels[gate.module]) == 1
+            same = len(channels[gate.module]) == 1 and gate.shape != ()
+            split = per_channel and gate.module != "" and same
             groups = gate.shape[0] if split else 1
             if split:
                 z, opened = (
