@@ -15,7 +15,7 @@ from captum.robust import Perturbation
 from torch import Tensor
 
 from .attribution import ExcitationPullback
-from .models import as_tuple
+from .models import on_copies
 from .pullback import Inputs, Target
 from .region import Bounds, Layout, Region, check_bounds, norms, unit
 from .softening import check
@@ -240,9 +240,8 @@ class _ScoredPullback:
 
     def score(self, parts: Any, extra: Any) -> Tensor:
         """The score of the same target elsewhere."""
-        copies = (part.clone() for part in as_tuple(parts))
         with torch.no_grad():
-            return self._select(self.forward_func(*copies, *as_tuple(extra)))
+            return self._select(on_copies(self.forward_func, parts, extra))
 
     def _seen(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Captum's gradients, taken while one looks at the output.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .linearity import Graph, RandomnessWatch
-from .models import as_tuple, leaves_of
+from .models import leaves_of, on_copies
 from .softening import refuse_inference_mode, soften
 from .temperature import TemperatureLike
 
@@ -116,10 +116,7 @@ def effective_weights(
         else soften(forward_func, temperature, pool_temperature=pool_temperature)
     )
     with torch.enable_grad(), RandomnessWatch() as watch, softening:
-        # Copies, so that a network that works in place leaves the caller's data alone.
-        output = forward_func(
-            *(leaf.clone() for leaf in leaves), *as_tuple(additional_forward_args)
-        )
+        output = on_copies(forward_func, leaves, additional_forward_args)
         _check_output(output, len(leaves[0]))
         graph = Graph(output, leaves)
         if not linearise:

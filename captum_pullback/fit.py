@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .attribution import ExcitationPullback
-from .models import as_tuple
+from .models import as_tuple, on_copies
 from .perturbations import forked_generators, gaussian_noise, noise_squares
 from .softening import SofteningError, watch
 from .temperature import TemperatureLike
@@ -115,8 +115,7 @@ def fit_temperature(
             yield
 
     def forward(*args: Any) -> Any:
-        # Copies, so that a network that works in place leaves the caller's data alone.
-        return forward_func(*(arg.clone() if isinstance(arg, Tensor) else arg for arg in args))
+        return on_copies(forward_func, args[: len(tensors)], args[len(tensors) :])
 
     spreads = None
     if per_gate:
@@ -206,9 +205,7 @@ def _spreads(
         sums[module] = (count + z.numel(), total + float(z.sum()), squares + float((z * z).sum()))
 
     with torch.no_grad(), watch(forward_func, see):
-        forward_func(
-            *(part.clone() for part in as_tuple(inputs)), *as_tuple(additional_forward_args)
-        )
+        on_copies(forward_func, inputs, additional_forward_args)
     if not sums:
         raise SofteningError("no gate was met, so there is no temperature to fit")
     if set(sums) == {""}:

@@ -17,6 +17,7 @@ __all__ = [
     "leaves_of",
     "may_run_gates",
     "named_modules",
+    "on_copies",
     "refuse_scripted",
     "replaced_method",
 ]
@@ -65,6 +66,12 @@ def _has_gradients(tensor: Tensor) -> bool:
 def as_tuple(given: Any) -> tuple[Any, ...]:
     """Arguments of a model as Captum takes them: a tuple of them, one alone, or None for none."""
     return given if isinstance(given, tuple) else () if given is None else (given,)
+
+
+def on_copies(model: Callable[..., Any], inputs: Any, additional_forward_args: Any = None) -> Any:
+    """What a model gives for copies of its inputs: one that works in place leaves these alone."""
+    copies = (part.clone() for part in as_tuple(inputs))
+    return model(*copies, *as_tuple(additional_forward_args))
 
 
 def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .gates import GateInputChangedError
-from .models import leaves_of
+from .models import leaves_of, on_copies
 from .softening import check, soften_for_inputs
 from .temperature import TemperatureLike
 
@@ -70,8 +70,7 @@ class Pullback:
 
         def forward(*args: Any) -> Any:
             output.clear()
-            copies = (leaf.clone() for leaf in args[:count])
-            output.append(self.forward_func(*copies, *args[count:]))
+            output.append(on_copies(self.forward_func, args[:count], args[count:]))
             return output[0]
 
         # Captum looks here for the order of a DataParallel's devices.

@@ -13,6 +13,7 @@ from captum_pullback.app.question import Climb, Loaded, Question, Selector
 from captum_pullback.app.work import Seen, private, subject
 from captum_pullback.ascent import PullbackAscent
 from captum_pullback.commands.methods import pixel_bounds
+from captum_pullback.models import on_copies
 
 __all__ = ["Ascended", "ascend", "climb_ways"]
 
@@ -70,7 +71,7 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
                 steps = ascent.trace(seen.inputs, target)
                 end = steps[-1].inputs
                 with torch.no_grad():
-                    probabilities = classifier(end.clone())[0].float().softmax(dim=0).cpu()
+                    probabilities = on_copies(classifier, end)[0].float().softmax(dim=0).cpu()
                 scores = torch.cat([step.score.float().cpu() for step in steps])
                 result.ends.setdefault(title, []).append(end[0].cpu())
                 result.scores.setdefault(title, []).append(scores)

@@ -13,6 +13,7 @@ from captum_pullback.app.question import Question, Selector
 from captum_pullback.attribution import LayerExcitationPullback
 from captum_pullback.commands.methods import INTEGRATION_STEPS, METHODS, at_once
 from captum_pullback.commands.terminal import UsageError
+from captum_pullback.models import on_copies
 from captum_pullback.zoo import Network
 
 __all__ = ["Unit", "activation", "layer_attribution", "layers", "selector"]
@@ -67,12 +68,12 @@ def activation(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     The model must be the caller's own: see `work.private`.
     """
     seen: list[Tensor] = []
-    # Copies, because the network may work in place.
+    # A copy, because what follows may work in place.
     hook = model.get_submodule(layer).register_forward_hook(
         lambda module, arguments, output: seen.append(output.clone())
     )
     try:
-        model(inputs.clone())
+        on_copies(model, inputs)
     finally:
         hook.remove()
     return seen[-1]

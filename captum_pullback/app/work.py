@@ -34,6 +34,7 @@ from captum_pullback.commands.scores import (
 )
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.fit import TemperatureFit, fit_temperature
+from captum_pullback.models import on_copies
 from captum_pullback.zoo import Network
 
 __all__ = [
@@ -141,7 +142,7 @@ def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Ex
         active = math.nan
         if unit:
             with torch.no_grad():
-                active = float(network.model(seen.inputs.clone()))
+                active = float(on_copies(network.model, seen.inputs))
     record, counts = _coverage(loaded, seen.inputs, question)
     return Explanation(question, seen, tuple(maps), unit, active, record, counts)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
+from captum_pullback.models import on_copies
 from captum_pullback.photos import SAMPLES, read_photo, sample_photo
 from captum_pullback.zoo import Network
 
@@ -127,7 +128,7 @@ def look(
     try:
         inputs: Tensor = network.preprocess(image)[None].to(device)
         with torch.no_grad():
-            output = network.model(inputs.clone())  # it may work in place
+            output = on_copies(network.model, inputs)
         if not isinstance(output, Tensor) or output.dim() != 2:
             raise TypeError("its output is no tensor of logits (N, classes)")
     except (RuntimeError, ValueError, TypeError) as error:

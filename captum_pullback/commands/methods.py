@@ -11,6 +11,7 @@ from captum import attr
 from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.models import on_copies
 from captum_pullback.record import SofteningRecord
 from captum_pullback.softening import soften
 from captum_pullback.zoo import Network
@@ -82,7 +83,7 @@ def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningR
     with soften(
         network.model, settings.temperature, pool_temperature=settings.pool_temperature
     ) as record:
-        network.model(inputs.detach().requires_grad_().clone())  # it may work in place
+        on_copies(network.model, inputs.detach().requires_grad_())
     return record
 
 

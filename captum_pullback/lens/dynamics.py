@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..models import on_copies
 from ..softening import soften
 from .paths import FixedPaths
 from .reading import Final, Reader, name_of
@@ -375,7 +376,7 @@ def scikit_learn(module: str) -> Any:
 def _gradient(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     leaf = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
-        picked = model(leaf.clone()).gather(1, labels[:, None]).sum()
+        picked = on_copies(model, leaf).gather(1, labels[:, None]).sum()
         return torch.autograd.grad(picked, leaf)[0]
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..models import on_copies
 from ..observer import Observer
 from ..operations import GATES, split_call
 from ..softening import SofteningError, watch
@@ -86,7 +87,7 @@ def read_gates(
             gates.append(Gate(name, module, kept, open=_open(operation, z, *calls.call)))
 
     with torch.no_grad(), watch(model, see), calls:
-        output = model(inputs.clone())  # it may work in place
+        output = on_copies(model, inputs)
     if not gates:
         raise SofteningError(
             "no gate was met: no ReLU and no max pool ran, or they ran inside compiled or "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..effective import effective_weights
-from ..models import named_modules
+from ..models import named_modules, on_copies
 from .paths import Gate, read_gates
 from .stepfiles import LensError, StepFiles
 
@@ -163,7 +163,7 @@ class Recorder:
         count = len(self.labels)
         with torch.no_grad():
             logits = torch.cat(
-                [model(self.inputs[b].to(device, copy=True)).cpu() for b in self.batches()]
+                [on_copies(model, self.inputs[b].to(device)).cpu() for b in self.batches()]
             )
         classes = logits.shape[1]
         if int(self.labels.max()) >= classes:
