@@ -36,14 +36,15 @@ def in_chunks(
     tensors = as_tuple(inputs)
     first = tensors[0] if tensors else None
     count = len(first) if isinstance(first, Tensor) and first.dim() else 0
-    fits = all(isinstance(part, Tensor) and part.shape[:1] == (count,) for part in tensors)
-    # What does not fit the batch is for Captum to refuse: it is not cut until it does.
-    if size is None or size >= count or not (fits and all(_fits(t, count) for t in targets)):
-        yield inputs, additional_forward_args, targets
-        return
 
     def is_per_example(given: Any) -> bool:
         return isinstance(given, Tensor) and given.shape[:1] == (count,)
+
+    # What does not fit the batch is for Captum to refuse: it is not cut until it does.
+    fits = all(map(is_per_example, tensors)) and all(_fits(target, count) for target in targets)
+    if size is None or size >= count or not fits:
+        yield inputs, additional_forward_args, targets
+        return
 
     for start in range(0, count, size):
         rows = slice(start, start + size)

@@ -122,7 +122,6 @@ def _slope(
     dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
     quick = may_write(grad)
     total = grad * curve.slopes[0] if curve.slopes[0] else None
-    ours = total is not None  # whether its memory is
     # Of one length, as Dynamo wants it in torch 2.8.
     for left, right, kink in zip(curve.slopes[:-1], curve.slopes[1:], curve.kinks, strict=True):
         if kink == math.inf:
@@ -136,13 +135,12 @@ def _slope(
                 distance = z.sub_(kink) if spare else z - kink
             opened = step(grad, distance, temperature, reuse=spare or (quick and kink != 0))
         if total is not None:
-            into = {"out": total} if quick and ours else {}
+            into = {"out": total} if quick and total is not grad else {}
             total = torch.add(total, opened, alpha=right - left, **into)
         elif right - left == 1:
             total = opened
         else:
             total = (right - left) * opened
-        ours = total is not grad
     return torch.zeros_like(grad) if total is None else total.to(dtype)
 
 

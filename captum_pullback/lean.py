@@ -1,11 +1,10 @@
 """Operations that keep only what the gradient with respect to their *input* needs.
 
 For the gradients of weights, autograd keeps the input of every convolution and normalisation: most
-of the memory of a backward pass, and of no use to an attribution. (Max pools, where they are hard,
-keep theirs for its shape.) Each rule here runs the original
-operation, keeps its weights and the shape of its input, and then calls PyTorch's own backward
-kernel, which returns the same bits. A rule that does not know its arguments returns None, and the
-operation runs as ever.
+of the memory of a backward pass, and of no use to an attribution. (Hard max pools keep theirs for
+its shape.) Each rule here runs the original operation, keeps its weights and the shape of its
+input, and then calls PyTorch's own backward kernel, which returns the same bits. A rule that does
+not know its arguments returns None, and the operation runs as ever.
 
 Only where no gradient with respect to parameters is asked for: the caller sees to that.
 """
@@ -32,22 +31,31 @@ _avg_pool2d_backward: Callable[..., Tensor] = torch.ops.aten.avg_pool2d_backward
 
 
 class _Lean(Function):
-    """``operation(x)`` forward, ``pull_back(grad, something like x)`` backward."""
+    """``operation(x)`` forward, ``pull_back(grad, something like x)`` backward.
+
+    What the operation returns beside the output, in a tuple, is kept and given to ``pull_back``.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        operation: Callable[[Tensor], Tensor],
-        pull_back: Callable[[Tensor, Tensor], Tensor],
+        operation: Callable[[Tensor], Any],
+        pull_back: Callable[..., Tensor],
     ) -> Tensor:
         ctx.shape, ctx.strides, ctx.pull_back = x.shape, x.stride(), pull_back
-        return operation(x)
+        output = operation(x)
+        if isinstance(output, tuple):
+            output, *kept = output
+            ctx.save_for_backward(*kept)
+        result: Tensor = output
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        kept = ctx.saved_tensors
         with unseen():
-            return ctx.pull_back(grad, _like(grad, ctx.shape, ctx.strides)), None, None
+            return ctx.pull_back(grad, _like(grad, ctx.shape, ctx.strides), *kept), None, None
 
 
 _run: Callable[..., Tensor] = _Lean.apply
@@ -175,35 +183,11 @@ def _avg_pool2d(
     return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)
 
 
-class _MaxPool(Function):
-    """Max pooling that keeps which entries passed, and not its input."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: tuple[Any, Any], *sizes: Any) -> Tensor:
-        forward, ctx.kernel = kernels
-        ctx.shape, ctx.strides, ctx.sizes = x.shape, x.stride(), sizes
-        values, indices = forward(x, *sizes)
-        ctx.save_for_backward(indices)
-        result: Tensor = values
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (indices,) = ctx.saved_tensors
-        with unseen():
-            like = _like(grad, ctx.shape, ctx.strides)
-            pulled = ctx.kernel(grad, like, *ctx.sizes, indices)
-        return pulled, None, *[None] * len(ctx.sizes)
-
-
-_run_max_pool: Callable[..., Tensor] = _MaxPool.apply
-
-
 def _max_pool(dimensions: int) -> Callable[..., Tensor | None]:
-    kernels = [
+    forward, backward = (
         getattr(torch.ops.aten, f"max_pool{dimensions}d_with_indices{name}").default
         for name in ("", "_backward")
-    ]
+    )
 
     def rule(
         operation: Callable[..., Tensor],
@@ -217,9 +201,14 @@ def _max_pool(dimensions: int) -> Callable[..., Tensor | None]:
     ) -> Tensor | None:
         if return_indices or x.device.type not in ("cpu", "cuda"):
             return None  # other devices have kernels of their own
-        sizes = (kernel_size, stride or kernel_size, padding, dilation)
-        axes = (per_axis(size, dimensions) for size in sizes)
-        return _run_max_pool(x, kernels, *axes, ceil_mode)
+        given = (kernel_size, stride or kernel_size, padding, dilation)
+        sizes = (*(per_axis(each, dimensions) for each in given), ceil_mode)
+
+        def pull_back(grad: Tensor, like: Tensor, indices: Tensor) -> Tensor:
+            pulled: Tensor = backward(grad, like, *sizes, indices)
+            return pulled
+
+        return _run(x, lambda z: forward(z, *sizes), pull_back)
 
     return rule
 

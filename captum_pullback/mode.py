@@ -134,7 +134,7 @@ class SofteningMode(TorchFunctionMode):
         self.record.count(self.path[-1], name, temperature)
         if not isinstance(temperature, Tensor):
             if not temperature:
-                return self._run_hard(func, operation, x, rest, named)
+                return self._run_hard(func, (x, *rest), named)
             return gate.run(operation, x, temperature, self.once)
         if not gate.pools:
             self._check_shape(temperature, x, f"input of its {name}")
@@ -144,20 +144,15 @@ class SofteningMode(TorchFunctionMode):
         return output
 
     def _run_hard(
-        self,
-        func: Callable[..., Any],
-        operation: Callable[[Tensor], Any],
-        x: Tensor,
-        rest: tuple[Any, ...],
-        named: dict[str, Any],
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A hard gate, which a softening around this one must not make soft after all."""
         if innermost() is not None:
             with torch._C.DisableTorchFunction():
-                return operation(x)
+                return func(*args, **kwargs)
         if self.lean and func in LEAN:
-            return self._run_lean(func, (x, *rest), named)
-        return operation(x)
+            return self._run_lean(func, args, kwargs)
+        return func(*args, **kwargs)
 
     def _run_traced(
         self, gate: Gate, name: str, operation: Callable[[Tensor], Any], x: Tensor

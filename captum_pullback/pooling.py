@@ -78,9 +78,9 @@ def _pull_back(
 ) -> Tensor:
     """The soft gradient; rate is 1 / T."""
     windows = windows.regular(x, grad)
-    # The quick way writes into what it has made: not for second derivatives and compilers.
-    quick = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if quick and isinstance(windows, Windows) and isinstance(rate, float):
+    # Sums are written into what they have made: not for second derivatives and compilers.
+    may_write = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if may_write and isinstance(windows, Windows) and isinstance(rate, float):
         pulled = _by_sums(grad, x, windows, rate)
         if pulled is not None:
             return pulled

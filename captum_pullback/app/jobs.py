@@ -65,15 +65,14 @@ class Job(Generic[Result]):
             Cancelled: it was stopped, be it that the work had no time to notice.
         """
         self._done.wait()
-        if self._stopped.is_set():
-            raise Cancelled
+        self.check()
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
 
     def check(self) -> None:
         """Raises `Cancelled` if the job was stopped; for the work to call."""
-        if self._stopped.is_set():
+        if self.stopped:
             raise Cancelled
 
     def begin(self, label: str, total: float) -> None:
