@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from .attribution import ExcitationPullback
 from .models import as_tuple, on_copies
-from .perturbations import forked_generators, gaussian_noise, noise_squares
+from .perturbations import gaussian_noise, noise_squares, seeded
 from .softening import SofteningError, watch
 from .temperature import TemperatureLike
 
@@ -108,18 +107,12 @@ def fit_temperature(
     at_once = min(max(max_examples_per_batch, examples), examples * n_perturb_samples)
     tried: dict[float, float] = {}
 
-    @contextmanager
-    def seeded() -> Iterator[None]:
-        with forked_generators():
-            torch.manual_seed(seed)
-            yield
-
     def forward(*args: Any) -> Any:
         return on_copies(forward_func, args[: len(tensors)], args[len(tensors) :])
 
     spreads = None
     if per_gate:
-        with seeded():
+        with seeded(seed):
             spreads = _spreads(forward_func, inputs, additional_forward_args)
 
     def temperature(value: float) -> Any:
@@ -132,9 +125,9 @@ def fit_temperature(
             # 0 is the plain gradient, through hard pools too.
             pool = pool_temperature if value else 0.0
             pullback = ExcitationPullback(forward_func, temperature(value), pool_temperature=pool)
-            with seeded():
+            with seeded(seed):
                 attributions = pullback.attribute(inputs, target, additional_forward_args)
-            with seeded(), torch.no_grad():
+            with seeded(seed), torch.no_grad():
                 costs = infidelity(
                     forward,
                     decorated,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
-__all__ = ["forked_generators", "gaussian_noise", "noise_squares"]
+__all__ = ["forked_generators", "gaussian_noise", "noise_squares", "seeded"]
 
 Perturbation = Callable[[Tensor], Tensor]
 
@@ -18,6 +18,14 @@ def forked_generators() -> AbstractContextManager[None]:
     ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if ready else ()
     return torch.random.fork_rng(devices=devices)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A block in which torch's generators begin with this seed; afterwards they are as before."""
+    with forked_generators():
+        torch.manual_seed(seed)
+        yield
 
 
 def noise_squares(low: Tensor, high: Tensor) -> Perturbation:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from captum_pullback.perturbations import seeded
 from captum_pullback.zoo import Network
 
 
@@ -155,8 +156,7 @@ def randomised(model: nn.Module, modules: list[str], seed: int) -> nn.Module:
         ValueError: A module with parameters of its own cannot be reset.
     """
     fresh = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for name in modules:
             for part in fresh.get_submodule(name).modules():
                 own = list(part.parameters(recurse=False))

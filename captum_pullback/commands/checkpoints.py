@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.lens.dynamics import scikit_learn
+from captum_pullback.perturbations import seeded
 from captum_pullback.photos import PhotoError, read_photo
 from captum_pullback.reference import ReferenceNet
 
@@ -189,8 +190,7 @@ def digits_run(seed: int, per_class: int) -> tuple[Examples, Iterator[tuple[int,
     chosen = torch.cat(few)
 
     def run() -> Iterator[tuple[int, nn.Module]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = digits_network()
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         step = 0

@@ -14,6 +14,7 @@ from torch import Tensor
 from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.models import on_copies
+from captum_pullback.perturbations import seeded
 from captum_pullback.photos import SAMPLES, read_photo, sample_photo
 from captum_pullback.zoo import Network
 
@@ -41,8 +42,7 @@ def load_network(args: argparse.Namespace) -> Network:
         reason = str(error).split("\n")[0]
         raise UsageError(f"there is no device {args.device!r} here ({reason})") from error
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(args.seed)  # for --weights random
+        with seeded(args.seed):  # for --weights random
             return zoo.load(args.model, args.weights, args.device)
     except zoo.ZooError as error:
         raise UsageError(str(error)) from error
