@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from benchmarks.networks import without_batch_norm
 from captum_pullback import PullbackAscent, __version__
-from captum_pullback.commands.methods import pixel_bounds
-from captum_pullback.photos import read_photo
-from captum_pullback.zoo import Network, reference_network
+from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.zoo.networks import Network, reference_network
+from captum_pullback.zoo.photos import read_photo
 
 log = logging.getLogger("ascent")
 

@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from captum_pullback import PullbackAscent
-from captum_pullback.commands.methods import pixel_bounds
-from captum_pullback.photos import SAMPLES, sample_photo
-from captum_pullback.zoo import class_index, reference_network
+from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.zoo.networks import class_index, reference_network
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 RESULTS = Path(__file__).with_name("results") / "blind.json"
 CLASSES = (

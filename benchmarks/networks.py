@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captum_pullback.zoo import Network, read_network
+from captum_pullback.zoo.networks import Network, read_network
 
 WEIGHTS = Path(__file__).with_name("weights")
 

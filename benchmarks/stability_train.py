@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.train_reference import augment, normalise, optimizer_for, read_split, right, save
-from captum_pullback.reference import ReferenceNet
+from captum_pullback.zoo.reference import ReferenceNet
 
 log = logging.getLogger("stability_train")
 

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_pullback._version import __version__
-from captum_pullback.reference import ReferenceNet, pack
-from captum_pullback.zoo import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
+from captum_pullback.zoo.networks import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
+from captum_pullback.zoo.reference import ReferenceNet, pack
 
 log = logging.getLogger("train_reference")
 

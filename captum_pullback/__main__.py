@@ -2,7 +2,7 @@
 
 import sys
 
-from captum_pullback.cli import main
+from captum_pullback.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,12 +14,12 @@ from captum.log import log_usage
 from captum.robust import Perturbation
 from torch import Tensor
 
-from .attribution import ExcitationPullback
-from .models import on_copies
-from .pullback import Inputs, Target
-from .region import Bounds, Layout, Region, check_bounds, norms, unit
-from .softening import check
-from .temperature import TemperatureLike
+from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.softening import check
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.pullback import Inputs, Target
+from captum_pullback.region import Bounds, Layout, Region, check_bounds, norms, unit
 
 __all__ = ["AscentStep", "PullbackAscent"]
 

@@ -21,10 +21,10 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from .batches import in_chunks
-from .models import named_modules
-from .pullback import Inputs, Pullback, Target
-from .temperature import TemperatureLike
+from captum_pullback.batches import in_chunks
+from captum_pullback.engine.models import named_modules
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.pullback import Inputs, Pullback, Target
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
 

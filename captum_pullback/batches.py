@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .models import as_tuple
+from captum_pullback.engine.models import as_tuple
 
 __all__ = ["in_chunks"]
 

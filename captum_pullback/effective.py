@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .linearity import Graph, RandomnessWatch
-from .models import leaves_of, on_copies
-from .softening import refuse_inference_mode, soften
-from .temperature import TemperatureLike
+from captum_pullback.engine.models import leaves_of, on_copies
+from captum_pullback.engine.softening import refuse_inference_mode, soften
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.linearity import Graph, RandomnessWatch
 
 __all__ = ["NotPiecewiseLinearError", "effective_weights"]
 

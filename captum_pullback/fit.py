@@ -12,11 +12,11 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor
 from tqdm import tqdm
 
-from .attribution import ExcitationPullback
-from .models import as_tuple, on_copies
-from .perturbations import gaussian_noise, noise_squares, seeded
-from .softening import SofteningError, watch
-from .temperature import TemperatureLike
+from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.engine.softening import SofteningError, watch
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 
 __all__ = ["TemperatureFit", "fit_temperature"]
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from .observer import Observer
-from .operations import DROPOUTS, SMOOTH, trains
+from captum_pullback.engine.observer import Observer
+from captum_pullback.engine.operations import DROPOUTS, SMOOTH, trains
 
 __all__ = ["Graph", "RandomnessWatch"]
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .gates import GateInputChangedError
-from .models import leaves_of, on_copies
-from .softening import check, soften_for_inputs
-from .temperature import TemperatureLike
+from captum_pullback.engine.gates import GateInputChangedError
+from captum_pullback.engine.models import leaves_of, on_copies
+from captum_pullback.engine.softening import check, soften_for_inputs
+from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = ["Inputs", "Pullback", "Target"]
 

@@ -24,8 +24,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from .attribution import ExcitationPullback
-from .temperature import TemperatureLike
+from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = ["explain"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import browser
 from PIL import Image
 
-from captum_pullback import cli
 from captum_pullback.app import command as app
 from captum_pullback.app.server import serving
+from captum_pullback.commands import cli
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PATIENCE = 60_000

@@ -16,16 +16,17 @@ from captum.attr import IntegratedGradients, Saliency
 from PIL import Image
 from torch import nn
 
-from captum_pullback import ExcitationPullback, PullbackAscent, fit_temperature, zoo
+from captum_pullback import ExcitationPullback, PullbackAscent, fit_temperature
 from captum_pullback.app import climbing, code, hidden, keep, work
 from captum_pullback.app.jobs import Cancelled, Job, Jobs, random_numbers
 from captum_pullback.app.question import METHODS, Climb, Loaded, Photo, Question
-from captum_pullback.commands import scores
-from captum_pullback.commands.methods import Settings, pixel_bounds
 from captum_pullback.commands.terminal import UsageError
-from captum_pullback.photos import PhotoError
-from captum_pullback.softening import SofteningError
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.engine.softening import SofteningError
+from captum_pullback.study import scores
+from captum_pullback.study.methods import Settings, pixel_bounds
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network, preprocessing
+from captum_pullback.zoo.photos import PhotoError
 
 GRACE = Photo("grace_hopper")
 

@@ -37,7 +37,7 @@ PATIENCE = 60_000
 MODULE = """
 import time, torch
 from torch import nn
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 class Slow(nn.Module):
     def forward(self, x):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from captum_pullback import cli
 from captum_pullback.app import command as app
 from captum_pullback.app import server
+from captum_pullback.commands import cli
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="gradio is not installed: extra 'app'"

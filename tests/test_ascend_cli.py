@@ -13,16 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_pullback import PullbackAscent, cli, zoo
-from captum_pullback.commands import ascend
-from captum_pullback.photos import read_photo
+from captum_pullback import PullbackAscent
+from captum_pullback.commands import ascend, cli
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.photos import read_photo
 
 ROOT = Path(__file__).parents[1]
 
 TINY = """
 import torch
 from torch import nn
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 CLASSES = ("tench, Tinca tinca", "goldfish", "tabby, tabby cat", "espresso", "rocket")
 

@@ -15,9 +15,10 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from captum.robust import AttackComparator, Perturbation
 from torch import Tensor, nn
 
-from captum_pullback import PullbackAscent, zoo
-from captum_pullback.photos import SAMPLES, sample_photo
-from captum_pullback.softening import SofteningError
+from captum_pullback import PullbackAscent
+from captum_pullback.engine.softening import SofteningError
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 LENGTHS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -19,7 +19,7 @@ from captum_pullback import (
     NeuronExcitationPullback,
     soften,
 )
-from captum_pullback.softening import SofteningError
+from captum_pullback.engine.softening import SofteningError
 
 
 class TwoLayers(nn.Module):

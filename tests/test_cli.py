@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_pullback import cli, photos, zoo
-from captum_pullback.commands import explain
-from captum_pullback.commands.methods import METHODS
+from captum_pullback.commands import cli, explain
 from captum_pullback.outputs import OutputError, replacing, writable
+from captum_pullback.study.methods import METHODS
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo import photos
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +28,7 @@ import os, signal, time
 from dataclasses import replace
 import torch
 from torch import nn
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 CLASSES = ("tench, Tinca tinca", "goldfish", "tabby, tabby cat", "espresso", "rocket")
 
@@ -389,7 +390,7 @@ def test_help_needs_no_torch() -> None:
         "import sys, types\n"
         "package = sys.modules['captum_pullback'] = types.ModuleType('captum_pullback')\n"
         f"package.__path__ = [{str(ROOT / 'captum_pullback')!r}]\n"
-        "from captum_pullback.cli import main\n"
+        "from captum_pullback.commands.cli import main\n"
         "try: main(['explain', '--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"

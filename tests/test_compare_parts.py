@@ -20,7 +20,7 @@ from benchmarks.compare.metrics import METRICS
 from benchmarks.compare.scoring import Score, derive
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import Workers
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 PROVENANCE = dict.fromkeys(table.PROVENANCE, "some, with a comma")
 

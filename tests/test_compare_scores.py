@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from benchmarks.compare import cost, metrics, subjects
 from benchmarks.compare.methods import METHODS, attribution, baseline, find
 from benchmarks.compare.subjects import Subject
-from captum_pullback.commands.scores import SENSITIVITY_RADIUS
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.study.scores import SENSITIVITY_RADIUS
+from captum_pullback.zoo.networks import Network, preprocessing
 
 SIDE = 16
 

@@ -19,7 +19,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 import captum_pullback
-from captum_pullback.reference import ReferenceNet
+from captum_pullback.zoo.reference import ReferenceNet
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, fit_temperature, soften
+from captum_pullback.engine.softening import SofteningError
 from captum_pullback.perturbations import gaussian_noise, noise_squares
-from captum_pullback.softening import SofteningError
 
 FEW = {"n_perturb_samples": 4, "max_examples_per_batch": 16, "show_progress": False}
 

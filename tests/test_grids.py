@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_pullback.grids import perturbation_scales, plot_ascent, save_animation
+from captum_pullback.figures.ascents import perturbation_scales, plot_ascent, save_animation
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 GREEN = (0x1B, 0x78, 0x37)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.softening import soften_for_inputs
+from captum_pullback.engine.softening import soften_for_inputs
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9)),

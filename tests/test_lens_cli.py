@@ -13,9 +13,9 @@ from PIL import Image
 from torch import nn
 
 from captum_pullback import TrainingLens
-from captum_pullback.cli import main
 from captum_pullback.commands.checkpoints import DIGITS_STEPS, digits_network, digits_run
-from captum_pullback.reference import ReferenceNet
+from captum_pullback.commands.cli import main
+from captum_pullback.zoo.reference import ReferenceNet
 
 pytest.importorskip("sklearn")
 

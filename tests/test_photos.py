@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_pullback import photos
-from captum_pullback.photos import PhotoError, read_photo, sample_photo
+from captum_pullback.zoo import photos
+from captum_pullback.zoo.photos import PhotoError, read_photo, sample_photo
 
 RED, GREEN, BLUE, WHITE, BLACK = (
     (255, 0, 0),

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_pullback import plots
+from captum_pullback.figures import comparison as plots
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 
@@ -294,7 +294,7 @@ def test_pyplots_state_is_left_alone() -> None:
 import matplotlib, torch
 matplotlib.use("agg")
 from matplotlib import pyplot
-from captum_pullback import plots
+from captum_pullback.figures import comparison as plots
 figure, axis = pyplot.subplots()
 plots.plot_comparison(torch.rand(1, 3, 4, 4), {"a": torch.rand(1, 3, 4, 4)})
 assert pyplot.get_fignums() == [1] and pyplot.gcf() is figure and pyplot.gca() is axis

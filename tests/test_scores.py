@@ -10,9 +10,9 @@ import torch
 from captum.attr import NoiseTunnel, Saliency
 from torch import Tensor, nn
 
-from captum_pullback.commands import scores
-from captum_pullback.commands.methods import METHODS, Settings
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.study import scores
+from captum_pullback.study.methods import METHODS, Settings
+from captum_pullback.zoo.networks import Network, preprocessing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pages import FENCE, MADE, NAMES, PAGES, ROOT, blocks
 
-from captum_pullback import cli
+from captum_pullback.commands import cli
 
 
 def test_code_is_in_a_language_that_says_whether_it_runs() -> None:

@@ -15,9 +15,9 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from captum_pullback import zoo
-from captum_pullback.reference import ReferenceNet, dequantize, pack, quantize, unpack
-from captum_pullback.zoo import Network, ZooError, class_index, load, reference_network
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network, ZooError, class_index, load, reference_network
+from captum_pullback.zoo.reference import ReferenceNet, dequantize, pack, quantize, unpack
 
 CLASSES = (
     "goldfish",
@@ -413,7 +413,7 @@ def test_unknown_names(name, message):
 MODULE = """
 import torch
 from torch import nn
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 def module():
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Dropout(0.5))

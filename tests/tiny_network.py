@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.zoo import Network, preprocessing
+from captum_pullback.zoo.networks import Network, preprocessing
 
 
 class Tiny(nn.Module):

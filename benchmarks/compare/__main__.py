@@ -24,7 +24,7 @@ from benchmarks.compare.scoring import Plan
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
 from captum_pullback.outputs import OutputError
-from captum_pullback.zoo import ZooError
+from captum_pullback.zoo.networks import ZooError
 
 NO_BN = "benchmarks.networks:without_batch_norm"
 SWEEP = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0)

@@ -13,8 +13,8 @@ import torchvision
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from captum_pullback.photos import read_photo
-from captum_pullback.zoo import Network, ZooError, class_index
+from captum_pullback.zoo.networks import Network, ZooError, class_index
+from captum_pullback.zoo.photos import read_photo
 
 #: A box in pixels of the upright photograph, both corners inclusive: x0, y0, x1, y1.
 Box = tuple[float, float, float, float]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.compare.subjects import Subject, with_own_relus
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.commands import methods
-from captum_pullback.commands.methods import at_once, noise_deviation, pixel_bounds
+from captum_pullback.study import methods
+from captum_pullback.study.methods import at_once, noise_deviation, pixel_bounds
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]

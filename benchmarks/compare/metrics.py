@@ -16,13 +16,13 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from captum_pullback.commands.scores import (
+from captum_pullback.perturbations import gaussian_noise
+from captum_pullback.study.scores import (
     SENSITIVITY_RADIUS,
     noise_squares_of,
     uniform_noise_of,
 )
-from captum_pullback.perturbations import gaussian_noise
-from captum_pullback.zoo import Network
+from captum_pullback.zoo.networks import Network
 
 # Standard deviation of the Gaussian perturbation, of the pixels' range. At 0.1 no method could be
 # told from random noise on the reference networks; at 0.02 they can.

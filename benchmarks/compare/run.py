@@ -17,9 +17,10 @@ from benchmarks.compare.methods import AT
 from benchmarks.compare.scoring import Case, Plan, Score, Scorer
 from benchmarks.compare.store import Store, Unit
 from benchmarks.compare.workers import WorkerError, Workers, local_device
-from captum_pullback import fit_temperature, zoo
+from captum_pullback import fit_temperature
 from captum_pullback.outputs import writable
-from captum_pullback.zoo import Network
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network
 
 
 @dataclass(frozen=True)

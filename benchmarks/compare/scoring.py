@@ -25,7 +25,7 @@ from benchmarks.compare.methods import (
     find,
 )
 from benchmarks.compare.subjects import Subject, randomised
-from captum_pullback.commands.methods import at_once
+from captum_pullback.study.methods import at_once
 
 
 class Score(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from captum_pullback.perturbations import seeded
-from captum_pullback.zoo import Network
+from captum_pullback.zoo.networks import Network
 
 
 @dataclass(frozen=True)

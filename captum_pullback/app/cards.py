@@ -19,10 +19,10 @@ from captum_pullback.app.pictures import (
 )
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.work import Explanation, Seen
-from captum_pullback.commands.report import class_name, duration, percent
-from captum_pullback.commands.scores import SCORES
-from captum_pullback.grids import number
-from captum_pullback.panels import Method
+from captum_pullback.figures.ascents import number
+from captum_pullback.figures.panels import Method
+from captum_pullback.study.report import class_name, duration, percent
+from captum_pullback.study.scores import SCORES
 
 __all__ = ["answers_card", "ascent_card", "predictions_card", "progress_card", "samples_card"]
 

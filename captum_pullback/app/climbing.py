@@ -12,8 +12,8 @@ from captum_pullback.app.jobs import Job, Watch
 from captum_pullback.app.question import Climb, Loaded, Question, Selector
 from captum_pullback.app.work import Seen, private, subject
 from captum_pullback.ascent import PullbackAscent
-from captum_pullback.commands.methods import pixel_bounds
-from captum_pullback.models import on_copies
+from captum_pullback.engine.models import on_copies
+from captum_pullback.study.methods import pixel_bounds
 
 __all__ = ["Ascended", "ascend", "climb_ways"]
 

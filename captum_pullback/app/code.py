@@ -7,13 +7,13 @@ import math
 from captum_pullback.app.climbing import Ascended, climb_ways
 from captum_pullback.app.question import Loaded, Photo, Selector
 from captum_pullback.app.work import Explanation
-from captum_pullback.commands.methods import (
+from captum_pullback.study.methods import (
     INTEGRATION_STEPS,
     NOISE_SAMPLES,
     at_once,
     noise_deviation,
 )
-from captum_pullback.zoo import Network
+from captum_pullback.zoo.networks import Network
 
 __all__ = ["ascent_code", "explanation_code"]
 
@@ -128,7 +128,7 @@ def _opening(loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays:
         inputs = f"torch.from_numpy(np.load({arrays!r})['inputs'])[None]{device}"
     else:
         reader = "sample_photo" if photo.path is None else "read_photo"
-        lines.append(f"from captum_pullback.photos import {reader}")
+        lines.append(f"from captum_pullback.zoo.photos import {reader}")
         inputs = f"network.preprocess({reader}({photo.name!r}))[None]{device}"
     asked = [repr(loaded.name)]
     asked += [f"weights={loaded.weights!r}"] if loaded.weights is not None else []

@@ -15,9 +15,9 @@ from captum_pullback.app import hidden
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.server import serving
 from captum_pullback.app.work import private
-from captum_pullback.commands.loading import load_network, suggested_temperature
 from captum_pullback.commands.terminal import UsageError, complain, say
-from captum_pullback.photos import SAMPLES, PhotoError, sample_photo
+from captum_pullback.study.loading import load_network, suggested_temperature
+from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from captum_pullback.observer import Observer
+from captum_pullback.engine.observer import Observer
 
 __all__ = ["Cancelled", "Job", "Jobs", "Ticket", "Watch", "random_numbers"]
 

@@ -13,11 +13,11 @@ import torch
 from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.question import Loaded
 from captum_pullback.app.work import Explanation
-from captum_pullback.commands.methods import METHODS, Settings, title
-from captum_pullback.commands.report import caption, class_name
-from captum_pullback.grids import plot_ascent, score_change
-from captum_pullback.panels import Method as DrawingMethod
-from captum_pullback.plots import plot_comparison, save_figure
+from captum_pullback.figures.ascents import plot_ascent, score_change
+from captum_pullback.figures.comparison import plot_comparison, save_figure
+from captum_pullback.figures.panels import Method as DrawingMethod
+from captum_pullback.study.methods import METHODS, Settings, title
+from captum_pullback.study.report import caption, class_name
 
 __all__ = [
     "arrays_of",

@@ -10,7 +10,7 @@ import gradio as gr
 from captum_pullback.app.actions import Actions
 from captum_pullback.app.cards import samples_card
 from captum_pullback.app.question import METHODS, Loaded, Photo
-from captum_pullback.commands.methods import METHODS as TITLES
+from captum_pullback.study.methods import METHODS as TITLES
 
 __all__ = ["build"]
 

@@ -12,8 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_pullback.panels import COLORS, Floats, Method, relative, scale_of, to_map, to_picture
-from captum_pullback.zoo import Network
+from captum_pullback.figures.panels import (
+    COLORS,
+    Floats,
+    Method,
+    relative,
+    scale_of,
+    to_map,
+    to_picture,
+)
+from captum_pullback.zoo.networks import Network
 
 __all__ = ["data_uri", "map_picture", "perturbation_picture", "photograph", "thumbnail"]
 

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
-from captum_pullback.photos import PhotoError, read_photo, sample_photo
-from captum_pullback.zoo import Network
+from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import PhotoError, read_photo, sample_photo
 
 #: What is explained: the score of classes, at the input or at a hidden layer; or a hidden unit.
 What: TypeAlias = Literal["class", "neuron", "layer"]

@@ -15,8 +15,11 @@ from torch import Tensor
 from captum_pullback.app.hidden import Unit, layer_attribution, selector
 from captum_pullback.app.jobs import Job, Watch, random_numbers
 from captum_pullback.app.question import Loaded, Photo, Question, Selector
-from captum_pullback.commands import loading
-from captum_pullback.commands.methods import (
+from captum_pullback.commands.terminal import UsageError
+from captum_pullback.engine.models import on_copies
+from captum_pullback.fit import TemperatureFit, fit_temperature
+from captum_pullback.study import loading
+from captum_pullback.study.methods import (
     INTEGRATION_STEPS,
     METHODS,
     NOISE_SAMPLES,
@@ -24,7 +27,7 @@ from captum_pullback.commands.methods import (
     at_once,
     coverage,
 )
-from captum_pullback.commands.scores import (
+from captum_pullback.study.scores import (
     INFIDELITY_SAMPLES,
     SENSITIVITY_SAMPLES,
     Scored,
@@ -32,10 +35,7 @@ from captum_pullback.commands.scores import (
     quietly,
     rate,
 )
-from captum_pullback.commands.terminal import UsageError
-from captum_pullback.fit import TemperatureFit, fit_temperature
-from captum_pullback.models import on_copies
-from captum_pullback.zoo import Network
+from captum_pullback.zoo.networks import Network
 
 __all__ = [
     "Explanation",

@@ -1,1 +1,1 @@
-"""What the command line runs: a room for each command, and what the commands share."""
+"""The command line: its parser, and a module for each command."""

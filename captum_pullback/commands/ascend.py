@@ -14,9 +14,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_pullback import outputs, zoo
+from captum_pullback import outputs
 from captum_pullback.ascent import AscentStep, PullbackAscent
-from captum_pullback.commands.loading import (
+from captum_pullback.commands.terminal import complain, printable, say
+from captum_pullback.figures.ascents import (
+    number,
+    perturbation_scales,
+    plot_ascent,
+    save_animation,
+    score_change,
+)
+from captum_pullback.figures.comparison import save_figure
+from captum_pullback.study.loading import (
     check_classes,
     load_network,
     predict,
@@ -24,19 +33,11 @@ from captum_pullback.commands.loading import (
     suggested_temperature,
     target_classes,
 )
-from captum_pullback.commands.methods import at_once, pixel_bounds
-from captum_pullback.commands.report import class_name
-from captum_pullback.commands.terminal import complain, printable, say
-from captum_pullback.grids import (
-    number,
-    perturbation_scales,
-    plot_ascent,
-    save_animation,
-    score_change,
-)
-from captum_pullback.photos import SAMPLES, PhotoError
-from captum_pullback.plots import save_figure
-from captum_pullback.zoo import Network
+from captum_pullback.study.methods import at_once, pixel_bounds
+from captum_pullback.study.report import class_name
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import SAMPLES, PhotoError
 
 #: What the sample photographs show, where the network knows such a class.
 SAMPLE_CLASSES = {

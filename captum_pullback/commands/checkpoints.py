@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.lens.dynamics import scikit_learn
 from captum_pullback.perturbations import seeded
-from captum_pullback.photos import PhotoError, read_photo
-from captum_pullback.reference import ReferenceNet
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.photos import PhotoError, read_photo
+from captum_pullback.zoo.reference import ReferenceNet
 
 __all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
 

@@ -12,22 +12,22 @@ import torch
 from tqdm import tqdm
 
 from captum_pullback import outputs
-from captum_pullback.commands import report
-from captum_pullback.commands.loading import (
+from captum_pullback.commands.terminal import UsageError, complain, printable, say
+from captum_pullback.figures.comparison import save_figure
+from captum_pullback.fit import fit_temperature
+from captum_pullback.study import report
+from captum_pullback.study.loading import (
     check_classes,
     load_network,
     predict,
     suggested_temperature,
     target_classes,
 )
-from captum_pullback.commands.methods import METHODS, Settings, at_once, coverage
-from captum_pullback.commands.report import Explanation
-from captum_pullback.commands.scores import INFIDELITY_SAMPLES, noise_squares_of, score
-from captum_pullback.commands.terminal import UsageError, complain, printable, say
-from captum_pullback.fit import fit_temperature
-from captum_pullback.photos import PhotoError
-from captum_pullback.plots import save_figure
-from captum_pullback.zoo import Network
+from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
+from captum_pullback.study.report import Explanation
+from captum_pullback.study.scores import INFIDELITY_SAMPLES, noise_squares_of, score
+from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import PhotoError
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,11 +23,11 @@ from captum_pullback.commands.checkpoints import (
 )
 from captum_pullback.commands.terminal import UsageError, printable, say
 from captum_pullback.effective import NotPiecewiseLinearError
+from captum_pullback.engine.softening import SofteningError
 from captum_pullback.lens import figures
 from captum_pullback.lens.dynamics import Alignment, TrainingLens
 from captum_pullback.lens.stepfiles import LensError
 from captum_pullback.outputs import replacing
-from captum_pullback.softening import SofteningError
 
 __all__ = ["report", "run"]
 

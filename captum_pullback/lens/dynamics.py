@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..models import on_copies
-from ..softening import soften
-from .paths import FixedPaths
-from .reading import Final, Reader, name_of
-from .recording import Rows, device_of, in_eval_mode
-from .similarity import (
+from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.softening import soften
+from captum_pullback.lens.paths import FixedPaths
+from captum_pullback.lens.reading import Final, Reader, name_of
+from captum_pullback.lens.recording import Rows, device_of, in_eval_mode
+from captum_pullback.lens.similarity import (
     Similarity,
     Subclasses,
     class_similarity,
@@ -32,7 +32,12 @@ from .similarity import (
     subclasses,
     summarised,
 )
-from .stability import Settledness, likeliest_temperature, settledness, step_weights
+from captum_pullback.lens.stability import (
+    Settledness,
+    likeliest_temperature,
+    settledness,
+    step_weights,
+)
 
 __all__ = ["Alignment", "TrainingLens", "scikit_learn"]
 

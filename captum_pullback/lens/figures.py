@@ -13,8 +13,8 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .similarity import Similarity, Subclasses
-from .stability import Settledness
+from captum_pullback.lens.similarity import Similarity, Subclasses
+from captum_pullback.lens.stability import Settledness
 
 __all__ = [
     "alignment_figure",

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..models import on_copies
-from ..observer import Observer
-from ..operations import GATES, split_call
-from ..softening import SofteningError, watch
+from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.observer import Observer
+from captum_pullback.engine.operations import GATES, split_call
+from captum_pullback.engine.softening import SofteningError, watch
 
 __all__ = ["FixedPaths", "Gate", "read_gates"]
 

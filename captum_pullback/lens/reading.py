@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from .paths import Gate, read_gates
-from .recording import Array, Recorder, Rows, device_of, in_eval_mode
-from .stepfiles import LensError
+from captum_pullback.lens.paths import Gate, read_gates
+from captum_pullback.lens.recording import Array, Recorder, Rows, device_of, in_eval_mode
+from captum_pullback.lens.stepfiles import LensError
 
 __all__ = ["Final", "Reader", "name_of"]
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..effective import effective_weights
-from ..models import named_modules, on_copies
-from .paths import Gate, read_gates
-from .stepfiles import LensError, StepFiles
+from captum_pullback.effective import effective_weights
+from captum_pullback.engine.models import named_modules, on_copies
+from captum_pullback.lens.paths import Gate, read_gates
+from captum_pullback.lens.stepfiles import LensError, StepFiles
 
 __all__ = ["Recorder", "Rows", "device_of", "in_eval_mode"]
 
@@ -135,7 +135,7 @@ class Recorder:
             A ``Callback`` of lightning or pytorch_lightning, where one of them is installed; else
             an object with the same methods.
         """
-        from .lightning import callback
+        from captum_pullback.lens.lightning import callback
 
         return callback(self.record, every, model)
 

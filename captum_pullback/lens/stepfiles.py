@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..outputs import replacing
+from captum_pullback.outputs import replacing
 
 __all__ = ["LensError", "StepFiles"]
 

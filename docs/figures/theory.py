@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from benchmarks.networks import without_batch_norm
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.fit import _spreads
-from captum_pullback.photos import SAMPLES, sample_photo
 from captum_pullback.zoo import reference_network
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 TEMPERATURES = (0.0, 0.3, 1.0, 3.0)
 LIMITS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

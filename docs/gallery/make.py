@@ -18,10 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from captum_pullback import ExcitationPullback, PullbackAscent
-from captum_pullback.grids import perturbation_scales, plot_ascent, save_animation, score_change
-from captum_pullback.photos import SAMPLES, sample_photo
-from captum_pullback.plots import plot_comparison, save_figure
-from captum_pullback.zoo import class_index, reference_network
+from captum_pullback.figures.ascents import (
+    perturbation_scales,
+    plot_ascent,
+    save_animation,
+    score_change,
+)
+from captum_pullback.figures.comparison import plot_comparison, save_figure
+from captum_pullback.zoo.networks import class_index, reference_network
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 log = logging.getLogger("gallery")
 

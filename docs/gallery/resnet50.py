@@ -11,10 +11,10 @@ import argparse
 import torch
 
 from captum_pullback import PullbackAscent
-from captum_pullback.grids import plot_ascent, score_change
-from captum_pullback.photos import SAMPLES, sample_photo
-from captum_pullback.plots import save_figure
-from captum_pullback.zoo import class_index, load
+from captum_pullback.figures.ascents import plot_ascent, score_change
+from captum_pullback.figures.comparison import save_figure
+from captum_pullback.zoo.networks import class_index, load
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--weights", help="a file of weights, or 'random' to see that it runs")

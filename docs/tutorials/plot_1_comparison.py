@@ -15,8 +15,8 @@ of a new network.
 
 import torch
 
-from captum_pullback.photos import sample_photo
-from captum_pullback.zoo import class_index, load
+from captum_pullback.zoo.photos import sample_photo
+from captum_pullback.zoo.networks import class_index, load
 
 network = load("embedded")
 names = ["grace_hopper", "coffee"]
@@ -84,7 +84,7 @@ for title, attribution in attributions.items():
 # ----------
 # Every map has its own scale, since methods have different units. Red raises the score.
 
-from captum_pullback.plots import plot_comparison
+from captum_pullback.figures.comparison import plot_comparison
 
 figure = plot_comparison(
     images,
@@ -102,7 +102,7 @@ figure.set_label(
 )
 
 # %%
-# ``captum_pullback.plots.save_figure(figure, "comparison.pdf", "pdf")`` writes it as PNG, PDF or
+# ``captum_pullback.figures.comparison.save_figure(figure, "comparison.pdf", "pdf")`` writes it as PNG, PDF or
 # SVG. The same from the command line, with more scores:
 #
 # .. code-block:: shell

@@ -18,7 +18,7 @@ import torch
 from captum.attr import Saliency
 
 from captum_pullback import ExcitationPullback
-from captum_pullback.photos import SAMPLES, sample_photo
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 from captum_pullback.zoo import reference_network
 
 network = reference_network()

@@ -13,11 +13,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_pullback.commands.methods import Settings, title
-from captum_pullback.commands.scores import SCORES, Scored
-from captum_pullback.panels import Method as DrawingMethod
-from captum_pullback.plots import plot_comparison
-from captum_pullback.zoo import Network
+from captum_pullback.figures.comparison import plot_comparison
+from captum_pullback.figures.panels import Method as DrawingMethod
+from captum_pullback.study.methods import Settings, title
+from captum_pullback.study.scores import SCORES, Scored
+from captum_pullback.zoo.networks import Network
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from .gates import unseen
-from .windows import per_axis
+from captum_pullback.engine.gates import unseen
+from captum_pullback.engine.windows import per_axis
 
 __all__ = ["LEAN"]
 

@@ -13,9 +13,9 @@ import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from torch import Tensor
 
-from captum_pullback.commands.methods import METHODS, Settings, at_once, pixel_bounds
 from captum_pullback.perturbations import Perturbation, forked_generators, noise_squares
-from captum_pullback.zoo import Network
+from captum_pullback.study.methods import METHODS, Settings, at_once, pixel_bounds
+from captum_pullback.zoo.networks import Network
 
 INFIDELITY_SAMPLES = 32
 SENSITIVITY_SAMPLES = 10

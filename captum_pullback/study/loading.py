@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_pullback import zoo
 from captum_pullback.commands.terminal import UsageError
-from captum_pullback.models import on_copies
+from captum_pullback.engine.models import on_copies
 from captum_pullback.perturbations import seeded
-from captum_pullback.photos import SAMPLES, read_photo, sample_photo
-from captum_pullback.zoo import Network
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import SAMPLES, read_photo, sample_photo
 
 __all__ = [
     "check_classes",

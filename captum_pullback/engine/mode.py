@@ -19,12 +19,12 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
-from .gates import is_watched
-from .lean import LEAN
-from .operations import GATES, SMOOTH, TRAINING, Gate, split_call, trains
-from .pooling import values_of
-from .record import SofteningRecord
-from .temperature import Temperatures
+from captum_pullback.engine.gates import is_watched
+from captum_pullback.engine.lean import LEAN
+from captum_pullback.engine.operations import GATES, SMOOTH, TRAINING, Gate, split_call, trains
+from captum_pullback.engine.pooling import values_of
+from captum_pullback.engine.record import SofteningRecord
+from captum_pullback.engine.temperature import Temperatures
 
 __all__ = ["NAMES_ARE_LOST", "SofteningError", "SofteningMode", "entering", "innermost", "leaving"]
 

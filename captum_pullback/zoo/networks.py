@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from captum_pullback.reference import ReferenceNet, unpack
+from captum_pullback.zoo.reference import ReferenceNet, unpack
 
 __all__ = ["Network", "ReferenceNet", "ZooError", "class_index", "load", "reference_network"]
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from captum_pullback.panels import Array, Channels, Floats, to_picture
-from captum_pullback.plots import draw_attribution, draw_picture, image_grid, scale_of
+from captum_pullback.figures.comparison import draw_attribution, draw_picture, image_grid, scale_of
+from captum_pullback.figures.panels import Array, Channels, Floats, to_picture
 
 __all__ = [
     "Scale",

@@ -14,11 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .gates import CheckpointMismatchError
-from .mode import NAMES_ARE_LOST, SofteningError, SofteningMode, entering, innermost, leaving
-from .models import is_compiled, may_run_gates, named_modules, refuse_scripted, replaced_method
-from .record import SofteningRecord
-from .temperature import TemperatureLike, Temperatures
+from captum_pullback.engine.gates import CheckpointMismatchError
+from captum_pullback.engine.mode import (
+    NAMES_ARE_LOST,
+    SofteningError,
+    SofteningMode,
+    entering,
+    innermost,
+    leaving,
+)
+from captum_pullback.engine.models import (
+    is_compiled,
+    may_run_gates,
+    named_modules,
+    refuse_scripted,
+    replaced_method,
+)
+from captum_pullback.engine.record import SofteningRecord
+from captum_pullback.engine.temperature import TemperatureLike, Temperatures
 
 __all__ = [
     "SofteningError",

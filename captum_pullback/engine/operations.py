@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gates import RELU, PiecewiseLinear, soft_gate, soft_prelu
-from .pooling import soft_max_pool
-from .windows import AdaptiveWindows, Windows, per_axis
+from captum_pullback.engine.gates import RELU, PiecewiseLinear, soft_gate, soft_prelu
+from captum_pullback.engine.pooling import soft_max_pool
+from captum_pullback.engine.windows import AdaptiveWindows, Windows, per_axis
 
 __all__ = ["DROPOUTS", "GATES", "SMOOTH", "TRAINING", "Gate", "split_call", "trains"]
 

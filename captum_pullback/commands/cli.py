@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from captum_pullback._version import __version__
-from captum_pullback.commands.numbers import (
+from captum_pullback.commands.arguments import (
     count,
     port,
     positive,

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from captum_pullback.panels import (
+from captum_pullback.figures.panels import (
     COLORS,
     Array,
     Channels,

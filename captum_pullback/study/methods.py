@@ -11,10 +11,10 @@ from captum import attr
 from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
-from captum_pullback.models import on_copies
-from captum_pullback.record import SofteningRecord
-from captum_pullback.softening import soften
-from captum_pullback.zoo import Network
+from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.record import SofteningRecord
+from captum_pullback.engine.softening import soften
+from captum_pullback.zoo.networks import Network
 
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
 Attribute: TypeAlias = Callable[..., Any]

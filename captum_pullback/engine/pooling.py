@@ -21,8 +21,16 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .gates import SMALLEST_TEMPERATURE, Temperature, mark, quick, saved, split, unseen
-from .windows import AdaptiveWindows, Index, Taps, Windows
+from captum_pullback.engine.gates import (
+    SMALLEST_TEMPERATURE,
+    Temperature,
+    mark,
+    quick,
+    saved,
+    split,
+    unseen,
+)
+from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
 
 __all__ = ["soft_max_pool", "values_of"]
 

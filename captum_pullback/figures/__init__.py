@@ -1,0 +1,1 @@
+"""Figures: attributions side by side, and ascents."""

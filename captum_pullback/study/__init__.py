@@ -1,0 +1,1 @@
+"""What commands, app and benchmarks share: methods, scores, metrics, loading, reports."""
