@@ -102,8 +102,8 @@ figure.set_label(
 )
 
 # %%
-# ``captum_pullback.figures.comparison.save_figure(figure, "comparison.pdf", "pdf")`` writes it as PNG, PDF or
-# SVG. The same from the command line, with more scores:
+# ``captum_pullback.figures.comparison.save_figure(figure, "comparison.pdf", "pdf")`` writes it as
+# PNG, PDF or SVG. The same from the command line, with more scores:
 #
 # .. code-block:: shell
 #
