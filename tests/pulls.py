@@ -37,7 +37,7 @@ def attributed(function: Function, x: Tensor, temperature: Any) -> Tensor:
             self.inner = function if isinstance(function, nn.Module) else None
 
         def forward(self, x: Tensor) -> Tensor:
-            return function(x).flatten(1).sum(1)
+            return function(x).reshape(len(x), -1).sum(1)
 
     if isinstance(temperature, dict):
         temperature = {f"inner.{name}" if name else "": t for name, t in temperature.items()}

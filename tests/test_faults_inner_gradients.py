@@ -153,6 +153,7 @@ class Branches(nn.Module):
         return torch.cond(h.sum() > -1e6, lambda z: F.relu(2 * z), lambda z: z.sin(), (h,))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
 @every_way
 @pytest.mark.parametrize("first", [True, False])
 def test_a_gate_inside_cond(first: bool, way: str, x: Tensor) -> None:
