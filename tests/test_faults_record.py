@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 
@@ -118,8 +119,6 @@ UNSEEN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_nobody_saw_is_named(name: str) -> None:
-    import re
-
     function, words = UNSEEN[name]
     record = met(function)
     assert [m.operation for m in record.softened] == ["leaky_relu"]

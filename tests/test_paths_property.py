@@ -7,6 +7,7 @@ scripted helper): it knows both readings, and where they stay hard the record mu
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 
@@ -41,9 +42,13 @@ SCALE = nn.Parameter(_constant(4, seed=2))
 Gate = Callable[[Tensor], Tensor]
 
 
-@torch.jit.script
-def _scripted(z: torch.Tensor) -> torch.Tensor:
-    return torch.relu(z)
+@functools.cache
+def _helper() -> Gate:
+    @torch.jit.script
+    def helper(z: torch.Tensor) -> torch.Tensor:
+        return torch.relu(z)
+
+    return helper
 
 
 def _in_a_thread(z: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ POOL = "pool"
 # Gates on the way of which a function mode is not told, and what the record calls them.
 UNSEEN: dict[str, tuple[Gate, Callable[[Tensor, Gate], Tensor], str]] = {
     "thread": (_in_a_thread, lambda v, g: g(v), "relu"),
-    "scripted": (lambda v: _scripted(v), lambda v, g: g(v), "relu"),
+    "scripted": (lambda v: _helper()(v), lambda v, g: g(v), "relu"),
     "branch in a thread": (lambda v: v + _in_a_thread(-v), lambda v, g: v + g(-v), "relu"),
 }
 # Nonlinearities that stay as they are; each must be named.
