@@ -69,9 +69,7 @@ class Adapts(nn.Module):
 @every_way
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_test_time_adaptation_is_right(
-    layer: str, create_graph: bool, way: str, x: Tensor
-) -> None:
+def test_test_time_adaptation_is_right(layer: str, create_graph: bool, way: str, x: Tensor) -> None:
     found = WAYS[way](Adapts(layer, create_graph, F.relu, False), x, T)
     expected = by_reference(Adapts(layer, create_graph, partial(relu, temperature=T), False), x)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)

@@ -120,9 +120,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Tensor], Tenso
 @every_way
 @pytest.mark.parametrize("kind", [Bare, Annotated])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_subclasses_made_in_the_network(
-    name: str, kind: type[Tensor], way: str, x: Tensor
-) -> None:
+def test_subclasses_made_in_the_network(name: str, kind: type[Tensor], way: str, x: Tensor) -> None:
     make, written_out = NETWORKS[name]
     model = make()
     found = WAYS[way](lambda x: model(x.as_subclass(kind)).as_subclass(Tensor), x, T)
@@ -217,7 +215,7 @@ def right_or_refused(run: Callable[[], Tensor], expected: Tensor, words: str) ->
     try:
         found = run()
     except (SofteningError, TypeError, ValueError) as error:
-        assert re.search(words, str(error), re.IGNORECASE), error  # noqa: PT017: either is fine
+        assert re.search(words, str(error), re.IGNORECASE), error  # noqa: PT017
         assert len(str(error).split()) > 8  # noqa: PT017
     else:
         torch.testing.assert_close(found, expected)

@@ -128,8 +128,8 @@ def test_a_gates_input_that_changes_afterwards_is_right_or_refused(
     try:
         found = WAYS[way](forward, x, T)
     except RuntimeError as error:
-        assert "in place" in str(error)  # noqa: PT017: either is fine
-        assert way == "soften"  # the attribution runs once more, on copies
+        assert "in place" in str(error)  # noqa: PT017
+        assert way == "soften"  # noqa: PT017 - the attribution runs once more, on copies
     else:
         torch.testing.assert_close(found, expected)
 
@@ -263,9 +263,7 @@ BEHIND: dict[str, tuple[Function, Function]] = {
 @every_way
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("pool", POOLS)
-def test_pools_of_one_dimension_before_something_in_place(
-    pool: str, behind: str, way: str
-) -> None:
+def test_pools_of_one_dimension_before_something_in_place(pool: str, behind: str, way: str) -> None:
     x = torch.randn(1 if pool == "without a batch" else 2, 3, 6, dtype=torch.float64)
     (run, axes), (change, softly) = POOLS[pool], BEHIND[behind]
     found = WAYS[way](lambda x: change(run(x * 1)), x, T)

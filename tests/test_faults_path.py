@@ -259,8 +259,9 @@ def test_the_input_and_the_output_of_a_gate_as_a_layer(x: Tensor) -> None:
     one, gate, two = stack.layers
     z = (x @ one.weight.T + one.bias).detach()
     soft = sigma(z, T)
-    layer, neuron = LayerExcitationPullback(stack, gate, T), NeuronExcitationPullback(
-        stack, gate, T
+    layer, neuron = (
+        LayerExcitationPullback(stack, gate, T),
+        NeuronExcitationPullback(stack, gate, T),
     )
     row = two.weight[2].detach()
     torch.testing.assert_close(layer.attribute(x, 2), row.expand(3, 5))
@@ -302,9 +303,7 @@ class _Of(nn.Module):
 
 @pytest.mark.parametrize("gate", [False, True])
 @pytest.mark.parametrize("name", HARD)
-def test_hard_nonlinearities_alone_on_the_way_are_refused(
-    name: str, gate: bool, x: Tensor
-) -> None:
+def test_hard_nonlinearities_alone_on_the_way_are_refused(name: str, gate: bool, x: Tensor) -> None:
     off = nn.ReLU() if gate else nn.Identity()
     below = Stack(nn.Linear(4, 5), HARD[name](), nn.Linear(5, 3), off)
     with pytest.raises(SofteningError, match="nothing was softened"):

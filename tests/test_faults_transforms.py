@@ -156,8 +156,9 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # PyTorch's own
 @pytest.mark.parametrize("name", REFUSED)
 def test_transforms_that_cannot_be_soft_are_refused_by_name(name: str, x: Tensor) -> None:
-    with pytest.raises(SofteningError, match=r"(?i)torch\.func|vmap|forward-mode"), soften(
-        nn.Identity(), T
+    with (
+        pytest.raises(SofteningError, match=r"(?i)torch\.func|vmap|forward-mode"),
+        soften(nn.Identity(), T),
     ):
         REFUSED[name](x)
     assert depth() == 0
