@@ -382,7 +382,7 @@ def test_a_missing_gradient_is_an_error_as_for_saliency(
     forward = silenced(UNDER_SILENCE[name]())
     with pytest.raises(RuntimeError):
         Saliency(forward).attribute(x.clone().requires_grad_())
-    with pytest.raises(RuntimeError, match="not have been used|nothing was softened"):
+    with pytest.raises(RuntimeError, match=r"not have been used|nothing was softened"):
         WAYS[way](forward, x, temperature)
     assert depth() == 0
 

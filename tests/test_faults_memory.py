@@ -129,7 +129,7 @@ def test_a_gates_input_that_changes_afterwards_is_right_or_refused(
         found = WAYS[way](forward, x, T)
     except RuntimeError as error:
         assert "in place" in str(error)  # noqa: PT017
-        assert way == "soften"  # noqa: PT017 - the attribution runs once more, on copies
+        assert way == "soften"  # the attribution runs once more, on copies
     else:
         torch.testing.assert_close(found, expected)
 
