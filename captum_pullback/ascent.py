@@ -16,8 +16,8 @@ from torch import Tensor
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
-from captum_pullback.engine.softening import check
 from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softening import check
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.pullback import Inputs, Target

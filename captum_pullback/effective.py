@@ -11,7 +11,7 @@ networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -108,8 +108,10 @@ def effective_weights(
     leaves = leaves_of(inputs)
     if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
         raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
-    softening = nullcontext() if linearise else soften(
-        forward_func, temperature, pool_temperature=pool_temperature, rules=rules
+    softening = (
+        nullcontext()
+        if linearise
+        else soften(forward_func, temperature, pool_temperature=pool_temperature, rules=rules)
     )
     with torch.enable_grad(), RandomnessWatch() as watch, softening:
         output = on_copies(forward_func, leaves, additional_forward_args)

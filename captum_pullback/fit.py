@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import as_tuple, on_copies
-from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from captum_pullback.engine.observer import Observer
 from captum_pullback.engine._torch import input_shapes, saved_value
 from captum_pullback.engine.graph import (
     BATCH_NORM,
@@ -26,6 +25,7 @@ from captum_pullback.engine.graph import (
     walk,
 )
 from captum_pullback.engine.names import DROPOUTS, NONLINEAR, trains
+from captum_pullback.engine.observer import Observer
 
 __all__ = ["Graph", "RandomnessWatch"]
 

@@ -30,9 +30,7 @@ class Pullback:
 
     forward_func: Callable[..., Any]
 
-    def _configure(
-        self, softness: Softness, multiply_by_inputs: bool
-    ) -> None:
+    def _configure(self, softness: Softness, multiply_by_inputs: bool) -> None:
         check(self.forward_func, softness)
         self.softness = softness
         self._multiply_by_inputs = multiply_by_inputs

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
@@ -29,7 +30,9 @@ __all__ = [
     "leave_mode",
     "mode_depth",
     "modes",
+    "module_key",
     "own",
+    "running_modules",
     "saved_value",
     "unseen",
     "unwrapped",
@@ -109,6 +112,26 @@ def without_override(function: Any) -> Any:
     return copy
 
 
+# --- which modules are running ---
+
+
+def running_modules() -> Iterator[nn.Module]:
+    """The modules whose call this thread is in, the innermost first."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CALL:
+            yield frame.f_locals["self"]
+        frame = frame.f_back
+
+
+_CALL = nn.Module._call_impl.__code__
+
+
+def module_key(module: nn.Module) -> int:
+    """What a module has in common with its replicas on other devices, and with nothing else."""
+    return id(module._forward_hooks)
+
+
 # --- who else is at work ---
 
 
@@ -186,7 +209,4 @@ def will_run(node: Node | None) -> bool:
 
 def input_shapes(node: Node) -> list[tuple[torch.Size, torch.dtype]]:
     """Shapes and types of the gradients that come to a node."""
-    return [
-        (torch.Size(meta.shape), meta.dtype) for meta in getattr(node, "_input_metadata", ())
-    ]
-
+    return [(torch.Size(meta.shape), meta.dtype) for meta in getattr(node, "_input_metadata", ())]

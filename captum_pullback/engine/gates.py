@@ -274,7 +274,7 @@ def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:
 
 
 def _widened(z: Tensor, temperature: Number) -> Tensor:
-    r"""z over the width that noise of scale T gives a curve of width 1: ``z / sqrt(1 + T^2)``."""
+    r"""Z over the width that noise of scale T gives a curve of width 1: ``z / sqrt(1 + T^2)``."""
     if isinstance(temperature, Tensor):
         return z / torch.sqrt(1 + temperature.square())
     return z / math.hypot(1.0, temperature) if temperature else z

@@ -228,9 +228,9 @@ def gate_of(root: Node) -> Node | None:
         children = [child for child in _children(node) if _sources(child)]
         if name == "Div":  # a denominator is held as it is
             children = children[:1]
-        elif name in FACTORS and (name != "Mul" or len(children) > 1):
-            return None
-        elif name not in LINEAR and name not in ("Mul", "ClampMin", "Clamp", "Sqrt"):
+        elif (name in FACTORS and (name != "Mul" or len(children) > 1)) or (
+            name not in LINEAR and name not in ("Mul", "ClampMin", "Clamp", "Sqrt")
+        ):
             return None
         if not children:
             return None

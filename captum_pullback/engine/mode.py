@@ -1,8 +1,8 @@
 """A function mode that meets every operation of a thread, and runs the gates among them softly.
 
 PyTorch shows a `TorchFunctionMode` each operation before it runs, whichever way it is spelled, in
-the thread that entered the mode and in the backward passes that it starts. The mode keeps the name
-of the module that is running; hooks on the modules tell it.
+the thread that entered the mode and in the backward passes that it starts. Which module runs, the
+stack of Python frames tells: there are no hooks, so that none can be left behind.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from captum_pullback.engine import graph
 from captum_pullback.engine._torch import (
     enter_mode,
     is_in_checkpoint,
-    is_transformed,
     is_watched,
     leave_mode,
     modes,
+    module_key,
+    running_modules,
     unwrapped,
     without_override,
 )
@@ -47,7 +48,7 @@ from captum_pullback.engine.record import Entry, SofteningRecord
 from captum_pullback.engine.softness import Resolver
 from captum_pullback.engine.spread import Spread, Temperature
 
-__all__ = ["NAMES_ARE_LOST", "SofteningError", "SofteningMode", "entering", "innermost", "leaving"]
+__all__ = ["NAMES_ARE_LOST", "LeaveLeanError", "SofteningError", "SofteningMode", "innermost"]
 
 NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
@@ -79,7 +80,7 @@ class SofteningMode(TorchFunctionMode):
         keep_graph: Whether several gradients are taken of one forward pass.
         batch: The number of examples, where it is known.
         see: Shown the input of each gate before it runs.
-        path: The names of the modules that are running.
+        names: Names of modules, by `module_key`, where the record or the rules need them.
         running: How deep in the network's own forward pass this is.
     """
 
@@ -93,8 +94,8 @@ class SofteningMode(TorchFunctionMode):
         self.once = False
         self.batch: int | None = None
         self.see: Callable[[str, str, Tensor], None] | None = None
-        self.key = object()
-        self.path = [""]
+        # No modules themselves: Dynamo would take them for parts of the mode.
+        self.names: dict[int, str] = {}
         self.running = 0
         self.left_nested = True
         self.differentiates_gradients = False
@@ -125,9 +126,24 @@ class SofteningMode(TorchFunctionMode):
 
     def fork(self) -> SofteningMode:
         """The same softening for another thread that runs a share of this forward pass."""
-        other = copy.copy(self)
-        other.path = self.path[-1:]
-        return other
+        return copy.copy(self)
+
+    def module(self) -> str:
+        """The name of the module that is running; "" for the model itself, and what is none."""
+        if torch.compiler.is_compiling() or not self.names:
+            return ""
+        for module in running_modules():
+            name = self.names.get(module_key(module))
+            if name is not None:
+                return name
+        return ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the network is in its forward pass."""
+        return self.running > 0 or any(
+            module_key(module) in self.names for module in running_modules()
+        )
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
         """Raise if no gate was met, which would make every gradient a plain one."""
@@ -193,7 +209,7 @@ class SofteningMode(TorchFunctionMode):
         if not isinstance(x, Tensor):
             return func(*args, **kwargs)
         kind, given, keywords, inplace = read_call(operation, rest, named)
-        rule, temperature = self.resolver(self.path[-1], kind)
+        rule, temperature = self.resolver(self.module(), kind)
         held = None
         if rule is not None:
             if rule.inside or func is _ATTENTION:
@@ -208,7 +224,7 @@ class SofteningMode(TorchFunctionMode):
             self._keep_logits(kind, output, x, given, keywords)
             return output
         if self.see is not None:
-            self.see(self.path[-1], operation.name, x.detach())
+            self.see(self.module(), operation.name, x.detach())
         if not (torch.is_grad_enabled() and (carries(x) or any(map(carries, held.others)))):
             self._note_idle(x)
             return func(*args, **kwargs)
@@ -234,7 +250,7 @@ class SofteningMode(TorchFunctionMode):
             isinstance(temperature, (Tensor, Spread)) or temperature != held.neutral
         )
         entry = self.record.entry(
-            self.path[-1],
+            self.module(),
             operation.name,
             temperature if soft else None,
             "softened" if soft else "held",
@@ -252,7 +268,7 @@ class SofteningMode(TorchFunctionMode):
         if torch.compiler.is_compiling():
             self.record.count_traced(name, 0.0)
             return func(*args, **kwargs)
-        entry = self.record.entry(self.path[-1], name, 0.0, "softened")
+        entry = self.record.entry(self.module(), name, 0.0, "softened")
         if self.lean and func in LEAN:
             output = self._run_lean(func, args, kwargs)
         elif innermost() is not None:
@@ -303,7 +319,7 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """A product of what depends on the inputs; NotImplemented for any other."""
-        if len(args) == 2 and _is_constant(args[1]) or not torch.is_grad_enabled():
+        if (len(args) == 2 and _is_constant(args[1])) or not torch.is_grad_enabled():
             return NotImplemented
         given = list(args)
         names = [name for name in ("other", "mat2", "tensor2", "weight", "vec2") if name in kwargs]
@@ -317,7 +333,7 @@ class SofteningMode(TorchFunctionMode):
         factors = find_factors(product, given)
         if factors is None:
             return NotImplemented
-        path = self.path[-1]
+        path = self.module()
         is_attention = any(
             node is not None and graph.operation(node) == "Softmax"
             for node in factors.gates.values()
@@ -352,7 +368,7 @@ class SofteningMode(TorchFunctionMode):
         """Keep a softmax's logits with its node, if attention has a temperature."""
         if kind != "softmax" or torch.compiler.is_compiling():
             return
-        rule, temperature = self.resolver(self.path[-1], "attention")
+        rule, temperature = self.resolver(self.module(), "attention")
         node = unwrapped(output).grad_fn
         if rule is None or node is None or temperature == 1:
             return
@@ -389,13 +405,15 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         record = self.record
-        inside = self.running > 0 or len(self.path) > 1
+        inside = self.is_running
         if inside and self.lean:
             raise LeaveLeanError
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
-        check = not (inside or self.differentiates_gradients) and any(not isinstance(part, nn.Parameter) for part in inputs or [None])
+        check = not (inside or self.differentiates_gradients) and any(
+            not isinstance(part, nn.Parameter) for part in inputs or [None]
+        )
         if check and not record.will_run_again:
             self._look(outputs, inputs)
         before = record.ran
@@ -454,7 +472,7 @@ class SofteningMode(TorchFunctionMode):
         first = values_of(output)
         if not (isinstance(first, Tensor) and carries(first)):
             return
-        entry = self.record.entry(self.path[-1], name, None, "derivative kept")
+        entry = self.record.entry(self.module(), name, None, "derivative kept")
         if not self.lean:
             self._count_backward(output, entry)
             graph.mark_seen(first, inputs)
@@ -487,7 +505,7 @@ class SofteningMode(TorchFunctionMode):
             fits = False
         if not fits:
             raise ValueError(
-                f"the temperature of shape {tuple(temperature.shape)} for {self.path[-1]!r} does "
+                f"the temperature of shape {tuple(temperature.shape)} for {self.module()!r} does "
                 f"not broadcast against the {what}, {tuple(tensor.shape)}"
             )
 
@@ -550,36 +568,10 @@ def _tensors(given: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-# Hooks need no state: they look for the softening among the function modes of the very thread that
-# runs them, whichever that is, and in any other thread, or in a copy of the module, find none.
-
-
-def _softenings() -> list[SofteningMode]:
-    """The softenings that this thread is in, the outermost first."""
-    return [mode for mode in modes() if isinstance(mode, SofteningMode)]
-
-
 def innermost() -> SofteningMode | None:
     """The softening that this thread is in, if it is in any."""
-    found = _softenings()
+    found = [mode for mode in modes() if isinstance(mode, SofteningMode)]
     return found[-1] if found else None
-
-
-def entering(key: object, name: str, module: nn.Module, args: Any) -> None:
-    """Tell the mode of this key that the module of this name runs: a forward pre-hook."""
-    if not torch.compiler.is_compiling():
-        for mode in _softenings():
-            if mode.key is key:
-                mode.path.append(name)
-
-
-def leaving(key: object, name: str, module: nn.Module, args: Any, output: Any) -> None:
-    """Tell the mode of this key that the module of this name has run: a forward hook."""
-    if not torch.compiler.is_compiling():
-        for mode in _softenings():
-            # After an error, modules may have been entered and not left, or left and not entered.
-            while mode.key is key and name in mode.path[1:] and mode.path.pop() != name:
-                pass
 
 
 _GRADIENTS: dict[Any, Any] = {

@@ -49,9 +49,7 @@ def layer_norm(
     **__: Any,
 ) -> Held:
     """LayerNorm over the last dimensions."""
-    shape = (
-        [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
-    )
+    shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
     dims = tuple(range(-len(shape), 0))
     trains = any(part is not None and part.requires_grad for part in (weight, bias))
 
@@ -82,9 +80,7 @@ def rms_norm(
     **__: Any,
 ) -> Held:
     """RMSNorm over the last dimensions: the root mean square is held."""
-    shape = (
-        [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
-    )
+    shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
     dims = tuple(range(-len(shape), 0))
     trains = weight is not None and weight.requires_grad
 
@@ -207,7 +203,9 @@ def instance_norm(
     return Held(pull, (weight, bias), run, (0, 1), softens=False)
 
 
-def normalize(p: float = 2.0, dim: int | Sequence[int] = 1, eps: float = 1e-12, *_: Any, **__: Any) -> Held:
+def normalize(
+    p: float = 2.0, dim: int | Sequence[int] = 1, eps: float = 1e-12, *_: Any, **__: Any
+) -> Held:
     """``F.normalize``: over the norm, which is held."""
 
     def run(operation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, ...]:

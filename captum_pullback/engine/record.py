@@ -168,11 +168,7 @@ class SofteningRecord:
     @property
     def gates(self) -> list[Met]:
         """The gates that were met, on the way or not, those of temperature 0 included."""
-        return [
-            met
-            for met in (*self._all(), *self.off_the_way)
-            if met.done != "derivative kept"
-        ]
+        return [met for met in (*self._all(), *self.off_the_way) if met.done != "derivative kept"]
 
     def _all(self) -> list[Met]:
         with self.lock:
@@ -202,7 +198,9 @@ class SofteningRecord:
             rows.append(
                 (met.module or "(model)", met.operation, str(met.calls), str(met.temperature))
             )
-        rows += [(met.module or "(model)", met.operation, str(met.calls), "held") for met in self.held]
+        rows += [
+            (met.module or "(model)", met.operation, str(met.calls), "held") for met in self.held
+        ]
         for met in self.left_hard:
             why = "derivative kept" if met.temperature is None else "0 (hard)"
             rows.append((met.module or "(model)", met.operation, str(met.calls), why))

@@ -267,9 +267,7 @@ class Rules:
 
     def __init__(self, given: RulesLike) -> None:
         if not isinstance(given, Mapping):
-            raise TypeError(
-                f"rules must be a mapping such as SEMANTIC, not {type(given).__name__}"
-            )
+            raise TypeError(f"rules must be a mapping such as SEMANTIC, not {type(given).__name__}")
         self.modules: dict[str, Rules] = {}
         self.kinds: dict[str, Rule] = {}
         #: Functions that are no operations of PyTorch's with a name, such as custom operators.
@@ -328,6 +326,5 @@ def _checked(kind: str, value: Any) -> Rule | None:
             raise ValueError(f"rules[{kind!r}] is {value!r}; its readings are {known}")
         return readings[value]
     raise TypeError(
-        f"rules[{kind!r}] must be a Rule, the name of a reading or None, not "
-        f"{type(value).__name__}"
+        f"rules[{kind!r}] must be a Rule, the name of a reading or None, not {type(value).__name__}"
     )

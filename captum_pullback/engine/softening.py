@@ -1,7 +1,7 @@
 """How the gates of a forward pass are swapped for soft ones, for a while.
 
-The mode that runs them belongs to a thread and to a `with` block, the state of a gate to one call,
-and the hooks that name the modules have no state: nothing is left behind or seen elsewhere.
+The mode that runs them belongs to a thread and to a `with` block, and the state of a gate to one
+call: nothing is left behind or seen elsewhere.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.engine._torch import is_compiled_module, leave_mode, modes
+from captum_pullback.engine._torch import is_compiled_module, leave_mode, modes, module_key
 from captum_pullback.engine.backward import CheckpointMismatchError
 from captum_pullback.engine.mode import (
     NAMES_ARE_LOST,
     SofteningError,
     SofteningMode,
-    entering,
     innermost,
-    leaving,
 )
 from captum_pullback.engine.models import (
-    may_run_gates,
     named_modules,
     refuse_scripted,
     replaced_method,
@@ -146,6 +143,8 @@ def _softened(
     refuse_inference_mode()
     modules, mode = _prepare(model, softness)
     mode.lean = mode.record.is_lean = lean
+    if not lean or mode.resolver.needs_names:
+        mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):
         yield mode
     if not mode.left_nested:
@@ -178,6 +177,7 @@ def watch(
     """
     modules, mode = _prepare(model, Softness(0.0, rules=EXCITATION))
     mode.see = see
+    mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):
         yield mode.record
 
@@ -194,18 +194,9 @@ def forward_pass(mode: SofteningMode) -> Iterator[None]:
 
 @contextmanager
 def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Iterator[None]:
-    # Dynamo would trace the hooks, and trace the model anew for each set of them.
-    compiled = {
-        part for _, module in modules if is_compiled_module(module) for part in module.modules()
-    }
     try:
         with ExitStack() as undo:
-            for name, module in modules:
-                if may_run_gates(module) and module not in compiled:
-                    enter = functools.partial(entering, mode.key, name)
-                    leave = functools.partial(leaving, mode.key, name)
-                    undo.callback(module.register_forward_pre_hook(enter).remove)
-                    undo.callback(module.register_forward_hook(leave, always_call=True).remove)
+            for _, module in modules:
                 if isinstance(module, nn.DataParallel):
                     undo.enter_context(replaced_method(module, "parallel_apply", _softly))
             with mode:

@@ -113,9 +113,7 @@ class Temperatures:
             f"is no kind of gate; its modules are {_some(modules)}"
         )
 
-    def __call__(
-        self, module: str, kind: str = "", own: Temperature | None = None
-    ) -> Temperature:
+    def __call__(self, module: str, kind: str = "", own: Temperature | None = None) -> Temperature:
         """The temperature of a kind of gate in the module of this name.
 
         Args:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine.models import on_copies
-from captum_pullback.engine.observer import Observer
 from captum_pullback.engine.names import NONLINEAR, read_call, split_call
+from captum_pullback.engine.observer import Observer
 from captum_pullback.engine.rules import EXCITATION
 from captum_pullback.engine.softening import SofteningError, watch
 
