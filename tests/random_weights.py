@@ -12,12 +12,15 @@ from torch import Tensor, nn
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def randomize(model: nn.Module, example: Tensor | None = None, seed: int = 0) -> nn.Module:
+def randomize(
+    model: nn.Module, example: Tensor | None = None, *, spread: float = 1.0, seed: int = 0
+) -> nn.Module:
     """Give a model random parameters, in place, and float64, and put it into eval mode.
 
     Args:
         model: The network.
         example: A batch whose statistics BatchNorm is to have; needed where there is any.
+        spread: How far the gates' inputs are to reach, about, where there are norms.
         seed: Of the random numbers.
     """
     model.eval().double().requires_grad_(False)
@@ -30,7 +33,7 @@ def randomize(model: nn.Module, example: Tensor | None = None, seed: int = 0) ->
             if "bias" in last or "token" in last:
                 p.normal_(0, 0.3, generator=generator)
             else:
-                p.uniform_(0.5, 1.5, generator=generator)
+                p.uniform_(0.5 * spread, 1.5 * spread, generator=generator)
         elif any(word in name for word in ("pos", "token", "table", "biases")):
             p.normal_(0, 0.5, generator=generator)
         else:

@@ -1,0 +1,36 @@
+"""What a network adds to what it makes of its input: the other way to find its bias."""
+
+from __future__ import annotations
+
+import torch
+from random_weights import BATCH_NORMS
+from torch import Tensor, nn
+
+_ADDED = ("bias", "token", "pos_embed", "position_embeddings", "token_type_embeddings", "wpe")
+
+
+def constants(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Parameters that are added to something, each with what is really added in its place.
+
+    That is the parameter itself, except in BatchNorm, which also takes the mean away. What is added
+    to an attention's logits is among them too: nothing comes back there.
+    """
+    shifts = {}
+    for module in model.modules():
+        if isinstance(module, BATCH_NORMS):
+            scale = module.weight / (module.running_var + module.eps).sqrt()
+            shifts[module.bias] = module.bias - module.running_mean * scale
+    added = [p for name, p in model.named_parameters() if any(word in name for word in _ADDED)]
+    return [(p, shifts.get(p, p).detach()) for p in added]
+
+
+def contribution(output: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """What they add to an output: <its gradient, what is added>, summed over them all."""
+    parameters = [parameter for parameter, _ in pairs]
+    gradients = torch.autograd.grad(output, parameters, allow_unused=True, retain_graph=True)
+    terms = [
+        (gradient * added).sum()
+        for gradient, (_, added) in zip(gradients, pairs, strict=True)
+        if gradient is not None
+    ]
+    return torch.stack(terms).sum() if terms else torch.zeros_like(output)

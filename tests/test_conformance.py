@@ -1,0 +1,264 @@
+"""What must hold of every network, on each family that people explain."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from constants import constants, contribution
+from families import FAMILIES
+from families.family import Family
+from reference import relative_error
+from references.gates import affine, apply
+from references.networks import CASES, Case, plain_gradient, tolerance
+from snapshot import unchanged
+from torch import Tensor, nn
+
+from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, effective_weights, soften
+
+#: Networks of nothing but ReLUs, max pools, BatchNorm and what is linear.
+PIECEWISE_LINEAR = {
+    "alexnet",
+    "densenet",
+    "googlenet",
+    "inception_v3",
+    "mnasnet",
+    "regnet_x",
+    "resnet",
+    "resnext",
+    "shufflenet_v2",
+    "squeezenet",
+    "timm_mobilenetv4",
+    "vgg",
+    "vgg_bn",
+}
+
+#: Networks that add numbers which are no parameters of theirs.
+WITH_OTHER_CONSTANTS = {"googlenet"}
+
+#: Their default reading of a cap may be the derivative; all three are tested by themselves.
+WITH_CAPS = {"mobilenet_v2"}
+
+COMPILED = ["resnet", "vit", "convnext", "efficientnet", "swin_v2", "timm_vit_tiny", "hf_bert_sdpa"]
+
+Named = tuple[str, Family]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def named(request: pytest.FixtureRequest) -> Named:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other packages, while they are imported
+        return request.param, FAMILIES[request.param]()
+
+
+def pulled(model: nn.Module, x: Tensor, target: Any = 1, **given: Any) -> Tensor:
+    """The pullback by way of `soften`, held at temperature 0 unless told otherwise."""
+    x = x.detach().clone().requires_grad_()
+    with soften(model, **{"temperature": 0, "rules": SEMANTIC, **given}):
+        return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5])
+def test_the_forward_pass_is_bit_identical(named: Named, temperature: float) -> None:
+    _, (model, x, _) = named
+    x = x.clone().requires_grad_()
+    outside = model(x)
+    with torch.no_grad():
+        without_graph = model(x)
+    with soften(model, temperature=temperature, rules=SEMANTIC):
+        inside = model(x)
+        with torch.no_grad():
+            inside_without_graph = model(x)
+    assert torch.equal(inside, outside)
+    assert torch.equal(inside_without_graph, without_graph)
+
+
+def test_the_network_is_one_affine_map(named: Named) -> None:
+    _, (model, x, precision) = named
+    weight, bias = effective_weights(model, x, rules=SEMANTIC)
+    output = model(x).detach()
+    assert weight.shape == (*output.shape, *x.shape[1:])
+    assert relative_error(apply(weight, x) + bias, output) < precision
+    assert relative_error(pulled(model, x), weight[:, 1]) < 1e-10
+
+
+def test_the_input_and_all_that_is_added_make_the_output(named: Named) -> None:
+    """The same identity by plain autograd, with the bias found at the parameters."""
+    name, (model, x, precision) = named
+    if name in WITH_OTHER_CONSTANTS:
+        pytest.skip("adds constants that are no parameters")
+    x = x[:1].clone().requires_grad_()
+    with every_parameter_wants_a_gradient(model), soften(model, temperature=0, rules=SEMANTIC):
+        output = model(x)[0, 1]
+        weight = torch.autograd.grad(output, x, retain_graph=True)[0]
+        bias = contribution(output, constants(model))
+    terms = (weight * x.detach()).abs().sum() + bias.abs()  # so much may cancel
+    assert (output - (weight * x).sum() - bias).abs() < precision * terms
+
+
+@contextlib.contextmanager
+def every_parameter_wants_a_gradient(model: nn.Module):
+    try:
+        yield model.requires_grad_(True)
+    finally:
+        model.requires_grad_(False)
+
+
+def test_a_line_without_arguments_does_it(named: Named) -> None:
+    """The default explains every network, and `soften` by the same default is the same."""
+    _, (model, x, _) = named
+    found = ExcitationPullback(model).attribute(x, target=1)
+    leaf = x.clone().requires_grad_()
+    with soften(model):
+        expected = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)[0]
+    assert torch.equal(found, expected)
+    plain = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)[0]
+    assert relative_error(found, plain) > 1e-3
+
+
+def test_held_gates_are_the_gradient_where_it_is_right_and_not_elsewhere(named: Named) -> None:
+    name, (model, x, _) = named
+    leaf = x.clone().requires_grad_()
+    plain = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)[0]
+    held = ExcitationPullback(model, 0, rules=SEMANTIC).attribute(x, target=1)
+    if name in PIECEWISE_LINEAR:
+        assert torch.equal(held, plain)
+        assert torch.equal(ExcitationPullback(model, 0, rules=EXCITATION).attribute(x, 1), plain)
+    elif name not in WITH_CAPS:
+        assert relative_error(held, plain) > 1e-3
+
+
+def test_the_composites_agree_where_all_gates_are_of_relus_and_pools(named: Named) -> None:
+    name, (model, x, _) = named
+    if name not in PIECEWISE_LINEAR:
+        pytest.skip("has other gates")
+    pool = {"max_pool": EXCITATION["max_pool"]}
+    semantic = pulled(model, x, temperature=0.5, rules={**SEMANTIC, **pool})
+    assert torch.equal(semantic, pulled(model, x, temperature=0.5, rules=EXCITATION))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5])
+def test_a_batch_is_its_examples_one_by_one(named: Named, temperature: float) -> None:
+    _, (model, x, precision) = named
+    pullback = ExcitationPullback(model, temperature, rules=SEMANTIC)
+    together = pullback.attribute(x, target=[0, 2])
+    alone = [pullback.attribute(one, target=t) for one, t in zip(x.split(1), (0, 2), strict=True)]
+    assert relative_error(torch.cat(alone), together) < precision
+
+
+def test_nothing_is_left(named: Named) -> None:
+    _, (model, x, _) = named
+    model(x)  # Whatever a network keeps from its first call is its own affair
+    with unchanged(model):
+        ExcitationPullback(model).attribute(x, target=0)
+        pulled(model, x)
+        with soften(model, rules=SEMANTIC):
+            model(x.clone().requires_grad_())
+
+
+def test_nothing_is_left_by_a_module_that_fails(named: Named) -> None:
+    _, (model, x, _) = named
+    model(x)
+    leaves = [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    handle = leaves[-1].register_forward_hook(fail)
+    with unchanged(model), pytest.raises(ZeroDivisionError):
+        ExcitationPullback(model).attribute(x, target=0)
+    handle.remove()
+    assert torch.equal(pulled(model, x), pulled(model, x))
+
+
+def test_autocast_changes_the_forward_pass_no_more_than_outside(named: Named) -> None:
+    _, (model, x, _) = named
+    model = copy.deepcopy(model).float()
+    x = x.float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        outside = model(x)
+        with soften(model, temperature=0, rules=SEMANTIC):
+            inside = model(x)
+        found = pulled(model, x)
+    assert torch.equal(inside, outside)
+    assert found.dtype == torch.float32
+    exact = pulled(model, x)
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), 0) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_network_has_the_same_pullback(name: str) -> None:
+    model, x, _ = FAMILIES[name]()
+    expected = pulled(model, x)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager")
+    assert relative_error(pulled(compiled, x), expected) < 1e-10
+
+
+def test_the_record_names_every_nonlinearity(named: Named) -> None:
+    _, (model, x, _) = named
+    x = x.clone().requires_grad_()
+    with soften(model, temperature=0, rules=SEMANTIC) as record:
+        torch.autograd.grad(model(x)[:, 1].sum(), x)
+    assert record.unnamed == []
+
+
+READINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "derivative": F.relu6,
+    "held": lambda z: z * (F.relu6(z) / z).detach(),
+    "excited": lambda z: F.relu(z) + (F.relu6(z) - F.relu(z)).detach(),
+}
+
+
+class Reading(nn.Module):
+    """A capped ReLU by plain autograd."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, z: Tensor) -> Tensor:
+        return READINGS[self.name](z)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_capped_relu_is_read_in_three_ways(reading: str) -> None:
+    model, x, precision = FAMILIES["mobilenet_v2"]()
+    by_hand = copy.deepcopy(model)
+    for module in [*by_hand.modules()]:
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(module, name, Reading(reading))
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(by_hand(leaf)[:, 1].sum(), leaf)[0]
+    rules = {**SEMANTIC, "relu6": reading}
+    assert relative_error(pulled(model, x, rules=rules), expected) < 1e-10
+    plain = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)[0]
+    assert (relative_error(expected, plain) < 1e-10) == (reading == "derivative")
+    if reading != "excited":  # what lies above an open cap is neither of W nor of a parameter
+        weight, bias = effective_weights(model, x, rules=rules)
+        assert relative_error(apply(weight, x) + bias, model(x)) < precision
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[str, Case]:
+    return request.param, CASES[request.param]()
+
+
+def test_it_agrees_with_the_network_written_by_hand(case: tuple[str, Case]) -> None:
+    name, (model, reference, x) = case
+    _, weight, bias, _ = affine(reference, model.state_dict(), x)
+    found, found_bias = effective_weights(model, x, rules=SEMANTIC)
+    assert relative_error(found, weight) < tolerance(name)
+    torch.testing.assert_close(found_bias, bias, rtol=tolerance(name), atol=tolerance(name))
+    for target in range(weight.shape[1]):
+        pullback = ExcitationPullback(model, 0, rules=SEMANTIC).attribute(x, target=target)
+        assert relative_error(pullback, weight[:, target]) < tolerance(name)
+    assert relative_error(found, plain_gradient(model, x)) > 0.05
