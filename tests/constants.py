@@ -6,22 +6,31 @@ import torch
 from random_weights import BATCH_NORMS
 from torch import Tensor, nn
 
-_ADDED = ("bias", "token", "pos_embed", "position_embeddings", "token_type_embeddings", "wpe")
+#: Words in the last part of a parameter's name, and tables of vectors, of which some are taken.
+_ADDED = ("bias", "token", "pos_embed", "position_embeddings")
+_TABLES = ("position_embeddings", "token_type_embeddings", "wpe")
 
 
 def constants(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Parameters that are added to something, each with what is really added in its place.
 
     That is the parameter itself, except in BatchNorm, which also takes the mean away. What is added
-    to an attention's logits is among them too: nothing comes back there.
+    to an attention's logits is among them too: nothing comes back there. What is added to its weights
+    is not: it is part of a gate.
     """
     shifts = {}
     for module in model.modules():
         if isinstance(module, BATCH_NORMS):
             scale = module.weight / (module.running_var + module.eps).sqrt()
             shifts[module.bias] = module.bias - module.running_mean * scale
-    added = [p for name, p in model.named_parameters() if any(word in name for word in _ADDED)]
-    return [(p, shifts.get(p, p).detach()) for p in added]
+    pairs = []
+    for name, parameter in model.named_parameters():
+        *path, last = name.split(".")
+        if any("talking_head" in part for part in path):
+            continue
+        if any(word in last for word in _ADDED) or (path[-1:] and path[-1] in _TABLES):
+            pairs.append((parameter, shifts.get(parameter, parameter).detach()))
+    return pairs
 
 
 def contribution(output: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

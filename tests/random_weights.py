@@ -34,7 +34,7 @@ def randomize(
                 p.normal_(0, 0.3, generator=generator)
             else:
                 p.uniform_(0.5 * spread, 1.5 * spread, generator=generator)
-        elif any(word in name for word in ("pos", "token", "table", "biases")):
+        elif any(word in last for word in ("pos", "token", "table", "biases")):
             p.normal_(0, 0.5, generator=generator)
         else:
             p.normal_(0, (1.5 / p[0].numel()) ** 0.5, generator=generator)
@@ -47,7 +47,7 @@ def randomize(
         assert example is not None, "BatchNorm needs a batch to take its statistics from"
         with torch.no_grad():
             model(example)
-    return model.eval()
+    return model.eval().requires_grad_(True)
 
 
 def pictures(*shape: int, seed: int = 1) -> Tensor:

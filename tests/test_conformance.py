@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 from collections.abc import Callable
@@ -76,7 +75,11 @@ def test_the_forward_pass_is_bit_identical(named: Named, temperature: float) -> 
         with torch.no_grad():
             inside_without_graph = model(x)
     assert torch.equal(inside, outside)
-    assert torch.equal(inside_without_graph, without_graph)
+    if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
+        # Without gradients its fused kernel steps aside for any function mode.
+        assert relative_error(inside_without_graph, without_graph) < 1e-13
+    else:
+        assert torch.equal(inside_without_graph, without_graph)
 
 
 def test_the_network_is_one_affine_map(named: Named) -> None:
@@ -93,21 +96,15 @@ def test_the_input_and_all_that_is_added_make_the_output(named: Named) -> None:
     name, (model, x, precision) = named
     if name in WITH_OTHER_CONSTANTS:
         pytest.skip("adds constants that are no parameters")
-    x = x[:1].clone().requires_grad_()
-    with every_parameter_wants_a_gradient(model), soften(model, temperature=0, rules=SEMANTIC):
+    x = x.clone().requires_grad_()
+    # A cap that is not held adds a constant of its own.
+    with soften(model, temperature=0, rules={**SEMANTIC, "relu6": "held"}):
         output = model(x)[0, 1]
         weight = torch.autograd.grad(output, x, retain_graph=True)[0]
         bias = contribution(output, constants(model))
+    assert not weight[1].any()
     terms = (weight * x.detach()).abs().sum() + bias.abs()  # so much may cancel
     assert (output - (weight * x).sum() - bias).abs() < precision * terms
-
-
-@contextlib.contextmanager
-def every_parameter_wants_a_gradient(model: nn.Module):
-    try:
-        yield model.requires_grad_(True)
-    finally:
-        model.requires_grad_(False)
 
 
 def test_a_line_without_arguments_does_it(named: Named) -> None:
@@ -146,6 +143,14 @@ def test_the_composites_agree_where_all_gates_are_of_relus_and_pools(named: Name
 @pytest.mark.parametrize("temperature", [0, 0.5])
 def test_a_batch_is_its_examples_one_by_one(named: Named, temperature: float) -> None:
     _, (model, x, precision) = named
+    leaf = x.clone().requires_grad_()
+    gradients = [
+        torch.autograd.grad(sum(model(part)[:, 0].sum() for part in parts), leaf)[0]
+        for parts in ([leaf], leaf.split(1))
+    ]
+    if relative_error(*gradients) > 1e-6:
+        # torch 2.14: BatchNorm in eval mode, one example, a gradient with a transposed layout
+        pytest.skip("PyTorch's own gradient of one example is wrong")
     pullback = ExcitationPullback(model, temperature, rules=SEMANTIC)
     together = pullback.attribute(x, target=[0, 2])
     alone = [pullback.attribute(one, target=t) for one, t in zip(x.split(1), (0, 2), strict=True)]
@@ -162,34 +167,64 @@ def test_nothing_is_left(named: Named) -> None:
             model(x.clone().requires_grad_())
 
 
+def test_gradients_afterwards_are_plain(named: Named) -> None:
+    """Also of a network that keeps tensors of its own, made inside the softening."""
+    _, (model, x, _) = named
+
+    def plain() -> tuple[Tensor | None, ...]:
+        leaf = x.clone().requires_grad_()
+        output = model(leaf)[:, 1].sum()
+        return torch.autograd.grad(output, [leaf, *model.parameters()], allow_unused=True)
+
+    model.eval()
+    before = plain()
+    model.eval()
+    pulled(model, x, temperature=0.5)
+    assert all(map(same, plain(), before))
+
+
+def same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
+
+
 def test_nothing_is_left_by_a_module_that_fails(named: Named) -> None:
     _, (model, x, _) = named
     model(x)
-    leaves = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    handle = leaves[-1].register_forward_hook(fail)
+    handle = layers[-1].register_forward_hook(fail)
     with unchanged(model), pytest.raises(ZeroDivisionError):
         ExcitationPullback(model).attribute(x, target=0)
     handle.remove()
     assert torch.equal(pulled(model, x), pulled(model, x))
 
 
-def test_autocast_changes_the_forward_pass_no_more_than_outside(named: Named) -> None:
-    _, (model, x, _) = named
-    model = copy.deepcopy(model).float()
+def test_autocast_changes_no_more_than_it_does_outside(named: Named) -> None:
+    name, (model, x, _) = named
+    model = copy.deepcopy(model.eval()).float()  # eval clears what a network keeps
     x = x.float().requires_grad_()
+
+    def plain() -> Tensor:
+        return torch.autograd.grad(model(x)[:, 1].sum(), x)[0]
+
     with torch.autocast("cpu", torch.bfloat16):
         outside = model(x)
         with soften(model, temperature=0, rules=SEMANTIC):
             inside = model(x)
-        found = pulled(model, x)
+        held, gradient = pulled(model, x), plain()
     assert torch.equal(inside, outside)
-    assert found.dtype == torch.float32
-    exact = pulled(model, x)
-    assert torch.cosine_similarity(found.flatten(), exact.flatten(), 0) > 0.95
+    assert held.dtype == torch.float32
+    if name in PIECEWISE_LINEAR:
+        assert torch.equal(held, gradient)
+    # Many layers of random weights in bfloat16 are another network to the plain gradient too.
+    assert likeness(held, pulled(model, x)) > min(likeness(gradient, plain()), 0.99) - 0.05
+
+
+def likeness(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a.flatten(), b.flatten(), 0))
 
 
 @pytest.mark.slow
