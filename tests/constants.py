@@ -15,8 +15,8 @@ def constants(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Parameters that are added to something, each with what is really added in its place.
 
     That is the parameter itself, except in BatchNorm, which also takes the mean away. What is added
-    to an attention's logits is among them too: nothing comes back there. What is added to its weights
-    is not: it is part of a gate.
+    to an attention's logits is among them too: nothing comes back there. What is added to its
+    weights is not: it is part of a gate.
     """
     shifts = {}
     for module in model.modules():
@@ -35,6 +35,8 @@ def constants(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
 
 def contribution(output: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """What they add to an output: <its gradient, what is added>, summed over them all."""
+    if not pairs:
+        return torch.zeros_like(output)
     parameters = [parameter for parameter, _ in pairs]
     gradients = torch.autograd.grad(output, parameters, allow_unused=True, retain_graph=True)
     terms = [
@@ -42,4 +44,4 @@ def contribution(output: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         for gradient, (_, added) in zip(gradients, pairs, strict=True)
         if gradient is not None
     ]
-    return torch.stack(terms).sum() if terms else torch.zeros_like(output)
+    return torch.stack(terms).sum()
