@@ -20,9 +20,16 @@ Network = Callable[[Weights, Tensor, "Gates"], Tensor]
 
 
 class Gates:
-    """The values of a network's gates, in the order in which it meets them."""
+    """The values of a network's gates, in the order in which it meets them.
 
-    def __init__(self) -> None:
+    Args:
+        noise: The temperature of GELU's and SiLU's gates. Softened, they are other numbers in the
+            backward pass than in the forward pass, and there is no affine map to replay.
+        attention: That of attention's weights, which is 1 where they are as they are.
+    """
+
+    def __init__(self, noise: float = 0.0, attention: float = 1.0) -> None:
+        self.noise, self.attention = noise, attention
         self._values: list[Tensor] = []
         self._replayed: Iterator[Tensor] | None = None
 
@@ -101,12 +108,30 @@ def rms_norm(w: Weights, name: str, x: Tensor, gates: Gates, epsilon: float) -> 
     return x * held * w[f"{name}.weight"]
 
 
+def _shaped_like(hard: Tensor, smooth: Tensor) -> Tensor:
+    """The value of one and the gradient of the other."""
+    return hard.detach() + (smooth - smooth.detach())
+
+
 def gelu(z: Tensor, gates: Gates) -> Tensor:
-    return z * gates.hold(lambda: (1 + torch.erf(z / math.sqrt(2))) / 2)
+    """Its gate is the probability that normal noise does not exceed z; softened, noise on z too."""
+
+    def below(deviation: float) -> Tensor:
+        return (1 + torch.erf(z / (deviation * math.sqrt(2)))) / 2
+
+    return _gated(below, z, gates)
 
 
 def silu(z: Tensor, gates: Gates) -> Tensor:
-    return z * gates.hold(lambda: 1 / (1 + torch.exp(-z)))
+    return _gated(lambda deviation: 1 / (1 + torch.exp(-z / deviation)), z, gates)
+
+
+def _gated(gate: Callable[[float], Tensor], z: Tensor, gates: Gates) -> Tensor:
+    """z times a gate of a deviation, which noise on z makes larger than 1."""
+    hard = z * gates.hold(lambda: gate(1))
+    if gates.noise == 0:
+        return hard
+    return _shaped_like(hard, z * gates.hold(lambda: gate(math.sqrt(1 + gates.noise**2))))
 
 
 def tanh(z: Tensor, gates: Gates) -> Tensor:
@@ -122,12 +147,15 @@ def product(a: Tensor, b: Tensor, gates: Gates) -> Tensor:
 def attend(logits: Callable[[], Tensor], value: Tensor, gates: Gates) -> Tensor:
     """The weights are held, so nothing comes back from the logits: they are given unevaluated."""
 
-    def weights() -> Tensor:
-        score = logits()
+    def weights(temperature: float = 1.0) -> Tensor:
+        score = logits() / temperature
         score = torch.exp(score - score.amax(-1, keepdim=True))
         return score / score.sum(-1, keepdim=True)
 
-    return gates.hold(weights) @ value
+    hard = gates.hold(weights) @ value
+    if gates.attention == 1:
+        return hard
+    return _shaped_like(hard, gates.hold(lambda: weights(gates.attention)) @ value)
 
 
 def heads(x: Tensor, count: int) -> Tensor:
