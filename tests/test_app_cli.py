@@ -12,6 +12,7 @@ import pytest
 from captum_pullback.app import command as app
 from captum_pullback.app import server
 from captum_pullback.commands import cli
+from captum_pullback.commands.parser import parser
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="gradio is not installed: extra 'app'"
@@ -57,8 +58,7 @@ def test_what_is_asked_for_comes_first_and_the_embedded_network_too(
         "    return nn.Sequential(nn.Conv2d(3, 2, 3, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
         "                         nn.Flatten(), nn.Linear(2, 7))\n"
     )
-    parser = cli._parser()
-    given = parser.parse_args(["app", "--model", "mine:network", "--model", "mine:network"])
+    given = parser().parse_args(["app", "--model", "mine:network", "--model", "mine:network"])
     networks = app._networks(given)
     assert list(networks) == ["mine:network", "embedded"]
     assert networks["mine:network"].outputs == 7

@@ -15,6 +15,7 @@ from PIL import Image
 
 from captum_pullback import PullbackAscent
 from captum_pullback.commands import ascend, cli
+from captum_pullback.study.ascents import Ways
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import read_photo
 
@@ -149,14 +150,11 @@ def test_one_photograph_gets_a_random_class_besides(
 
 def test_pixels_stay_between_black_and_white_unless_told_otherwise(folder: Path) -> None:
     network = zoo.load("tiny_ascent:network")
-    for extra, bounded in (([], True), (["--unbounded"], False)):
-        args = cli._parser().parse_args(
-            ["ascend", "noise.png", "--model", "tiny_ascent:network", "--step-size", "2",
-             "--radius", "9", "--targets", "0", "--temperature", "0.3", *extra]
-        )  # fmt: skip
-        rows = ascend._read(network, args, ["noise.png"])
+    for bounded in (True, False):
+        ways = Ways(0.3, step_size=2, radius=9, bounded=bounded)
+        rows = ascend._read(network, ["noise.png"], "cpu")
         ascend._columns(network, ["0"], rows, 0)
-        (row,) = ascend._ascended(network, args, rows)
+        (row,) = ascend._ascended(network, rows, "cpu", ways)
         (steps,) = row.steps.values()
         std, mean = (torch.tensor(v).view(3, 1, 1) for v in (network.std, network.mean))
         pixels = steps[-1].inputs * std + mean
@@ -232,7 +230,7 @@ def test_scores_that_are_not_finite_are_said(
 ) -> None:
     assert tiny("noise.png", "--targets", "0", model="failing") == 2
     err = capsys.readouterr().err
-    assert "noise.png: the target's score is not finite" in err
+    assert "noise.png: tiny_ascent:failing: the target's score is not finite" in err
     assert err.count("\n") == 1
     assert new_files(folder) == set()
 

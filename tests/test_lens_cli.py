@@ -106,7 +106,7 @@ def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) ->
     cases = [
         (["lens", "--data", "x"], "--checkpoints and --data go together"),
         (command(run, "--checkpoints", str(run / "none")), "is no folder of checkpoints"),
-        (command(run, "--checkpoints", str(broken)), "cannot be read as a checkpoint"),
+        (command(run, "--checkpoints", str(broken)), "is no readable state dict"),
         (command(run, "--data", str(run / "checkpoints")), "0 folders of pictures"),
         (command(run, "--model", f"{__name__}:nothing"), "nothing"),
         (command(run)[:5], "of another network than the package's"),

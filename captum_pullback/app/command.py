@@ -15,7 +15,8 @@ from captum_pullback.app import hidden
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.server import serving
 from captum_pullback.app.work import private
-from captum_pullback.commands.terminal import UsageError, complain, say
+from captum_pullback.commands.terminal import complain, say
+from captum_pullback.study.errors import UsageError
 from captum_pullback.study.loading import load_network, suggested_temperature
 from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
@@ -54,8 +55,7 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
     networks: dict[str, Loaded] = {}
     for name in dict.fromkeys([*args.model, "embedded"]):
         weights = args.weights if name in args.model else None
-        given = argparse.Namespace(model=name, weights=weights, device=args.device, seed=0)
-        network = load_network(given)
+        network = load_network(name, weights, args.device)
         try:
             layers = hidden.layers(private(network))
             (outputs,) = layers.pop("")

@@ -6,25 +6,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_pullback.commands.terminal import UsageError
 from captum_pullback.lens.dynamics import scikit_learn
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.errors import UsageError
+from captum_pullback.study.loading import load_network
 from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo import statefiles
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
 __all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
 
-_SUFFIXES = (".pt", ".pth", ".ckpt")
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_STATES = ("model", "state_dict", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,9 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint, alone in the file or under a name that is usual."""
     try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path}: cannot be read as a checkpoint ({reason})") from error
-    for key in _STATES:
-        if isinstance(saved, dict) and isinstance(saved.get(key), dict):
-            saved = saved[key]
-    if not isinstance(saved, dict) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UsageError(f"{path}: holds no state dict, nor one under {', '.join(_STATES)}")
-    return saved
+        return statefiles.read_state(path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
 
 
 def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, int]:
@@ -85,10 +78,7 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
         name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
     """
     if name is not None:
-        try:
-            network = zoo.load(name, None if ":" in name else "random")
-        except zoo.ZooError as error:
-            raise UsageError(str(error)) from error
+        network = load_network(name, None if ":" in name else "random")
         return network.model, network.input_size
     try:
         widths = [state[f"layer{k}.0.conv1.weight"].shape[0] for k in (1, 2, 3, 4)]
@@ -104,10 +94,9 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
 def fill(model: nn.Module, path: Path) -> nn.Module:
     """The model with a checkpoint's state."""
     try:
-        model.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"{path}: does not fit the network ({reason})") from error
+        statefiles.fill(model, path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
     return model.eval()
 
 

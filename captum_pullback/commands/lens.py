@@ -21,13 +21,15 @@ from captum_pullback.commands.checkpoints import (
     network_for,
     read_state,
 )
-from captum_pullback.commands.terminal import UsageError, printable, say
+from captum_pullback.commands.terminal import say
 from captum_pullback.effective import NotPiecewiseLinearError
 from captum_pullback.engine.softening import SofteningError
 from captum_pullback.lens import figures
 from captum_pullback.lens.dynamics import Alignment, TrainingLens
 from captum_pullback.lens.stepfiles import LensError
 from captum_pullback.outputs import replacing
+from captum_pullback.study.errors import UsageError
+from captum_pullback.study.text import printable
 
 __all__ = ["report", "run"]
 
