@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 
 from captum_pullback.commands.parser import parser
-from captum_pullback.commands.terminal import complain, discard_output
+from captum_pullback.commands.terminal import complain, discard_output, doing
 from captum_pullback.study.errors import UsageError, own_lines, reason
 
 __all__ = ["main"]
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = parser().parse_args(argv)
-        command = _module(f"captum_pullback.{args.room}", is_process=argv is None)
+        with doing("loading PyTorch"):
+            command = _module(f"captum_pullback.{args.room}", is_process=argv is None)
         with _importing_from_here():
             return int(command.run(args))
     except KeyboardInterrupt:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from captum_pullback.study.errors import UsageError
@@ -29,6 +30,20 @@ def complain(text: str, lines: Sequence[str] = ()) -> None:
     _print(f"{PROGRAM}: {printable(' '.join(text.split()))}", sys.stderr)
     for line in lines:
         _print(printable(line), sys.stderr)
+
+
+@contextmanager
+def doing(text: str) -> Iterator[None]:
+    """Shows what takes a while, on a terminal only, for as long as it takes."""
+    file = sys.stderr
+    shown = f"{PROGRAM}: {printable(text)} ..." if file is not None and file.isatty() else ""
+    try:
+        if shown:
+            print(shown, end="", file=file, flush=True)
+        yield
+    finally:
+        if shown:
+            print(f"\r{' ' * len(shown)}\r", end="", file=file, flush=True)
 
 
 def discard_output() -> None:
