@@ -35,7 +35,11 @@ def writable(
         OutputError: another suffix, no such folder, a folder, a device, one of the inputs, or no
             permission.
     """
-    shown, target = os.fspath(path), Path(path).resolve()
+    shown = os.fspath(path)
+    try:
+        target = Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or no name at all
+        raise OutputError(f"{shown}: is no name of a file ({error}); choose another") from None
     if str(target) in map(os.path.realpath, inputs):
         raise OutputError(f"{shown}: is one of the photographs; choose another name")
     if target.suffix.lower() not in suffixes:

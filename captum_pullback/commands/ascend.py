@@ -171,16 +171,16 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
     Without words the columns are the photographs' own classes, so that the diagonal has each
     photograph with its own; one photograph alone gets a random class besides.
     """
+    count = len(rows[0].seen.prediction.scores)
     if not words:
         words = [str(own) for own in dict.fromkeys(row.own for row in rows)]
-        words += ["random"] if len(words) == 1 else []
+        words += ["random"] if len(words) == 1 < count else []
     columns: list[int | str] = []
     for word in words:
         if word in WORDS:
             columns.append(word)
         else:
             columns += [n for n in target_classes(network, [word]) if n not in columns]
-    count = len(rows[0].seen.prediction.scores)
     named = [column for column in columns if isinstance(column, int)]
     check_classes(named, count)
     generator = torch.Generator().manual_seed(seed)
@@ -197,7 +197,10 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
 
 def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) -> list[Row]:
     """Fills the rows' steps, and returns the rows that came out."""
-    ascents = ways.ascents(network)
+    try:
+        ascents = ways.ascents(network)
+    except (TypeError, ValueError) as error:  # a scripted network, for one
+        raise blamed(error, network.name) from error
     done = []
     total = len(ascents) * sum(len(row.targets) for row in rows)
     with tqdm(total=total, disable=None, leave=False, unit="ascent") as bar:

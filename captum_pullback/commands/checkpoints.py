@@ -165,7 +165,7 @@ def _read_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [name for name in ("inputs", "labels") if name not in arrays]
             if missing:
                 found = ", ".join(arrays) or "none"

@@ -6,6 +6,7 @@ photograph; 1 for a fault of this program; 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import signal
@@ -18,7 +19,7 @@ from types import FrameType, ModuleType
 
 from captum_pullback.commands.parser import parser
 from captum_pullback.commands.terminal import complain, discard_output, doing
-from captum_pullback.study.errors import UsageError, own_lines, reason
+from captum_pullback.study.errors import UsageError, blamed, own_lines, reason
 
 __all__ = ["main"]
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with doing("loading PyTorch"):
             command = _module(f"captum_pullback.{args.room}", is_process=argv is None)
         with _importing_from_here():
-            return int(command.run(args))
+            return _run(command, args)
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
@@ -58,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:
         return _fault(error)
+
+
+def _run(command: ModuleType, args: argparse.Namespace) -> int:
+    try:
+        return int(command.run(args))
+    except SystemExit as error:  # of the user's own module
+        raise blamed(error, f"{args.model} leaves the program") from error
 
 
 def _module(name: str, *, is_process: bool) -> ModuleType:
@@ -101,8 +109,8 @@ def _importing_from_here() -> Iterator[None]:
 
 def _said(error: OSError) -> str:
     """An error of the system, with the file's name first."""
-    if error.strerror is None:
-        return reason(error)
+    if error.strerror is None:  # one of ours, whose message says all
+        return str(error) or type(error).__name__
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 

@@ -164,10 +164,15 @@ def _settled(lens: TrainingLens, model: nn.Module, out: Path, numbers: dict[str,
     figures.roc_figure(measured).savefig(out / "roc.png", dpi=160)
     areas = [layer.auc for layer in measured.values()]
     numbers["auc"] = {name: layer.auc for name, layer in measured.items()}
+    found = "in no layer did some gates flip and others not."
+    if not np.isnan(areas).all():
+        found = (
+            f"AUC {np.nanmin(areas):.2f} to {np.nanmax(areas):.2f} by layer, mean "
+            f"{np.nanmean(areas):.2f} (0.5 is chance)."
+        )
     return [
         "How well the distance of the final pre-activation from 0 tells which gates did not flip "
-        f"over the later half: AUC {np.nanmin(areas):.2f} to {np.nanmax(areas):.2f} by layer, "
-        f"mean {np.nanmean(areas):.2f} (0.5 is chance).",
+        f"over the later half: {found}",
         "",
         "![ROC curves](roc.png)",
         "",

@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile
@@ -84,12 +84,13 @@ class StepFiles:
             LensError: The file is damaged, or lacks an array.
         """
         path = self._path(step)
-        with _whole(path):
-            arrays = np.load(path, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("one array, and no archive of them")
-        with arrays:
-            yield _Arrays(path, arrays)
+        with ExitStack() as stack:
+            with _whole(path):
+                file = stack.enter_context(path.open("rb"))
+                arrays = np.load(file, allow_pickle=False)
+                if not isinstance(arrays, np.lib.npyio.NpzFile):
+                    raise ValueError("one array, and no archive of them")
+            yield _Arrays(path, stack.enter_context(arrays))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:09d}.npz"

@@ -51,7 +51,8 @@ def reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if len(text) > _MOST_LETTERS:
         text = f"{text[:_MOST_LETTERS]}..."
-    plain = isinstance(error, (RuntimeError, ValueError, UsageError)) and len(text.split()) > 2
+    telling = (RuntimeError, TypeError, UsageError, ValueError)
+    plain = isinstance(error, telling) and len(text.split()) > 2
     return text if plain else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 

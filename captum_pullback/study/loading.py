@@ -19,7 +19,7 @@ from captum_pullback.study.predictions import Prediction, predicted, squashes
 from captum_pullback.study.text import printable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
-from captum_pullback.zoo.photos import SAMPLES, read_photo, sample_photo
+from captum_pullback.zoo.photos import SAMPLES, PhotoError, read_photo, sample_photo
 
 __all__ = [
     "Seen",
@@ -139,6 +139,8 @@ def load_photo(photo: str) -> Image.Image:
     Raises:
         PhotoError: It cannot be read.
     """
+    if glob.has_magic(photo) and not os.path.lexists(photo):
+        raise PhotoError(f"{photo}: no file fits this pattern")
     sample = sample_name(photo)
     return read_photo(photo) if sample is None else sample_photo(sample)
 
