@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -38,6 +39,10 @@ def network(last=nn.Identity()):
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 5), last
     )
     return Network(model, CLASSES, preprocessing(16), input_size=16)
+
+def one():
+    net = network(nn.Linear(5, 1))
+    return Network(net.model, (), net.preprocess, input_size=16)
 
 def failing():
     return network(Fail())
@@ -268,3 +273,24 @@ def test_samples_only_as_far_as_they_are_there(
     assert "grace_hopper: " in out
     assert "chelsea" not in out
     assert "scikit-image" in err
+
+
+def test_a_bar_while_the_animation_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    assert tiny("noise.png", "--steps", "2", "--gif", "steps.gif") == 0
+    assert re.search(r"animation: 100%.* 3/3 ", shown.getvalue())
+
+
+def test_a_network_of_one_output_has_no_random_class(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tiny("noise.png", "--steps", "1", model="one") == 0
+    out = capsys.readouterr().out
+    assert [row[0] for row in rows_of(out)] == ["class 0"]
+    assert re.match(r"noise\.png: class 0 score -?\d", out)

@@ -32,10 +32,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ZooError(f"there is no file {str(path)!r}")
     saved: Any = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
-    if isinstance(saved, Mapping):
-        for name in WRAPPED:
-            if isinstance(saved.get(name), Mapping):
-                saved = saved[name]
+    while isinstance(saved, Mapping):
+        inner = next((n for n in WRAPPED if isinstance(saved.get(n), Mapping)), None)
+        if inner is None:
+            break
+        saved = saved[inner]
     if not isinstance(saved, Mapping):
         raise ZooError(f"{path} holds no state dict of tensors, but {type(saved).__name__}")
     others = [
