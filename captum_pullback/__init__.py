@@ -16,15 +16,23 @@ if TYPE_CHECKING:
         NeuronExcitationPullback,
     )
     from captum_pullback.effective import effective_weights
+    from captum_pullback.engine.backward import Held
+    from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
     from captum_pullback.engine.softening import soften
+    from captum_pullback.engine.spread import Spread
     from captum_pullback.fit import fit_temperature
     from captum_pullback.lens.dynamics import TrainingLens
 
 __all__ = [
+    "EXCITATION",
+    "SEMANTIC",
     "ExcitationPullback",
+    "Held",
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
     "PullbackAscent",
+    "Rule",
+    "Spread",
     "TrainingLens",
     "__version__",
     "effective_weights",
@@ -34,10 +42,15 @@ __all__ = [
 
 #: In which module each name above is.
 _HOMES = {
+    "EXCITATION": "engine.rules",
+    "SEMANTIC": "engine.rules",
     "ExcitationPullback": "attribution",
+    "Held": "engine.backward",
     "LayerExcitationPullback": "attribution",
     "NeuronExcitationPullback": "attribution",
     "PullbackAscent": "ascent",
+    "Rule": "engine.rules",
+    "Spread": "engine.spread",
     "TrainingLens": "lens.dynamics",
     "effective_weights": "effective",
     "fit_temperature": "fit",

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = ["explain"]
@@ -38,8 +40,9 @@ def explain(
     inputs: Array,
     targets: Array | None,
     *,
-    temperature: TemperatureLike = 0.3,
+    temperature: TemperatureLike = DEFAULT_TEMPERATURE,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     multiply_by_inputs: bool = False,
     reduce_axes: tuple[int, ...] = (),
     device: str | torch.device | None = None,
@@ -55,6 +58,7 @@ def explain(
             here is then left aside, as labels of a regression are.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: As for `ExcitationPullback`.
         reduce_axes: Axes to sum over, kept with length 1; (1,) gives (N, 1, H, W) from images.
         device: Of the inputs; None is that of the model's first parameter.
@@ -77,6 +81,7 @@ def explain(
         model,
         temperature,
         pool_temperature=pool_temperature,
+        rules=rules,
         multiply_by_inputs=multiply_by_inputs,
     )
     attributions = pullback.attribute(batch, classes)

@@ -79,8 +79,8 @@ def empty(): return network(Module(lambda x: x[:, :0]))
 def nan(): return network(Module(lambda x: x * float("nan")))
 def infinite(): return network(Module(lambda x: x / 0))
 def leaves(): return network(Module(lambda x: sys.exit("bye")))
-def smooth():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.Tanh())
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
     return Network(model, CLASSES, preprocessing(16), input_size=16)
 def wrong_size():
     return Network(network().model, CLASSES, preprocessing(8), input_size=8)
@@ -103,9 +103,6 @@ def returns_class(): return nn.ReLU
 def perceptron():
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
 def perceptron_pair(): return nn.Sequential(perceptron(), Module(lambda x: (x, x)))
-def perceptron_nan(): return nn.Sequential(perceptron(), Module(lambda x: x * float("nan")))
-def perceptron_raises(): return nn.Sequential(perceptron(), Module(key_error))
-def perceptron_smooth(): return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
 """
 
 
@@ -476,12 +473,12 @@ explain noise.png --model tiny:empty    -> tiny:empty fails .* it gives .*shape 
 explain noise.png --model tiny:nan      -> tiny:nan fails on noise.png: 5 of its 5 scores are NaN
 explain noise.png --model tiny:infinite -> tiny:infinite fails on noise.png: 5 of its 5 scores
 explain noise.png --model tiny:leaves   -> tiny:leaves leaves the program: SystemExit: bye
-explain noise.png --model tiny:smooth   -> noise.png: Excitation pullback of tiny:smooth: nothing
+explain noise.png --model tiny:linear   -> noise.png: Excitation pullback of tiny:linear: nothing
 explain noise.png --model tiny:scripted -> Excitation pullback of tiny:scripted: scripted or traced
 explain noise.png --model tiny:wrong_size -> tiny:wrong_size fails on noise.png: .*72
 explain noise.png --model tiny:wrong_preprocess -> wrong_preprocess fails on noise.png: .*no_such
-explain noise.png --model tiny:smooth --methods guidedbackprop -> guided backprop needs nn.ReLU
-explain noise.png --model tiny:smooth --temperature fit -> --temperature fit of tiny:smooth: nothing
+explain noise.png --model tiny:linear --methods guidedbackprop -> guided backprop needs nn.ReLU
+explain noise.png --model tiny:linear --temperature fit -> --temperature fit of tiny:linear: nothing
 explain noise.png --model tiny:scripted --temperature fit -> --temperature fit of tiny:scripted
 explain noise.png --model tiny:gradients --temperature fit -> --temperature fit of tiny:gradients
 ascend noise.png --model tiny:raises    -> tiny:raises cannot be made: KeyError
@@ -489,7 +486,7 @@ ascend noise.png --model tiny:key       -> tiny:key fails on noise.png: KeyError
 ascend noise.png --model tiny:gradients -> noise.png: tiny:gradients: IndexError
 ascend noise.png --model tiny:nan       -> tiny:nan fails on noise.png
 ascend noise.png --model tiny:scripted  -> tiny:scripted: scripted or traced
-ascend noise.png --model tiny:smooth    -> noise.png: tiny:smooth: nothing was softened
+ascend noise.png --model tiny:linear    -> noise.png: tiny:linear: nothing was softened
 ascend noise.png --model absent:make    -> there is no module 'absent'
 ascend noise.png --model resnet5        -> no network is called 'resnet5'
 app --model resnet5                     -> no network is called 'resnet5'
@@ -498,7 +495,7 @@ app --model tiny:raises                 -> tiny:raises cannot be made: KeyError
 app --model tiny:key                    -> tiny:key cannot be used: KeyError
 app --model tiny:pair                   -> tiny:pair cannot be used
 app --weights zero.pt                   -> --weights wants one --model
-app --model tiny:network --model tiny:smooth --weights zero.pt -> --weights wants one --model
+app --model tiny:network --model tiny:linear --weights zero.pt -> --weights wants one --model
 app --model tiny:network --weights missing.pt -> weights of 'tiny:network': there is no file
 app --host nowhere.invalid              -> cannot listen at nowhere.invalid
 app --host 256.256.256.256              -> cannot listen at 256.256.256.256
@@ -588,7 +585,7 @@ data deep_inputs.npz       -> Sequential fails at step 1: .*shapes cannot be mul
 model absent:make          -> there is no module 'absent' in this folder
 model tiny:raises          -> tiny:raises cannot be made: KeyError
 model resnet5              -> no network is called 'resnet5'
-model tiny:smooth          -> step_1.pt does not fit
+model tiny:linear          -> step_1.pt does not fit
 model tiny:perceptron_pair -> does not fit|the network gives tuple
 out noise.png              -> noise.png: cannot be made a folder \(it is a file\)
 out noise.png/a            -> noise.png/a: cannot be made a folder

@@ -100,8 +100,8 @@ def too_small():
     net = network()
     return Network(net.model, CLASSES, preprocessing(8), input_size=8)
 
-def smooth():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.Tanh())
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
     return Network(model, CLASSES, preprocessing(16), input_size=16)
 """
 
@@ -316,12 +316,12 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         "infinite fails on noise.png: 5 of its 5 scores",
     ),
     "nothing softened": (
-        ["--model", "tiny:smooth"],
-        "noise.png: Excitation pullback of tiny:smooth: ",
+        ["--model", "tiny:linear"],
+        "noise.png: Excitation pullback of tiny:linear: ",
     ),
     "fit without gates": (
-        ["--model", "tiny:smooth", "--temperature", "fit"],
-        "--temperature fit of tiny:smooth: ",
+        ["--model", "tiny:linear", "--temperature", "fit"],
+        "--temperature fit of tiny:linear: ",
     ),
 }
 

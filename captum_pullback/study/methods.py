@@ -89,7 +89,9 @@ def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningR
     with soften(
         network.model, settings.temperature, pool_temperature=settings.pool_temperature
     ) as record:
-        on_copies(network.model, inputs.detach().requires_grad_())
+        leaf = inputs.detach().requires_grad_()
+        # A gate counts when its backward ran on the way to the inputs.
+        torch.autograd.grad(on_copies(network.model, leaf).sum(), leaf, allow_unused=True)
     return record
 
 
