@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_pullback.zoo.errors import ZooError
 
-__all__ = ["fill", "read_state"]
+__all__ = ["fill", "load", "read_state"]
 
 #: Under which names training scripts put a state dict into a file, the likelier first.
 WRAPPED = ("state_dict", "model_state_dict", "model", "model_state", "network", "net", "weights")
@@ -26,12 +26,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         path: What ``torch.save`` wrote, or a ``.safetensors`` file.
 
     Raises:
-        ZooError: There is no such file, or no state dict in it. Nothing in it is ever run.
+        ZooError: There is no such file, or no state dict in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ZooError(f"there is no file {str(path)!r}")
-    saved: Any = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
+    saved = load(path)
     while isinstance(saved, Mapping):
         inner = next((n for n in WRAPPED if isinstance(saved.get(n), Mapping)), None)
         if inner is None:
@@ -50,6 +47,23 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), FILE)"
         )
     return {str(key): value for key, value in saved.items()}
+
+
+def load(path: str | Path) -> Any:
+    """What a file holds, on the CPU; nothing in it is ever run.
+
+    Raises:
+        ZooError: There is no such file, or it cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f"there is no file {str(path)!r}")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen unrelated types on a broken file
+        raise ZooError(f"{path} {_unreadable(str(error))}") from error
 
 
 def fill(model: nn.Module, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
@@ -77,13 +91,6 @@ def fill(model: nn.Module, path: str | Path, state: Mapping[str, Tensor] | None 
         model.load_state_dict(fitting)
     except RuntimeError as error:
         raise ZooError(f"{path} does not fit: {_difference(fitting, wanted)}") from error
-
-
-def _saved(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen unrelated types on a broken file
-        raise ZooError(f"{path} {_unreadable(str(error))}") from error
 
 
 def _unreadable(reason: str) -> str:
