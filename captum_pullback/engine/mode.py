@@ -97,6 +97,7 @@ class SofteningMode(TorchFunctionMode):
         self.path = [""]
         self.running = 0
         self.left_nested = True
+        self.differentiates_gradients = False
         self.tolerates_linear = False
         self.functions = resolver.rules.functions
         # For compiled graphs, which have no names, and which take a new temperature without a
@@ -394,7 +395,7 @@ class SofteningMode(TorchFunctionMode):
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
-        check = not inside and any(not isinstance(part, nn.Parameter) for part in inputs or [None])
+        check = not (inside or self.differentiates_gradients) and any(not isinstance(part, nn.Parameter) for part in inputs or [None])
         if check and not record.will_run_again:
             self._look(outputs, inputs)
         before = record.ran
@@ -404,13 +405,19 @@ class SofteningMode(TorchFunctionMode):
             result = _GRADIENTS[func](*args, **kwargs)
         finally:
             leave_mode(self)
-        record.will_run_again = False
+        record.will_run_again, record.has_gradient = False, True
+        # A gradient of this gradient goes another way, on which nothing is met.
+        self.differentiates_gradients |= _creates_graph(func, args, kwargs)
         if check and record.ran == before and not record.was_traced:
             self._refuse_plain(outputs, inputs)
         return result
 
     def _refuse_plain(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """Raise for a gradient on whose way nothing was softened, unless it is right."""
+        if inputs is not None and not any(
+            graph.way_between(outputs, part).reached for part in inputs
+        ):
+            return  # there is no gradient at all
         if self.tolerates_linear and not self.record.will_run_again:
             nodes = graph.nonlinear_between(outputs, inputs, also_seen=True)
             if next(nodes, None) is None:
@@ -531,6 +538,11 @@ def _ends(
         inputs = args[place] if len(args) > place else kwargs.get("inputs")
     given = None if inputs is None else _tensors(inputs)
     return _tensors(outputs), given
+
+
+def _creates_graph(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    place = 4 if func is torch.autograd.grad else 3
+    return bool(args[place] if len(args) > place else kwargs.get("create_graph"))
 
 
 def _tensors(given: Any) -> list[Tensor]:

@@ -74,7 +74,7 @@ _KIND_OF = {
 }
 
 _NONLINEAR = (
-    *_KIND_OF, "__pow__", "__rpow__", "acos", "acosh", "amax", "amin", "aminmax", "asin", "asinh",
+    *_KIND_OF, "__pow__", "__rpow__", "abs", "acos", "acosh", "amax", "amin", "aminmax", "asin", "asinh",
     "atan", "atan2", "atanh", "cdist", "ceil", "celu", "clamp", "clamp_max", "cos", "cosh",
     "cosine_similarity", "cummax", "cummin", "cumprod", "elu", "erf", "erfc", "erfinv", "exp",
     "exp2", "expm1", "float_power", "floor", "fmax", "fmin", "fmod", "fractional_max_pool2d",

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.engine._torch import has_batched_gradient
 from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.gates import SMALLEST_TEMPERATURE
 from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
@@ -133,8 +132,6 @@ def _by_sums(
     windows of e and of e u hold all that the formula needs; those of e alone where the softmax is
     held. None where values lie too far apart for that.
     """
-    if has_batched_gradient(grad):
-        return None
     wide = torch.promote_types(x.dtype, torch.float32)
     space = tuple(range(-len(windows.kernel), 0))
     taps = windows.per_axis(x, grad)

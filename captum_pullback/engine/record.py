@@ -59,7 +59,8 @@ class Entry:
     def note(self, call: Any, force: Any) -> None:
         """The backward pass of a call has run, at a temperature in force."""
         with self._lock:
-            self._record.ran += 1
+            if self.done != "derivative kept":
+                self._record.ran += 1
             if not call.counted:
                 call.counted = True
                 self.calls += 1
@@ -98,6 +99,8 @@ class SofteningRecord:
         self.is_lean = False
         #: How many backward passes of gates have run.
         self.ran = 0
+        #: Whether a gradient was taken: from then on, what counts is what lay on its way.
+        self.has_gradient = False
         #: Whether a gate ran in the block without a gradient to pass on, under `torch.no_grad`.
         self.gates_without_gradient = False
         #: Whether one of them ran in a reentrant checkpoint, whose backward pass was not seen yet.
@@ -153,7 +156,7 @@ class SofteningRecord:
         return [
             Met(module, operation, entry.met, entry.shown(), entry.done)
             for (module, operation, _), entry in list(self._entries.items())
-            if not entry.calls and entry.done != "derivative kept"
+            if not self._count(entry) and entry.done != "derivative kept"
         ]
 
     @property
@@ -174,9 +177,9 @@ class SofteningRecord:
     def _all(self) -> list[Met]:
         with self.lock:
             found = [
-                Met(module, operation, entry.calls, entry.shown(), entry.done)
+                Met(module, operation, self._count(entry), entry.shown(), entry.done)
                 for (module, operation, _), entry in self._entries.items()
-                if entry.calls
+                if self._count(entry)
             ]
             found += [
                 Met(UNSEEN, operation, len(numbers), None, "derivative kept")
@@ -189,6 +192,9 @@ class SofteningRecord:
             else:
                 found.append(Met(COMPILED, name, 1, _shown(given), done))
         return found
+
+    def _count(self, entry: Entry) -> int:
+        return entry.calls if self.has_gradient else entry.met
 
     def __str__(self) -> str:
         rows = [("module", "operation", "calls", "temperature")]

@@ -124,10 +124,10 @@ class Temperatures:
             own: The kind's own temperature, which goes before one that holds for all.
         """
         parts = module.split(".") if module else []
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
+        fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        self.used.update(fitting)
+        for name in fitting:
             if name in self.modules:
-                self.used.add(name)
                 found = self.modules[name]
                 return found("", kind, own) if isinstance(found, Temperatures) else found
         if kind in self.kinds:
