@@ -494,6 +494,7 @@ app --model absent:make                 -> there is no module 'absent'
 app --model tiny:raises                 -> tiny:raises cannot be made: KeyError
 app --model tiny:key                    -> tiny:key cannot be used: KeyError
 app --model tiny:pair                   -> tiny:pair cannot be used
+app --model tiny:leaves                 -> tiny:leaves leaves the program: SystemExit: bye
 app --weights zero.pt                   -> --weights wants one --model
 app --model tiny:network --model tiny:linear --weights zero.pt -> --weights wants one --model
 app --model tiny:network --weights missing.pt -> weights of 'tiny:network': there is no file

@@ -65,7 +65,8 @@ def _run(command: ModuleType, args: argparse.Namespace) -> int:
     try:
         return int(command.run(args))
     except SystemExit as error:  # of the user's own module
-        raise blamed(error, f"{args.model} leaves the program") from error
+        models = args.model if isinstance(args.model, list) else [str(args.model)]
+        raise blamed(error, f"{', '.join(models)} leaves the program") from error
 
 
 def _module(name: str, *, is_process: bool) -> ModuleType:
@@ -78,7 +79,8 @@ def _module(name: str, *, is_process: bool) -> ModuleType:
         return importlib.import_module(name)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"captum-pullback: interrupted\n")
+        start = b"\n" if os.isatty(2) else b""  # after what `doing` shows
+        os.write(2, start + b"captum-pullback: interrupted\n")
         os._exit(130)
 
     before = signal.getsignal(signal.SIGINT)
