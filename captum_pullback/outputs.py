@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +35,11 @@ def writable(
         OutputError: another suffix, no such folder, a folder, a device, one of the inputs, or no
             permission.
     """
-    shown, target = os.fspath(path), Path(path).resolve()
+    shown = os.fspath(path)
+    try:
+        target = Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or no name at all
+        raise OutputError(f"{shown}: is no name of a file ({error}); choose another") from None
     if str(target) in map(os.path.realpath, inputs):
         raise OutputError(f"{shown}: is one of the photographs; choose another name")
     if target.suffix.lower() not in suffixes:
@@ -49,10 +53,12 @@ def writable(
     probe = _beside(target)
     try:
         probe.open("xb").close()
+        probe.unlink()
     except OSError as error:
-        raise OutputError(f"{shown}: cannot be written ({error.strerror})") from error
-    finally:
-        probe.unlink(missing_ok=True)
+        raise OutputError(
+            f"{shown}: nothing can be written in {target.parent} ({error.strerror}); choose "
+            "another folder"
+        ) from None
     return target
 
 
@@ -73,7 +79,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been there, in a folder that is read-only
+            temporary.unlink()
 
 
 def _beside(path: Path) -> Path:

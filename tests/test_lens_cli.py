@@ -55,7 +55,8 @@ def command(folder: Path, *more: str) -> list[str]:
 
 def test_report_from_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(run)) == 0
-    assert capsys.readouterr().out == f"wrote {run / 'out' / 'lens.md'}\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"wrote {run / 'out' / 'lens.md'}"
     page = (run / "out" / "lens.md").read_text(encoding="utf-8")
     assert "12 examples of 2 classes, watched at 5 steps from 0 to 8." in page
     for name in re.findall(r"\]\((\S+)\)", page):
@@ -68,8 +69,28 @@ def test_report_from_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) 
     chosen = torch.cat([torch.nonzero(y == c)[:6, 0] for c in (0, 1)])
     lens = TrainingLens(x[chosen], y[chosen], run / "out" / "record")
     assert lens.steps == [0, 2, 4, 6, 8]
-    within = lens.similarity().within
+    within, between = lens.similarity().within, lens.similarity().between
     assert f"within a class | {within[0]:.3f} | {within[-1]:.3f} |" in page
+    # And so does the summary at the end.
+    assert said[1:3] == [
+        "5 steps, 0 to 8",
+        "effective weights, mean cosine from first to last step: within a class "
+        f"{within[0]:.2f} to {within[-1]:.2f}, between classes {between[0]:.2f} to "
+        f"{between[-1]:.2f}",
+    ]
+    agreement = np.mean([values[2] for values in lens.agreement().values()])
+    settled = np.mean([values[2] for values in lens.settled_share().values()])
+    assert said[3] == (
+        f"gates at step 4: {100 * agreement:.0f} % are as at the end, {100 * settled:.0f} % never "
+        "flip again"
+    )
+    model = perceptron()
+    model.load_state_dict(torch.load(run / "checkpoints" / "epoch=1-step=8.ckpt")["state_dict"])
+    fitted = [float(t) for name, t in lens.fit_temperatures(model).items() if name]
+    assert f"temperatures that fit the gates: {min(fitted):.3g} to {max(fitted):.3g}" in said
+    found = lens.alignment(model, (0.3,))
+    gradient = f"plain gradient {found.gradient.mean():.3f}, pullback"
+    assert said[-1].startswith(f"cosine with the gradient through averaged gates: {gradient}")
     # Started again, it records nothing anew.
     before = {path: path.stat().st_mtime_ns for path in (run / "out" / "record").glob("*.npz")}
     assert main(command(run)) == 0
@@ -106,7 +127,7 @@ def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) ->
     cases = [
         (["lens", "--data", "x"], "--checkpoints and --data go together"),
         (command(run, "--checkpoints", str(run / "none")), "is no folder of checkpoints"),
-        (command(run, "--checkpoints", str(broken)), "cannot be read as a checkpoint"),
+        (command(run, "--checkpoints", str(broken)), "is no readable state dict"),
         (command(run, "--data", str(run / "checkpoints")), "0 folders of pictures"),
         (command(run, "--model", f"{__name__}:nothing"), "nothing"),
         (command(run)[:5], "of another network than the package's"),
@@ -116,6 +137,36 @@ def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) ->
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_a_run_that_stands_still_is_reported_too(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No gate flips, so that there is nothing to tell apart by its distance from 0."""
+    state = perceptron().state_dict()
+    for path in (run / "checkpoints").iterdir():
+        torch.save(state, path)
+    assert main(command(run)) == 0
+    assert "gates at step 4: 100 % are as at the end, 100 %" in capsys.readouterr().out
+    page = (run / "out" / "lens.md").read_text(encoding="utf-8")
+    assert "in no layer did some gates flip and others not." in page
+
+
+def test_what_was_recorded_before_an_error_stays(run: Path) -> None:
+    """It need not be done again; a folder without any goes."""
+    bad = {name: value * torch.nan for name, value in perceptron().state_dict().items()}
+    torch.save(bad, run / "checkpoints" / "epoch=1-step=4.ckpt")
+    assert main(command(run)) == 2
+    assert sorted(path.name for path in (run / "out" / "record").glob("*.npz")) == [
+        "step_000000000.npz",
+        "step_000000002.npz",
+    ]
+    torch.save(bad, run / "checkpoints" / "epoch=1-step=0.ckpt")
+    assert main(command(run, "--out", str(run / "fresh"))) == 2
+    assert not (run / "fresh").exists()
+    (run / "own").mkdir()
+    assert main(command(run, "--out", str(run / "own"))) == 2
+    assert (run / "own").is_dir(), "one that was there already is the user's"
 
 
 def test_digits_come_together_within_a_class_and_apart_between() -> None:

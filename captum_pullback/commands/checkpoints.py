@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_pullback.commands.terminal import UsageError
 from captum_pullback.lens.dynamics import scikit_learn
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.errors import UsageError, reason
+from captum_pullback.study.loading import load_network
 from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo import statefiles
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
 __all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
 
-_SUFFIXES = (".pt", ".pth", ".ckpt")
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_STATES = ("model", "state_dict", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,9 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint, alone in the file or under a name that is usual."""
     try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path}: cannot be read as a checkpoint ({reason})") from error
-    for key in _STATES:
-        if isinstance(saved, dict) and isinstance(saved.get(key), dict):
-            saved = saved[key]
-    if not isinstance(saved, dict) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UsageError(f"{path}: holds no state dict, nor one under {', '.join(_STATES)}")
-    return saved
+        return statefiles.read_state(path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
 
 
 def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, int]:
@@ -85,10 +80,7 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
         name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
     """
     if name is not None:
-        try:
-            network = zoo.load(name, None if ":" in name else "random")
-        except zoo.ZooError as error:
-            raise UsageError(str(error)) from error
+        network = load_network(name, None if ":" in name else "random")
         return network.model, network.input_size
     try:
         widths = [state[f"layer{k}.0.conv1.weight"].shape[0] for k in (1, 2, 3, 4)]
@@ -104,10 +96,9 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
 def fill(model: nn.Module, path: Path) -> nn.Module:
     """The model with a checkpoint's state."""
     try:
-        model.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"{path}: does not fit the network ({reason})") from error
+        statefiles.fill(model, path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
     return model.eval()
 
 
@@ -147,19 +138,43 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
 
 
 def _arrays(path: Path, per_class: int) -> Examples:
+    inputs, labels = _read_arrays(path)
+    kinds = (inputs.dtype.kind, labels.dtype.kind)
+    if kinds[0] not in "fiub" or kinds[1] not in "fiub":
+        raise UsageError(f"{path}: 'inputs' and 'labels' must be numbers")
+    if labels.ndim != 1 or inputs.ndim < 2 or len(inputs) != len(labels) or not inputs.size:
+        raise UsageError(
+            f"{path}: has inputs of shape {inputs.shape} and labels of shape {labels.shape}; "
+            "(N, ...) and (N,) are wanted, N above 0"
+        )
+    for name, array in (("inputs", inputs), ("labels", labels)):
+        if not np.isfinite(array).all():
+            raise UsageError(f"{path}: {name} are NaN or infinite in places")
+    if (labels < 0).any() or (labels != np.floor(labels)).any() or labels.max() >= 2**31:
+        raise UsageError(f"{path}: labels must be whole numbers of 0 or more")
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    names = torch.unique(numbers)
+    if len(names) < 2:
+        raise UsageError(f"{path}: has one class only; two or more are wanted")
+    chosen = torch.cat([torch.nonzero(numbers == c)[:per_class, 0] for c in names])
+    kept = torch.from_numpy(inputs[chosen.numpy()].astype(np.float32))
+    return Examples(kept, numbers[chosen], [f"class {c}" for c in names.tolist()])
+
+
+def _read_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs = torch.from_numpy(arrays["inputs"]).float()
-            labels = torch.from_numpy(arrays["labels"]).long()
-    except (OSError, KeyError, ValueError) as error:
-        raise UsageError(f"{path}: wants arrays 'inputs' and 'labels' ({error})") from error
-    if len(inputs) != len(labels) or labels.dim() != 1:
-        raise UsageError(f"{path}: has {len(inputs)} inputs and labels of {tuple(labels.shape)}")
-    names = torch.unique(labels)
-    chosen = torch.cat([torch.nonzero(labels == c)[:per_class, 0] for c in names])
-    classes = [f"class {c}" for c in range(int(names.max()) + 1)]
-    kept = [classes[c] for c in names.tolist()]
-    return Examples(inputs[chosen], labels[chosen], kept)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            missing = [name for name in ("inputs", "labels") if name not in arrays]
+            if missing:
+                found = ", ".join(arrays) or "none"
+                raise UsageError(f"{path}: has no array {missing[0]!r} (its arrays: {found})")
+            return arrays["inputs"], arrays["labels"]
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a parser of untrusted bytes may come up with
+        raise UsageError(f"{path}: cannot be read as an .npz file ({reason(error)})") from error
 
 
 DIGITS_STEPS = 960
