@@ -38,6 +38,9 @@ from captum_pullback.engine.names import (
     TRAINING,
     Operation,
     Product,
+    is_training,
+    nonlinear_of,
+    product_of,
     read_call,
     split_call,
     trains,
@@ -47,6 +50,7 @@ from captum_pullback.engine.products import LOGITS, carries, find_factors, half,
 from captum_pullback.engine.record import Entry, SofteningRecord
 from captum_pullback.engine.softness import Resolver
 from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.traced import find_traced_factors, mark_traced
 
 __all__ = ["NAMES_ARE_LOST", "LeaveLeanError", "SofteningError", "SofteningMode", "innermost"]
 
@@ -173,22 +177,34 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            output = self._dispatch(func, args, kwargs)
+            mark_traced(func, args, kwargs, output)
+            return output
         if func not in _KNOWN and func not in self.functions:
             return func(*args, **kwargs)
-        if not (torch.compiler.is_compiling() or self in _active.get()):
+        if self not in _active.get():
             return func(*args, **kwargs)  # another task's turn in this thread
+        return self._dispatch(func, args, kwargs)
+
+    def _dispatch(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an operation by what it is."""
         if func in _GRADIENTS:
             return self._run_gradient(func, args, kwargs)
-        if func in NONLINEAR:
-            return self._run_nonlinear(func, NONLINEAR[func], args, kwargs)
+        operation = nonlinear_of(func)
+        if operation is not None:
+            return self._run_nonlinear(func, operation, args, kwargs)
         if func in self.functions:
             operation = Operation(getattr(func, "__name__", str(func)), func)
             return self._run_nonlinear(func, operation, args, kwargs)
-        if func in PRODUCTS:
-            output = self._run_product(func, PRODUCTS[func], args, kwargs)
+        product = product_of(func)
+        if product is not None:
+            output = self._run_product(func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
-        elif func in TRAINING and trains(func, args, kwargs):
+        elif is_training(func) and trains(func, args, kwargs):
             output = func(*args, **kwargs)
             self._note_left(TRAINING[func].name, output, args)
             return output
@@ -328,7 +344,9 @@ class SofteningMode(TorchFunctionMode):
             given.append(kwargs.pop(names[0]))
         if product.operands and len(given) == 2 and isinstance(given[1], (list, tuple)):
             given = [given[0], *given[1]]
-        if sum(map(carries, given)) < 2 or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return self._run_traced_product(func, product, given, kwargs)
+        if sum(map(carries, given)) < 2:
             return NotImplemented
         factors = find_factors(product, given)
         if factors is None:
@@ -361,6 +379,40 @@ class SofteningMode(TorchFunctionMode):
             output = held_product(func, given, kwargs, factors, temperature)
         self._count_backward(output, entry)
         return output
+
+    def _run_traced_product(
+        self,
+        func: Callable[..., Any],
+        product: Product,
+        given: list[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        factors = find_traced_factors(product, given)
+        if factors is None:
+            return NotImplemented
+        is_attention = "softmax" in factors.gates.values()
+        rule, temperature = self.resolver(
+            "", "attention" if factors.held and is_attention else "product"
+        )
+        if rule is None:
+            self.record.count_traced(product.name, None)
+            return func(*given, **kwargs)
+        if factors.held and is_attention and temperature != 1:
+            raise SofteningError(
+                "attention that is written out has the temperature 1 in a compiled graph: use "
+                "the original module for another one"
+            )
+        self.record.count_traced(product.name, "held")
+        target = given[0] if product.inplace else None
+        for place in factors.held:
+            given[place] = given[place].detach()
+        if not factors.held:
+            share = 1 / len(factors.places)
+            for place in factors.places:
+                given[place] = half(given[place], share, None)
+        if target is not None and (0 in factors.held or not factors.held):
+            return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+        return func(*given, **kwargs)
 
     def _keep_logits(
         self, kind: str, output: Any, x: Tensor, rest: tuple[Any, ...], named: dict[str, Any]
@@ -451,6 +503,8 @@ class SofteningMode(TorchFunctionMode):
                 gate.call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
+                if name == "compiled_function" and self.record.was_traced:
+                    continue
                 self.record.note_unseen(name, node._sequence_nr())
         elif inputs is not None and len(inputs) > 1 and not self.record.was_traced:
             for number, part in enumerate(inputs):

@@ -26,6 +26,9 @@ __all__ = [
     "TRAINING",
     "Operation",
     "Product",
+    "is_training",
+    "nonlinear_of",
+    "product_of",
     "read_call",
     "spellings",
     "split_call",
@@ -241,6 +244,39 @@ def _products() -> dict[Any, Product]:
 
 
 PRODUCTS: dict[Any, Product] = _products()
+
+
+# Dynamo's own look into a dict misses functions that PyTorch wraps, so that tables are looked into
+# where it does not look; but it cannot hand on what has functions in it.
+_IN_SIGHT = {
+    function: operation
+    for function, operation in NONLINEAR.items()
+    if operation.read is not None or getattr(function, "__closure__", None)
+}
+
+
+def nonlinear_of(func: Any) -> Operation | None:
+    """What a function is, if it is not linear."""
+    if not torch.compiler.is_compiling():
+        return NONLINEAR.get(func)
+    return _IN_SIGHT[func] if func in _IN_SIGHT else _nonlinear_of(func)
+
+
+@torch.compiler.assume_constant_result
+def _nonlinear_of(func: Any) -> Operation | None:
+    return NONLINEAR.get(func)
+
+
+@torch.compiler.assume_constant_result
+def product_of(func: Any) -> Product | None:
+    """What a function is, if it multiplies or divides."""
+    return PRODUCTS.get(func)
+
+
+@torch.compiler.assume_constant_result
+def is_training(func: Any) -> bool:
+    """Whether a function is linear unless it trains."""
+    return func in TRAINING
 
 
 def split_call(
