@@ -6,9 +6,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+_fcntl: Any
+try:
+    _fcntl = import_module("fcntl")
+except ImportError:  # Windows, which does not delete a file that is open
+    _fcntl = None
 
 FIGURES = (".png", ".pdf", ".svg")
 """What a figure's name may end in."""
@@ -65,15 +72,50 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as file:
+        with _claimed(temporary) as file:
             yield file
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
+            file.flush()
+            if path.exists():
+                shutil.copymode(path, temporary)
+            if _fcntl is not None:
+                os.replace(temporary, path)  # while it is claimed: see `sweep`
+        if _fcntl is None:
+            os.replace(temporary, path)  # Windows moves no file that is open
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes have left half written in a folder.
+
+    What another process, or another thread, is writing there now stays: it holds a lock on its
+    file, which the system releases when the process ends, however it ends.
+    """
+    for path in folder.glob(".*.part"):
+        with suppress(OSError):  # somebody's, or gone already
+            if _fcntl is None:
+                path.unlink()
+                continue
+            with path.open("rb") as file:
+                _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+                path.unlink()
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, locked for as long as it is open."""
+    while True:
+        with path.open("xb") as file:
+            if _fcntl is not None:
+                with suppress(OSError):  # file systems without locks: nothing is swept there
+                    _fcntl.flock(file, _fcntl.LOCK_EX)
+                # Between the two calls a `sweep` may have taken it for one that nobody writes.
+                if not os.fstat(file.fileno()).st_nlink:
+                    continue
+            yield file
+            return
 
 
 def _beside(path: Path) -> Path:

@@ -248,8 +248,8 @@ def device_of(model: nn.Module) -> torch.device:
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Every module in eval mode for a while, and then in the mode in which it was."""
     modes = [(module, module.training) for _, module in named_modules(model)]
-    model.eval()
     try:
+        model.eval()  # a subclass's own, which may fail half way
         yield
     finally:
         for module, training in modes:
