@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -72,15 +72,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = _beside(path)
     try:
-        with _claimed(temporary) as file:
-            yield file
-            file.flush()
+        with ExitStack() as claim:
+            with _claimed(temporary, claim) as file:
+                yield file
             if path.exists():
                 shutil.copymode(path, temporary)
-            if _fcntl is not None:
-                os.replace(temporary, path)  # while it is claimed: see `sweep`
-        if _fcntl is None:
-            os.replace(temporary, path)  # Windows moves no file that is open
+            os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -103,19 +100,20 @@ def sweep(folder: Path) -> None:
                 path.unlink()
 
 
-@contextmanager
-def _claimed(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, locked for as long as it is open."""
+def _claimed(path: Path, claim: ExitStack) -> IO[bytes]:
+    """A new file, locked until the claim ends: also once it is closed, and not yet renamed."""
     while True:
-        with path.open("xb") as file:
-            if _fcntl is not None:
-                with suppress(OSError):  # file systems without locks: nothing is swept there
-                    _fcntl.flock(file, _fcntl.LOCK_EX)
-                # Between the two calls a `sweep` may have taken it for one that nobody writes.
-                if not os.fstat(file.fileno()).st_nlink:
-                    continue
-            yield file
-            return
+        file = path.open("xb")
+        if _fcntl is None:
+            return file
+        held = os.dup(file.fileno())
+        claim.callback(os.close, held)
+        with suppress(OSError):  # file systems without locks: nothing is swept there
+            _fcntl.flock(held, _fcntl.LOCK_EX)
+        # Between opening and locking, a `sweep` may have taken it for one that nobody writes.
+        if os.fstat(held).st_nlink:
+            return file
+        file.close()
 
 
 def _beside(path: Path) -> Path:
