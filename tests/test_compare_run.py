@@ -176,7 +176,7 @@ def test_dead_worker_is_announced_and_what_it_did_is_kept(
 def test_a_truncated_photograph_is_left_out_until_it_is_repaired(
     pictures: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    photos = tmp_path / "data"
+    photos = tmp_path / pictures.name  # which is in the table
     shutil.copytree(pictures, photos)
     expected = scores(undisturbed)
     name = expected["image"][expected["image"].str.startswith("n1/")].iloc[0]

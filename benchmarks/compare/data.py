@@ -180,8 +180,10 @@ def _named(classes: Sequence[str], names: tuple[str, ...]) -> int | None:
         return " ".join(name.casefold().replace("_", " ").split())
 
     wanted = set(map(plain, names))
-    for rule in (lambda name: {name}, lambda name: set(name.split(", "))):
-        found = [number for number, name in enumerate(classes) if wanted & rule(plain(name))]
+    whole = [{plain(name)} for name in classes]
+    synonyms = [set(plain(name).split(", ")) for name in classes]
+    for known in (whole, synonyms):
+        found = [number for number, called in enumerate(known) if wanted & called]
         if found:
             return found[0] if len(found) == 1 else None
     return None
