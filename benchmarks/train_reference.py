@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_pullback._version import __version__
-from captum_pullback.lens.recording import in_eval_mode
+from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.outputs import replacing
 from captum_pullback.zoo.networks import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
 from captum_pullback.zoo.reference import ReferenceNet, pack

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback.commands.terminal import UsageError
-from captum_pullback.lens.dynamics import scikit_learn
+from captum_pullback.lens.trajectories import scikit_learn
 from captum_pullback.perturbations import seeded
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import PhotoError, read_photo
