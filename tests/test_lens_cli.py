@@ -105,6 +105,33 @@ def test_pictures_and_the_package_s_own_network(tmp_path: Path) -> None:
     assert "layer4.1.relu" in page
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("ant", "bee", "cat", "-dog"), "dog: holds no pictures"),
+        (("ant", "-bee", "cat", "dog"), "bee: holds no pictures"),
+        (("bee", "cat"), "2 folders of pictures for a network of 3 classes"),
+        (("ant", "bee", "cat", "dog"), "4 folders of pictures for a network of 3 classes"),
+    ],
+)
+def test_folders_that_are_not_the_network_s_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folders: tuple[str, ...], said: str
+) -> None:
+    """Their numbers would be those of other classes."""
+    (tmp_path / "checkpoints").mkdir()
+    for step in (0, 1):
+        state = ReferenceNet(3, (2, 2, 3, 4)).state_dict()
+        torch.save(state, tmp_path / "checkpoints" / f"{step}.pt")
+    for name in (*folders, ".cache"):
+        folder = tmp_path / "data" / name.lstrip("-")
+        folder.mkdir(parents=True)
+        if name[0].isalpha():
+            Image.new("RGB", (16, 16)).save(folder / "0.png")
+    arguments = ["--checkpoints", str(tmp_path / "checkpoints"), "--data", str(tmp_path / "data")]
+    assert main(["lens", *arguments, "--out", str(tmp_path / "out"), "--size", "16"]) == 2
+    assert said in capsys.readouterr().err
+
+
 def weights(value: float) -> dict[str, torch.Tensor]:
     return {"weight": torch.full((2, 2), value)}
 

@@ -15,13 +15,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback.commands.terminal import UsageError
+from captum_pullback.engine.models import on_copies
 from captum_pullback.lens.trajectories import scikit_learn
 from captum_pullback.perturbations import seeded
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
-__all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
+__all__ = [
+    "Examples",
+    "check_classes",
+    "checkpoints",
+    "digits_run",
+    "examples",
+    "fill",
+    "network_for",
+    "read_state",
+]
 
 _SUFFIXES = (".pt", ".pth", ".ckpt")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -173,10 +183,14 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
     inputs: list[Tensor] = []
     labels: list[int] = []
     classes: list[str] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    for folder in sorted(folders):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
         if not files:
-            continue
+            raise UsageError(
+                f"{folder}: holds no pictures, and folders are numbered as the network's classes: "
+                "put some there, or move it elsewhere"
+            )
         try:
             inputs += [preprocess(read_photo(path)) for path in files[:per_class]]
         except PhotoError as error:
@@ -188,6 +202,22 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
             f"{root}: holds {len(classes)} folders of pictures; a class each is wanted"
         )
     return Examples(torch.stack(inputs), torch.tensor(labels), classes)
+
+
+def check_classes(model: nn.Module, watched: Examples) -> None:
+    """Make sure that the folders of pictures, numbered in their order, can be the classes.
+
+    Raises:
+        UsageError: The network has more outputs, or fewer.
+    """
+    with torch.no_grad():
+        outputs = on_copies(model.eval(), watched.inputs[:1]).shape[-1]
+    if outputs != len(watched.classes):
+        raise UsageError(
+            f"there are {len(watched.classes)} folders of pictures for a network of {outputs} "
+            "classes, and they are numbered in their order: give a folder for each class, or an "
+            ".npz file with 'inputs' and 'labels'"
+        )
 
 
 def _arrays(path: Path, per_class: int) -> Examples:
