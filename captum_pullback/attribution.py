@@ -6,7 +6,8 @@ passes on is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,7 +23,10 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_pullback.batches import check_rows, in_chunks
+from captum_pullback.engine.graph import mark_source
 from captum_pullback.engine.models import named_modules
+from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.misfits import selector_misfit
 from captum_pullback.pullback import Inputs, Pullback, Target
@@ -44,6 +48,7 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
         temperature: 0 (the plain gradient) to inf, or a mapping from module names: see `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
+        rules: What is held of each kind of gate: see `soften`.
         multiply_by_inputs: Whether to multiply the pullback by the input.
 
     Raises:
@@ -59,13 +64,14 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         GradientAttribution.__init__(self, forward_func)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -192,6 +198,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
         layer: The module whose unit is to be explained.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: Whether to multiply the pullback by the input.
 
     Raises:
@@ -203,15 +210,16 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
         self,
         model: Callable[..., Any],
         layer: nn.Module,
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         _check_layer(model, layer)
         NeuronAttribution.__init__(self, model, layer)
         GradientAttribution.__init__(self, model)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -245,7 +253,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
 
-        gradients: Inputs = self._softly(inputs, run, misfit=selector_misfit)
+        gradients: Inputs = self._softly(inputs, run, hidden=True, misfit=selector_misfit)
         return self._finished(gradients, inputs)
 
 
@@ -257,6 +265,7 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         layer: The module to attribute to.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: Whether to multiply the pullback by the layer's activation.
 
     Raises:
@@ -268,15 +277,16 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         self,
         forward_func: Callable[..., Any],
         layer: nn.Module,
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         _check_layer(forward_func, layer)
         LayerAttribution.__init__(self, forward_func, layer)
         GradientAttribution.__init__(self, forward_func)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -311,10 +321,30 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
                 leaves, target, additional_forward_args, attribute_to_layer_input
             )
 
-        attributions = self._softly(inputs, run, integers=True)
+        with _as_source(self.layer, attribute_to_layer_input):
+            attributions = self._softly(inputs, run, integers=True, hidden=True)
         if isinstance(attributions, Tensor):
             return attributions.detach().contiguous()
         return tuple(part.detach().contiguous() for part in attributions)
+
+
+@contextmanager
+def _as_source(layer: nn.Module, of_its_input: bool) -> Iterator[None]:
+    """Let what a layer gives (or gets) be what products depend on: token ids have no gradient."""
+
+    def mark(given: Any) -> None:
+        for part in given if isinstance(given, tuple) else (given,):
+            if isinstance(part, Tensor):
+                mark_source(part)
+
+    if of_its_input:
+        handle = layer.register_forward_pre_hook(lambda module, args: mark(args))
+    else:
+        handle = layer.register_forward_hook(lambda module, args, output: mark(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:

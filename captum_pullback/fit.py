@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
@@ -70,6 +71,7 @@ def fit_temperature(
     additional_forward_args: Any = None,
     *,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     per_gate: bool = False,
     perturb_func: Callable[..., Any] | None = None,
     n_perturb_samples: int = 32,
@@ -91,6 +93,7 @@ def fit_temperature(
         target: As for `ExcitationPullback.attribute`.
         additional_forward_args: Further arguments of the network.
         pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
+        rules: What is held of each kind of gate: see `soften`.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
         perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
@@ -136,7 +139,9 @@ def fit_temperature(
         if value not in tried:
             # 0 is the plain gradient, through hard pools too.
             pool = pool_temperature if value else 0.0
-            pullback = ExcitationPullback(forward_func, temperature(value), pool_temperature=pool)
+            pullback = ExcitationPullback(
+                forward_func, temperature(value), pool_temperature=pool, rules=rules
+            )
             with seeded(seed):
                 attributions = pullback.attribute(inputs, target, additional_forward_args)
             with seeded(seed), torch.no_grad():

@@ -25,6 +25,8 @@ import torch
 from torch import nn
 
 from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = ["explain"]
@@ -37,8 +39,9 @@ def explain(
     inputs: Array,
     targets: Array,
     *,
-    temperature: TemperatureLike = 0.3,
+    temperature: TemperatureLike = DEFAULT_TEMPERATURE,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     multiply_by_inputs: bool = False,
     reduce_axes: tuple[int, ...] = (),
     device: str | torch.device | None = None,
@@ -52,6 +55,7 @@ def explain(
         targets: The class of each, shape (N,).
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: As for `ExcitationPullback`.
         reduce_axes: Axes to sum over, kept with length 1; (1,) gives (N, 1, H, W) from images.
         device: Of the inputs; None is that of the model's first parameter.
@@ -70,6 +74,7 @@ def explain(
         model,
         temperature,
         pool_temperature=pool_temperature,
+        rules=rules,
         multiply_by_inputs=multiply_by_inputs,
     )
     attributions = pullback.attribute(batch.to(where), classes.to(where))

@@ -14,6 +14,7 @@ from reference import gradient, relu
 from torch import Tensor, nn
 
 from captum_pullback import (
+    EXCITATION,
     ExcitationPullback,
     LayerExcitationPullback,
     NeuronExcitationPullback,
@@ -173,13 +174,16 @@ def scale_from_input(x: Tensor) -> Tensor:
 def test_weights_may_depend_on_the_input(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
     leaf = x.clone().requires_grad_()
     plain = gradient(function(leaf)[:, 0].sum(), leaf)
-    torch.testing.assert_close(ExcitationPullback(function, 0).attribute(x, 0), plain)
+    found = ExcitationPullback(function, 0, rules=EXCITATION).attribute(x, 0)
+    torch.testing.assert_close(found, plain)
 
 
 def test_weights_may_be_inputs(x: Tensor) -> None:
     weight = torch.randn(1, 2, 4, dtype=torch.float64)
-    found = ExcitationPullback(lambda x, w: F.linear(F.relu(x), w[0])).attribute((x, weight), 0)
-    torch.testing.assert_close(found[1][0, 0], x.clamp(min=0).sum(0))
+    network = ExcitationPullback(lambda x, w: F.relu(F.linear(F.relu(x), w[0])), 0)
+    found = network.attribute((x, weight), 0)
+    opened = (F.linear(F.relu(x), weight[0]) > 0)[:, :1]
+    torch.testing.assert_close(found[1][0, 0], (x.clamp(min=0) * opened).sum(0))
 
 
 # --- what is left as it was ---------------------------------------------------------------------
@@ -310,7 +314,7 @@ def test_a_layer_must_be_a_module_of_the_model(model: TwoLayers, method: Any) ->
 def test_a_network_without_gates_is_refused(x: Tensor) -> None:
     smooth = nn.Sequential(nn.Linear(4, 3), nn.GELU()).double()
     with pytest.raises(SofteningError, match=r"nothing was softened.*gelu"):
-        ExcitationPullback(smooth).attribute(x, 0)
+        ExcitationPullback(smooth, rules=EXCITATION).attribute(x, 0)
 
 
 def test_inference_mode_and_its_tensors_are_refused(model: TwoLayers, x: Tensor) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 __all__ = [
     "as_tuple",
-    "is_compiled",
     "leaves_of",
     "may_run_gates",
     "named_modules",
@@ -104,12 +103,6 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
 def may_run_gates(module: nn.Module) -> bool:
     """Whether this module's own forward may run a gate, so that its name matters."""
     return type(module).__module__ not in _GATELESS
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether calling this module runs a compiled graph."""
-    compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled_in_place or isinstance(module, torch._dynamo.OptimizedModule)
 
 
 def refuse_scripted(model: Callable[..., Any], modules: list[tuple[str, nn.Module]]) -> None:

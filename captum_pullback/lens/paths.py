@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 from captum_pullback.engine.observer import Observer
-from captum_pullback.engine.operations import GATES, split_call
+from captum_pullback.engine.rules import EXCITATION
 from captum_pullback.engine.softening import SofteningError, watch
 
 __all__ = ["FixedPaths", "Gate", "read_gates"]
@@ -56,7 +57,7 @@ class _Calls(Observer):
     def observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if func in GATES:
+        if func in NONLINEAR:
             self.call = (func, *split_call(args, kwargs)[1:])
 
 
@@ -105,7 +106,7 @@ def _open(operation: str, z: Tensor, func: Any, rest: Any, named: Any) -> Tensor
 
 
 def _choice(z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
-    name, _ = GATES[func]
+    name = NONLINEAR[func].name
     with_indices: Any = getattr(F, f"{name}_with_indices")
     named = {key: value for key, value in named.items() if key != "return_indices"}
     indices: Tensor = with_indices(z, *rest, **named)[1]
@@ -133,12 +134,13 @@ class FixedPaths(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in GATES:
+        if func not in NONLINEAR:
             return func(*args, **kwargs)
-        name, read = GATES[func]
+        name = NONLINEAR[func].name
         z, rest, named = split_call(args, kwargs)
-        met = read(*rest, **named)
-        if met is None:
+        kind, given, keywords, inplace = read_call(NONLINEAR[func], rest, named)
+        rule = EXCITATION.get(kind)
+        if rule is None or rule.read(*given, **keywords) is None:
             return func(*args, **kwargs)
         gate = next(self._gates)
         copy = z.clone()
@@ -151,7 +153,7 @@ class FixedPaths(TorchFunctionMode):
             closed = -func(-torch.ones_like(copy), *rest, **named).detach()
             gate = gate.to(closed) + (1 - gate.to(closed)) * closed
         passed = _WithGradient.apply(output, gate.to(copy) * copy)
-        return z.copy_(passed) if met.inplace else passed
+        return z.copy_(passed) if inplace else passed
 
 
 class _WithGradient(torch.autograd.Function):
