@@ -70,9 +70,9 @@ def mark_traced(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output
     operation = nonlinear_of(func)
     if operation is not None:
         kind = operation.kind
-        if kind in _GATE_KINDS:
-            gate = kind
-        elif kind == "pow" and len(args) > 1 and isinstance(args[1], (int, float)) and args[1] < 0:
+        if kind in _GATE_KINDS or (
+            kind == "pow" and len(args) > 1 and isinstance(args[1], (int, float)) and args[1] < 0
+        ):
             gate = kind
     if not gate and free and _carries_on(func, args, free):
         gates = [getattr(part, "_pullback_gate", "") for part in free]
