@@ -31,6 +31,7 @@ __all__ = [
     "mode_depth",
     "modes",
     "module_key",
+    "notes",
     "own",
     "running_modules",
     "saved_value",
@@ -179,6 +180,12 @@ def is_compiled_module(module: torch.nn.Module) -> bool:
 # --- autograd's graph ---
 
 
+def notes(node: Node) -> dict[str, Any]:
+    """What is kept with a node, for as long as it lives."""
+    kept: Any = node.metadata  # a property, which the type hints take for a method
+    return kept  # type: ignore[no-any-return]
+
+
 def saved_value(node: Node, name: str, default: Any = None) -> Any:
     """What a node keeps under a name, such as ``training`` of a BatchNorm."""
     return getattr(node, f"_saved_{name}", default)
@@ -196,7 +203,7 @@ def own(output: Any) -> Any:
     if type(output) is Tensor:
         return output.detach()
     with torch._C.DisableTorchFunctionSubclass():
-        plain = output.as_subclass(Tensor).detach()  # type: ignore[attr-defined]
+        plain = output.as_subclass(Tensor).detach()
         owned = torch.Tensor._make_subclass(type(output), plain)
     owned.__dict__.update(output.__dict__)
     return owned

@@ -236,7 +236,7 @@ class _Quick(_Held):
     """The same in one piece: PyTorch reads the signature anew in each call of one in two pieces."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> Any:
         first, _, _, call, *others = inputs
         run = call.held.run
         if run is not None:
@@ -253,7 +253,7 @@ class _Quick(_Held):
         _save(ctx, inputs, ())
         return output
 
-    setup_context = staticmethod(Function.setup_context)  # type: ignore[assignment]
+    setup_context = staticmethod(Function.setup_context)
 
 
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:

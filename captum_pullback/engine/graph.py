@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from captum_pullback.engine._torch import saved_value, unwrapped
+from captum_pullback.engine._torch import notes, saved_value, unwrapped
 
 __all__ = [
     "CONSTANT",
@@ -158,7 +158,7 @@ def mark_source(tensor: Tensor) -> None:
     """Let a tensor be one of those that others depend on: what a layer gives, for one."""
     node = unwrapped(tensor).grad_fn
     if node is not None:
-        node.metadata[_SOURCES] = frozenset((id(node),))
+        notes(node)[_SOURCES] = frozenset((id(node),))
 
 
 def _sources(root: Node) -> frozenset[int]:
@@ -166,19 +166,19 @@ def _sources(root: Node) -> frozenset[int]:
     stack = [root]
     while stack:
         node = stack[-1]
-        if _SOURCES in node.metadata:
+        if _SOURCES in notes(node):
             stack.pop()
             continue
         children = _children(node)
-        missing = [child for child in children if _SOURCES not in child.metadata]
+        missing = [child for child in children if _SOURCES not in notes(child)]
         if missing:
             stack += missing
             continue
-        node.metadata[_SOURCES] = _own_sources(node).union(
-            *(child.metadata[_SOURCES] for child in children)
+        notes(node)[_SOURCES] = _own_sources(node).union(
+            *(notes(child)[_SOURCES] for child in children)
         )
         stack.pop()
-    found: frozenset[int] = root.metadata[_SOURCES]
+    found: frozenset[int] = notes(root)[_SOURCES]
     return found
 
 
@@ -250,9 +250,9 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
-        if node in given or _SEEN in node.metadata:
+        if node in given or _SEEN in notes(node):
             continue
-        node.metadata[_SEEN] = True
+        notes(node)[_SEEN] = True
         stack += _children(node)
 
 
@@ -270,7 +270,7 @@ def nonlinear_between(
         The nodes with the names of their operations.
     """
     for node, leads in _between(outputs, inputs):
-        if hasattr(node, "call") or (not also_seen and _SEEN in node.metadata):
+        if hasattr(node, "call") or (not also_seen and _SEEN in notes(node)):
             continue
         name = operation(node)
         if name in LINEAR or name == "Embedding":
@@ -324,12 +324,12 @@ def way_between(outputs: Sequence[Tensor], part: Tensor) -> Way:
     reached = gates = False
     for node, _ in _between(outputs, [part]):
         held = getattr(getattr(node, "call", None), "entry", None) is not None
-        reached, gates = True, gates or held or _GATE in node.metadata
+        reached, gates = True, gates or held or _GATE in notes(node)
     return Way(reached, gates)
 
 
 def mark_gate(node: Node, done: str) -> None:
     """Note that a node of PyTorch's own is a gate that is held, or hard as it was asked for."""
-    node.metadata[_SEEN] = True
+    notes(node)[_SEEN] = True
     if done != "derivative kept":
-        node.metadata[_GATE] = True
+        notes(node)[_GATE] = True

@@ -225,7 +225,8 @@ class SofteningMode(TorchFunctionMode):
         if not isinstance(x, Tensor):
             return func(*args, **kwargs)
         kind, given, keywords, inplace = read_call(operation, rest, named)
-        rule, temperature = self.resolver(self.module(), kind)
+        module = self.module()
+        rule, temperature = self.resolver(module, kind)
         held = None
         if rule is not None:
             if rule.inside or func is _ATTENTION:
@@ -240,7 +241,7 @@ class SofteningMode(TorchFunctionMode):
             self._keep_logits(kind, output, x, given, keywords)
             return output
         if self.see is not None:
-            self.see(self.module(), operation.name, x.detach())
+            self.see(module, operation.name, x.detach())
         if not (torch.is_grad_enabled() and (carries(x) or any(map(carries, held.others)))):
             self._note_idle(x)
             return func(*args, **kwargs)
@@ -248,33 +249,29 @@ class SofteningMode(TorchFunctionMode):
         def operation_(z: Tensor) -> Any:
             return func(z, *rest, **named)
 
-        if not held.softens:
-            temperature = None
-        elif not isinstance(temperature, (Tensor, Spread)) and not temperature and held.hard:
+        force = temperature if held.softens else None
+        is_number = not isinstance(force, (Tensor, Spread))
+        if held.hard and is_number and force == 0:
             return self._run_hard(func, operation.name, (x, *rest), named)
         if torch.compiler.is_compiling():
-            return self._run_traced(
-                operation.name, operation_, held, x, temperature, rule.group, inplace
-            )
+            return self._run_traced(operation.name, operation_, held, x, force, rule.group, inplace)
         if self.keep_copies and not inplace:
             x = x.clone()
-        if isinstance(temperature, Tensor):
-            temperature = temperature.to(x.device)
+        if isinstance(force, Tensor):
+            force = force.to(x.device)
             if rule.group != "pool":
-                self._check_shape(temperature, x, f"input of its {operation.name}")
-        soft = held.softens and (
-            isinstance(temperature, (Tensor, Spread)) or temperature != held.neutral
-        )
+                self._check_shape(force, x, f"input of its {operation.name}")
+        as_it_is = is_number and force in (None, held.neutral)
         entry = self.record.entry(
-            self.module(),
+            module,
             operation.name,
-            temperature if soft else None,
-            "softened" if soft else "held",
+            None if as_it_is else force,
+            "held" if as_it_is else "softened",
         )
-        call = Call(operation_, held, temperature, self.batch, self.once and inplace, entry)
+        call = Call(operation_, held, force, self.batch, self.once and inplace, entry)
         output = run(call, x, inplace=inplace)
-        if isinstance(temperature, Tensor) and rule.group == "pool":
-            self._check_shape(temperature, values_of(output), f"output of its {operation.name}")
+        if isinstance(force, Tensor) and rule.group == "pool":
+            self._check_shape(force, values_of(output), f"output of its {operation.name}")
         return output
 
     def _run_hard(
@@ -425,7 +422,7 @@ class SofteningMode(TorchFunctionMode):
         if rule is None or node is None or temperature == 1:
             return
         dim = named["dim"] if "dim" in named else rest[0] if rest else -1
-        node.metadata[LOGITS] = (x.detach(), dim)
+        notes(node)[LOGITS] = (x.detach(), dim)
 
     # --- what is linear ---
 
@@ -464,7 +461,7 @@ class SofteningMode(TorchFunctionMode):
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
         check = not (inside or self.differentiates_gradients) and any(
-            not isinstance(part, nn.Parameter) for part in inputs or [None]
+            not isinstance(part, nn.Parameter) for part in inputs or outputs
         )
         if check and not record.will_run_again:
             self._look(outputs, inputs)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.spread import Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
 
@@ -124,7 +124,7 @@ class SofteningRecord:
         with self.lock:
             self._unseen.setdefault(operation, set()).add(number)
 
-    def count_traced(self, operation: str, temperature: Temperature | None) -> None:
+    def count_traced(self, operation: str, temperature: Any) -> None:
         """Note an operation while Dynamo traces it: setting an attribute is what it replays."""
         setattr(self._traced, operation, temperature)
 

@@ -86,7 +86,7 @@ def mark_traced(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output
             part._pullback_gate = gate  # type: ignore[attr-defined]
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _moves(func: Any) -> bool:
     # Dynamo's own look into a dict misses functions that PyTorch wraps.
     return func in _MOVERS
