@@ -9,22 +9,20 @@ import torch
 from reference import gradient
 from torch import Tensor, nn
 
-import captum_pullback
-from captum_pullback import ExcitationPullback, soften
+from captum_pullback import EXCITATION, ExcitationPullback, soften
 
 Function = Callable[[Tensor], Tensor]
 Way = Callable[[Function, Tensor, Any], Tensor]
 
 # What is softened is the ReLU family and max pools; all else keeps its derivative.
-_EXCITATION = getattr(captum_pullback, "EXCITATION", None)
-EXCITATION_ONLY: dict[str, Any] = {} if _EXCITATION is None else {"rules": _EXCITATION}
+EXCITATION_ONLY: dict[str, Any] = {"rules": EXCITATION}
 
 
 def in_a_block(function: Function, x: Tensor, temperature: Any) -> Tensor:
     """The gradient of the sum of the function's values, taken in a `soften` block."""
     leaf = x.detach().clone().requires_grad_()
     model = function if isinstance(function, nn.Module) else nn.Identity()
-    with soften(model, temperature):
+    with soften(model, temperature, **EXCITATION_ONLY):
         return gradient(function(leaf).sum(), leaf)
 
 
@@ -41,7 +39,7 @@ def attributed(function: Function, x: Tensor, temperature: Any) -> Tensor:
 
     if isinstance(temperature, dict):
         temperature = {f"inner.{name}" if name else "": t for name, t in temperature.items()}
-    return ExcitationPullback(Summed(), temperature).attribute(x)
+    return ExcitationPullback(Summed(), temperature, **EXCITATION_ONLY).attribute(x)
 
 
 WAYS: dict[str, Way] = {"soften": in_a_block, "ExcitationPullback": attributed}

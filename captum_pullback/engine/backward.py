@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from captum_pullback.engine._torch import has_batched_gradient, is_watched, own, unseen
+from captum_pullback.engine._torch import (
+    has_batched_gradient,
+    is_transformed,
+    is_watched,
+    own,
+    unseen,
+)
 from captum_pullback.engine.spread import Spread, Temperature
 
 __all__ = [
@@ -19,6 +25,7 @@ __all__ = [
     "Context",
     "GateInputChangedError",
     "Held",
+    "derivative",
     "may_write",
     "run",
 ]
@@ -62,6 +69,7 @@ class Held(NamedTuple):
         gate: Whether the output is a gate for what it multiplies.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
+        share: Of an identity, which share of its gradient it passes on.
     """
 
     pull: Callable[..., Gradients]
@@ -73,6 +81,7 @@ class Held(NamedTuple):
     gate: bool = False
     hard: bool = False
     neutral: float = 0.0
+    share: float | None = None
 
 
 @dataclass
@@ -80,22 +89,28 @@ class Call:
     """One call of an operation.
 
     Attributes:
-        operation: The call as a function of its input alone; it may work in place.
+        operation: The call as a function of its input, and of what replaces ``held.others`` where
+            these are given too; it may work in place.
         held: What is held of it.
         temperature: In units of the input; None where it is no gate.
         batch: The number of examples, where it is known.
         once: Whether the gradient is going to be taken once, after which memory may be used anew.
         entry: Of the record, which is told when the backward pass has come here.
         derivative: Whether its derivative is kept after all, since its output is the network's.
+        record: Which knows when the network takes gradients itself, which are plain ones.
+        keeps_all: Whether the input and the others are kept for these, whatever the rule
+            needs.
     """
 
-    operation: Callable[[Tensor], Any]
+    operation: Callable[..., Any]
     held: Held
     temperature: Temperature | None = None
     batch: int | None = None
     once: bool = False
     entry: Any = None
     derivative: bool = False
+    record: Any = None
+    keeps_all: bool = False
     used: bool = False
     counted: bool = False
 
@@ -159,6 +174,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
         ctx.mark_dirty(first)
     ctx.set_materialize_grads(False)
     saves = [tensors[place] for place in held.saves]
+    if call.keeps_all:
+        saves = [*tensors, *saves]
     ctx.save_for_backward(*saves, *kept, temperature, first.new_empty(_MARK))
 
 
@@ -177,6 +194,57 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
 def may_write(grad: Tensor) -> bool:
     """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
     return not (torch.is_grad_enabled() or is_watched() or has_batched_gradient(grad))
+
+
+def derivative(
+    call: Call, tensors: Sequence[Tensor | None], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """PyTorch's own derivative of an operation, as its gradients of the input and the others.
+
+    Args:
+        call: Of the operation.
+        tensors: The input and the others.
+        wanted: For each of them whether its gradient is.
+        grad: The gradient of the output.
+    """
+    if is_transformed():
+        return _transformed(call, tensors, wanted, grad)
+    keeps_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        given = []
+        for tensor, wants in zip(tensors, wanted, strict=True):
+            if tensor is not None and wants:
+                if not (keeps_graph and tensor.requires_grad):
+                    tensor = tensor.detach().requires_grad_()
+                # One of its own for each place, where one tensor has several.
+                tensor = tensor.view_as(tensor)
+            given.append(tensor)
+        first, *others = given
+        output = call.operation(first.clone(), *others)  # it may work in place
+        output = output[0] if isinstance(output, tuple) else output
+        ends = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
+        found = iter(
+            torch.autograd.grad(output, ends, grad, create_graph=keeps_graph, allow_unused=True)
+        )
+    return tuple(next(found) if wants else None for wants in wanted)
+
+
+def _transformed(
+    call: Call, tensors: Sequence[Tensor | None], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The same inside of `torch.func`."""
+    ends = [tensor for tensor, wants in zip(tensors, wanted, strict=True) if wants]
+
+    def operation(*given: Tensor) -> Tensor:
+        each = iter(given)
+        first, *others = (
+            next(each) if wants else tensor for tensor, wants in zip(tensors, wanted, strict=True)
+        )
+        output = call.operation(first.clone(), *others)  # type: ignore[union-attr]
+        return output[0] if isinstance(output, tuple) else output
+
+    found = iter(torch.func.vjp(operation, *ends)[1](grad))
+    return tuple(next(found) if wants else None for wants in wanted)
 
 
 class _Held(Function):
@@ -215,6 +283,14 @@ class _Held(Function):
         saved, temperature = _saved(ctx)
         needs = ctx.needs_input_grad
         with unseen():
+            is_own = call.record is not None and call.record.own_gradients
+            if is_own and held.share is not None:
+                return grad, None, None, None
+            if call.keeps_all:
+                given, saved = saved[: 1 + len(held.others)], saved[1 + len(held.others) :]
+                if is_own:
+                    first, *rest = derivative(call, given, (needs[0], *needs[4:]), grad)
+                    return first, None, None, None, *rest
             reuse = ctx.reuse and may_write(grad)
             if ctx.reuse:
                 # Saved-tensor hooks bypass autograd's own check that nothing has changed since.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.backward import Context, Held, may_write
+from captum_pullback.engine.backward import Context, Held, derivative, may_write
 
 __all__ = [
     "RELU",
@@ -235,7 +235,8 @@ def secant(*, gate: bool = False) -> Held:
 
     def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
         if context.call.derivative:
-            return _derivative(context, grad, z)
+            (pulled,) = derivative(context.call, [z], [True], grad)
+            return pulled  # type: ignore[return-value]
         wide = z.to(torch.promote_types(z.dtype, torch.float32))
         # Below this the difference has more rounding error than the limit is off by.
         least = math.sqrt(torch.finfo(wide.dtype).eps)
@@ -247,16 +248,6 @@ def secant(*, gate: bool = False) -> Held:
         return (grad.to(wide.dtype) * torch.where(flat, limit, slope)).to(grad.dtype)
 
     return Held(pull, softens=False, gate=gate)
-
-
-def _derivative(context: Context, grad: Tensor, z: Tensor) -> Tensor:
-    """The operation's own derivative, for one whose output is the network's."""
-    with torch.enable_grad():
-        leaf = z if torch.is_grad_enabled() and z.requires_grad else z.detach().requires_grad_()
-        (pulled,) = torch.autograd.grad(
-            context.operation(leaf.clone()), leaf, grad, create_graph=grad.requires_grad
-        )
-    return pulled
 
 
 def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:

@@ -118,6 +118,12 @@ def readable(name: str) -> str:
     return _WORD.sub("_", name.strip("_")).lower()
 
 
+def share(node: Node | None) -> float | None:
+    """Which share of its gradient a factor passes on; None where that is nobody's doing."""
+    held = getattr(getattr(node, "call", None), "held", None)
+    return None if held is None else held.share
+
+
 def _children(node: Node) -> list[Node]:
     return [child for child, _ in node.next_functions if child is not None]
 
@@ -282,7 +288,7 @@ def nonlinear_between(
             factors = [node.next_functions[place][0] for place in FACTORS[name]
                        if place < len(node.next_functions)]  # fmt: skip
             shared = [child for child in factors if child in leads]
-            if len(shared) > 1 and not all(hasattr(child, "call") for child in shared):
+            if len(shared) > 1 and not all(share(child) is not None for child in shared):
                 yield node, readable(name)
         elif name in CONSTANT:
             if any(child in leads for child, _ in node.next_functions[1:]):
@@ -301,10 +307,11 @@ def _between(
     for node in walk(roots):
         variable = getattr(node, "variable", None)
         if targets is None:
-            reaches = bool(_sources(node))
+            reaches = bool(_sources(node)) and share(node) != 0
         else:
             own = id(variable) in targets if variable is not None else node in (edges or ())
-            reaches = own or any(child in leads for child in _children(node))
+            leading = share(node) != 0 and any(child in leads for child in _children(node))
+            reaches = own or leading
         if reaches:
             leads.add(node)
             # An input that is no leaf: what made it lies before it, not on the way.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextvars
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from captum_pullback.engine._torch import (
     leave_mode,
     modes,
     module_key,
+    notes,
     running_modules,
     unwrapped,
     without_override,
@@ -46,7 +48,7 @@ from captum_pullback.engine.names import (
     trains,
 )
 from captum_pullback.engine.pooling import values_of
-from captum_pullback.engine.products import LOGITS, carries, find_factors, half, held_product
+from captum_pullback.engine.products import LOGITS, carries, find_factors, held_product, passing
 from captum_pullback.engine.record import Entry, SofteningRecord
 from captum_pullback.engine.softness import Resolver
 from captum_pullback.engine.spread import Spread, Temperature
@@ -246,8 +248,12 @@ class SofteningMode(TorchFunctionMode):
             self._note_idle(x)
             return func(*args, **kwargs)
 
-        def operation_(z: Tensor) -> Any:
-            return func(z, *rest, **named)
+        def operation_(z: Tensor, *others: Any) -> Any:
+            if not others:
+                return func(z, *rest, **named)
+            news = {id(old): new for old, new in zip(held.others, others, strict=True)}
+            given = (news.get(id(part), part) for part in rest)
+            return func(z, *given, **{key: news.get(id(part), part) for key, part in named.items()})
 
         force = temperature if held.softens else None
         is_number = not isinstance(force, (Tensor, Spread))
@@ -268,7 +274,10 @@ class SofteningMode(TorchFunctionMode):
             None if as_it_is else force,
             "held" if as_it_is else "softened",
         )
-        call = Call(operation_, held, force, self.batch, self.once and inplace, entry)
+        call = Call(
+            operation_, held, force, self.batch, self.once and inplace, entry,
+            record=self.record, keeps_all=not self.lean,
+        )  # fmt: skip
         output = run(call, x, inplace=inplace)
         if isinstance(force, Tensor) and rule.group == "pool":
             self._check_shape(force, values_of(output), f"output of its {operation.name}")
@@ -290,7 +299,7 @@ class SofteningMode(TorchFunctionMode):
                 output = func(*args, **kwargs)
         else:
             output = func(*args, **kwargs)
-        self._count_backward(output, entry)
+        self._count_backward(output, entry, args)
         return output
 
     def _run_traced(
@@ -316,9 +325,15 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run an operation that is written in Python, so that its own operations are met."""
+        with self._entered():
+            return _INSIDE[func](*args, **kwargs)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """A block in which this mode, in whose turn others are met first, is met again."""
         enter_mode(self)
         try:
-            return _INSIDE[func](*args, **kwargs)
+            yield
         finally:
             leave_mode(self)
 
@@ -364,17 +379,23 @@ class SofteningMode(TorchFunctionMode):
         if not factors.held:
             share = 1 / len(factors.places)
             for place in factors.places:
-                given[place] = half(given[place], share, entry)
+                given[place] = passing(given[place], share, self.record)
             if target is None:
-                return func(*given, **kwargs)
-            return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
-        if target is not None and 0 in factors.held:
+                output = func(*given, **kwargs)
+            else:
+                output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+        elif target is not None and 0 in factors.held:
             output = target.copy_(
-                held_product(_OUT_OF_PLACE[func], given, kwargs, factors, temperature)
-            )
+                held_product(
+                    _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
+                    record=self.record, lean=self.lean,
+                )
+            )  # fmt: skip
         else:
-            output = held_product(func, given, kwargs, factors, temperature)
-        self._count_backward(output, entry)
+            output = held_product(
+                func, given, kwargs, factors, temperature, record=self.record, lean=self.lean
+            )
+        self._count_backward(output, entry, given)
         return output
 
     def _run_traced_product(
@@ -406,7 +427,7 @@ class SofteningMode(TorchFunctionMode):
         if not factors.held:
             share = 1 / len(factors.places)
             for place in factors.places:
-                given[place] = half(given[place], share, None)
+                given[place] = passing(given[place], share, self.record)
         if target is not None and (0 in factors.held or not factors.held):
             return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
         return func(*given, **kwargs)
@@ -466,12 +487,15 @@ class SofteningMode(TorchFunctionMode):
         if check and not record.will_run_again:
             self._look(outputs, inputs)
         before = record.ran
-        # Activation checkpointing runs forward passes inside the backward pass: hold there.
-        enter_mode(self)
+        record.own_gradients += inside
         try:
-            result = _GRADIENTS[func](*args, **kwargs)
+            # Activation checkpointing runs forward passes inside the backward pass: hold there.
+            with self._entered():
+                result = _GRADIENTS[func](*args, **kwargs)
         finally:
-            leave_mode(self)
+            record.own_gradients -= inside
+        if inside:
+            return result
         record.will_run_again, record.has_gradient = False, True
         # A gradient of this gradient goes another way, on which nothing is met.
         self.differentiates_gradients |= _creates_graph(func, args, kwargs)
@@ -525,20 +549,21 @@ class SofteningMode(TorchFunctionMode):
             return
         entry = self.record.entry(self.module(), name, None, "derivative kept")
         if not self.lean:
-            self._count_backward(output, entry)
-            graph.mark_seen(first, inputs)
+            self._count_backward(output, entry, inputs)
 
     def _note_idle(self, x: Tensor) -> None:
         _refuse_forward_mode(x)
         self.record.gates_without_gradient = True
         self.record.will_run_again |= is_in_checkpoint()
 
-    def _count_backward(self, output: Any, entry: Entry) -> None:
+    def _count_backward(self, output: Any, entry: Entry, inputs: Any) -> None:
         """Let the record know when the backward pass has come to what was computed."""
         first = values_of(output)
         node = unwrapped(first).grad_fn if isinstance(first, Tensor) else None
         if node is None or torch.compiler.is_compiling():
             return
+        if not self.lean:
+            graph.mark_seen(first, inputs)
         graph.mark_gate(node, entry.done)
         call = _Counted()
 

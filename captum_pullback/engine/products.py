@@ -22,7 +22,7 @@ from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sour
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.spread import Temperature
 
-__all__ = ["LOGITS", "Factors", "carries", "find_factors", "half", "held_product"]
+__all__ = ["LOGITS", "Factors", "carries", "find_factors", "held_product", "passing"]
 
 #: Where a softmax's node keeps its logits and dimension, if weights of another temperature are
 #: wanted.
@@ -87,14 +87,14 @@ def find_factors(product: Product, args: Sequence[Any]) -> Factors | None:
     return Factors(places, gates)
 
 
-def half(factor: Tensor, share: float, entry: Any) -> Tensor:
-    """A factor that passes on a share of its gradient."""
+def passing(factor: Tensor, share: float, record: Any) -> Tensor:
+    """A factor that passes on a share of its gradient; that of 0 is held."""
 
-    def pull(context: Context, grad: Tensor, *_: Tensor) -> Tensor:
-        return grad * share
+    def pull(context: Context, grad: Tensor, *_: Tensor) -> Tensor | None:
+        return grad * share if share else None
 
-    held = Held(pull, saves=(), softens=False)
-    output: Tensor = run(Call(lambda x: x.view_as(x), held, entry=entry), factor)
+    held = Held(pull, saves=(), softens=False, share=share)
+    output: Tensor = run(Call(lambda x: x.view_as(x), held, record=record), factor)
     return output
 
 
@@ -104,8 +104,14 @@ def held_product(
     kwargs: dict[str, Any],
     factors: Factors,
     temperature: Temperature,
+    *,
+    record: Any,
+    lean: bool,
 ) -> Any:
-    """The product whose gates are held; those that are softmaxes, at a temperature."""
+    """The product whose gates are held; softmaxes among them have a temperature.
+
+    Where all is kept (not ``lean``), gradients that the network takes itself go through the gates.
+    """
     nodes = [factors.gates[place] for place in factors.held]
     soft = {
         place: twin
@@ -113,30 +119,35 @@ def held_product(
         if (twin := _twin(args[place], node, temperature)) is not None
     }
     for place in factors.held:
-        args[place] = args[place].detach()
+        if lean or is_transformed():
+            args[place] = args[place].detach()
+        elif place not in soft:
+            args[place] = passing(args[place], 0, record)
     if not soft:
         return func(*args, **kwargs)
     (free,) = [place for place in factors.places if place not in factors.held]
 
-    def product(x: Tensor, gates: dict[int, Any]) -> Any:
+    def product(x: Tensor, *gates: Any) -> Any:
         given = list(args)
         given[free] = x
-        for place, gate in gates.items():
+        for place, gate in zip(soft, gates, strict=False):
             given[place] = gate
         return func(*given, **kwargs)
 
     def pull(context: Context, grad: Tensor, x: Tensor, *twins: Tensor) -> tuple[Any, ...]:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            output = product(leaf, dict(zip(soft, twins, strict=True)))
+            output = product(leaf, *twins)
             (pulled,) = torch.autograd.grad(output, leaf, grad, create_graph=grad.requires_grad)
-        return pulled, *(None for _ in twins)
+        return pulled, *(None for _ in (*soft, *soft))
 
-    def forward(operation: Callable[[Tensor], Any], x: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        return (operation(x),)
+    def forward(operation: Callable[..., Any], x: Tensor, *given: Tensor) -> tuple[Any, ...]:
+        return (operation(x, *given[: len(soft)]),)
 
-    held = Held(pull, tuple(soft.values()), forward, tuple(range(len(soft) + 1)))
-    return run(Call(lambda x: product(x, {}), held), args[free])
+    others = (*(args[place] for place in soft), *soft.values())
+    places = (0, *range(1 + len(soft), 1 + 2 * len(soft)))
+    held = Held(pull, others, forward, places)
+    return run(Call(product, held, record=record, keeps_all=not lean), args[free])
 
 
 def _twin(gate: Tensor, node: Node | None, temperature: Temperature) -> Tensor | None:

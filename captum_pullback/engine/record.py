@@ -47,10 +47,10 @@ class Entry:
         calls: Of how many the backward pass has run.
     """
 
-    __slots__ = ("_lock", "_record", "calls", "done", "high", "low", "met", "temperature")
+    __slots__ = ("_lock", "calls", "done", "high", "low", "met", "record", "temperature")
 
     def __init__(self, record: SofteningRecord, temperature: Any, done: Done) -> None:
-        self._record, self._lock = record, record.lock
+        self.record, self._lock = record, record.lock
         self.temperature, self.done = temperature, done
         self.met = self.calls = 0
         self.low: float | None = None
@@ -58,13 +58,15 @@ class Entry:
 
     def note(self, call: Any, force: Any) -> None:
         """The backward pass of a call has run, at a temperature in force."""
+        if self.record.own_gradients:
+            return
         with self._lock:
             if self.done != "derivative kept":
-                self._record.ran += 1
+                self.record.ran += 1
             if not call.counted:
                 call.counted = True
                 self.calls += 1
-            if isinstance(self.temperature, Spread) and not self._record.is_lean:
+            if isinstance(self.temperature, Spread) and not self.record.is_lean:
                 low, high = _range(force)
                 self.low = low if self.low is None else min(self.low, low)
                 self.high = high if self.high is None else max(self.high, high)
@@ -99,6 +101,8 @@ class SofteningRecord:
         self.is_lean = False
         #: How many backward passes of gates have run.
         self.ran = 0
+        #: How deep in a gradient that the network takes in its own forward pass this is.
+        self.own_gradients = 0
         #: Whether a gradient was taken: from then on, what counts is what lay on its way.
         self.has_gradient = False
         #: Whether a gate ran in the block without a gradient to pass on, under `torch.no_grad`.
