@@ -1,4 +1,4 @@
-"""The pages: commands, links, pictures and numbers; the maps of the modules; the check of the site."""
+"""The pages: commands, links, pictures and numbers; maps of the modules; the site's check."""
 
 from __future__ import annotations
 
