@@ -209,7 +209,11 @@ def _default_perturbation(inputs: Tensor | tuple[Tensor, ...]) -> Callable[..., 
 
 
 def _spreads(
-    forward_func: Callable[..., Any], inputs: Any, additional_forward_args: Any, *, pools: bool
+    forward_func: Callable[..., Any],
+    inputs: Any,
+    additional_forward_args: Any,
+    *,
+    pools: bool = True,
 ) -> dict[str, float]:
     """The standard deviation of the inputs of each module's gates, over all their calls.
 
