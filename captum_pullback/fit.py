@@ -45,7 +45,7 @@ class TemperatureFit:
 
     @property
     def at_limit(self) -> bool:
-        """Whether the best is an end of the range that is searched: beyond may be better ones.
+        """Whether the best is an end of the range that is searched; beyond may be better ones.
 
         At its upper end the gates are all but wholly averaged out, which infidelity may favor
         long after the map has stopped being about the target: look at the map.
