@@ -244,6 +244,20 @@ def gate_of(root: Node) -> Node | None:
     return None
 
 
+def output_gate(output: Tensor) -> Node | None:
+    """The softmax or sigmoid that an output is, up to steps that move it about."""
+    node = unwrapped(output).grad_fn
+    for _ in range(_MOST_STEPS):
+        if node is None:
+            return None
+        held = getattr(getattr(node, "call", None), "held", None)
+        if held is not None or operation(node) not in LINEAR:
+            return node if held is not None and held.gate else None
+        children = _children(node)
+        node = children[0] if len(children) == 1 else None
+    return None
+
+
 # --- what lies between an output and what is attributed to ---
 
 

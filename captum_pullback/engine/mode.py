@@ -347,7 +347,9 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """A product of what depends on the inputs; NotImplemented for any other."""
-        if (len(args) == 2 and _is_constant(args[1])) or not torch.is_grad_enabled():
+        if len(args) > 1 and product.factors == (0, 1) and _is_constant(args[1]):
+            return NotImplemented
+        if not torch.is_grad_enabled():
             return NotImplemented
         given = list(args)
         names = [name for name in ("other", "mat2", "tensor2", "weight", "vec2") if name in kwargs]
@@ -518,9 +520,8 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            node = unwrapped(output).grad_fn
-            gate = None if node is None else graph.gate_of(node)
-            if gate is not None and hasattr(gate, "call"):
+            gate = graph.output_gate(output)
+            if gate is not None:
                 gate.call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
