@@ -98,7 +98,7 @@ _MOST_STEPS = 200
 _NAME = re.compile(r"^(?:.*::)?(.*?)(?:Backward(?:AutogradNestedTensor)?\d*)?$")
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SOURCES, _SEEN = "captum_pullback.sources", "captum_pullback.seen"
-_GATE = "captum_pullback.gate"
+_GATE, _LINEAR = "captum_pullback.gate", "captum_pullback.linear"
 
 _operations: dict[str, str] = {}
 
@@ -262,6 +262,13 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
         stack += _children(node)
 
 
+def mark_linear(output: Any) -> None:
+    """Note that what was just computed is linear, which its node does not tell."""
+    node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
+    if node is not None:
+        node.metadata[_LINEAR] = True
+
+
 def nonlinear_between(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor] | None, *, also_seen: bool = False
 ) -> Iterator[tuple[Node, str]]:
@@ -276,7 +283,7 @@ def nonlinear_between(
         The nodes with the names of their operations.
     """
     for node, leads in _between(outputs, inputs):
-        if hasattr(node, "call") or (not also_seen and _SEEN in node.metadata):
+        if hasattr(node, "call") or _LINEAR in node.metadata or (not also_seen and _SEEN in node.metadata):
             continue
         name = operation(node)
         if name in LINEAR or name == "Embedding":

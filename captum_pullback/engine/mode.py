@@ -32,6 +32,7 @@ from captum_pullback.engine._torch import (
     without_override,
 )
 from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.choices import CHOICES, COMPARISONS, Masks
 from captum_pullback.engine.lean import DETACHED, LEAN
 from captum_pullback.engine.names import (
     NONLINEAR,
@@ -103,6 +104,7 @@ class SofteningMode(TorchFunctionMode):
         self.left_nested = True
         self.differentiates_gradients = False
         self.tolerates_linear = False
+        self.masks = Masks()
         self.functions = resolver.rules.functions
         # For compiled graphs, which have no names, and which take a new temperature without a
         # new trace if it is a tensor.
@@ -182,6 +184,10 @@ class SofteningMode(TorchFunctionMode):
             return func(*args, **kwargs)  # another task's turn in this thread
         if func in _GRADIENTS:
             return self._run_gradient(func, args, kwargs)
+        if func in COMPARISONS:
+            return self._compare(func, args, kwargs)
+        if func in CHOICES:
+            return self._choose(func, args, kwargs)
         if func in NONLINEAR:
             return self._run_nonlinear(func, NONLINEAR[func], args, kwargs)
         if func in self.functions:
@@ -396,6 +402,31 @@ class SofteningMode(TorchFunctionMode):
             return
         dim = named["dim"] if "dim" in named else rest[0] if rest else -1
         node.metadata[LOGITS] = (x.detach(), dim)
+
+    # --- choices by a mask ---
+
+    def _compare(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        output = func(*args, **kwargs)
+        if not torch.compiler.is_compiling():
+            given = (*args, *kwargs.values())
+            if any(map(carries, given)) or self.masks.any(given):
+                self.masks.add(output)
+        return output
+
+    def _choose(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A choice, which is linear by a mask that does not depend on the inputs."""
+        output = func(*args, **kwargs)
+        name, place = CHOICES[func]
+        mask = args[place] if len(args) > place else kwargs.get("mask", kwargs.get("condition"))
+        if torch.compiler.is_compiling() or mask in self.masks:
+            self._note_left(name, output, (*args, *kwargs.values()))
+        else:
+            graph.mark_linear(output)
+        return output
 
     # --- what is linear ---
 
@@ -638,4 +669,4 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 }  # fmt: skip
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
-_KNOWN = dict.fromkeys((*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *_GRADIENTS))
+_KNOWN = dict.fromkeys((*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *COMPARISONS, *CHOICES, *_GRADIENTS))
