@@ -98,7 +98,7 @@ _MOST_STEPS = 200
 _NAME = re.compile(r"^(?:.*::)?(.*?)(?:Backward(?:AutogradNestedTensor)?\d*)?$")
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SOURCES, _SEEN = "captum_pullback.sources", "captum_pullback.seen"
-_GATE = "captum_pullback.gate"
+_GATE, _LINEAR = "captum_pullback.gate", "captum_pullback.linear"
 
 _operations: dict[str, str] = {}
 
@@ -276,6 +276,13 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
         stack += _children(node)
 
 
+def mark_linear(output: Any) -> None:
+    """Note that what was just computed is linear, which its node does not tell."""
+    node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
+    if node is not None:
+        notes(node)[_LINEAR] = True
+
+
 def nonlinear_between(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor] | None, *, also_seen: bool = False
 ) -> Iterator[tuple[Node, str]]:
@@ -290,7 +297,8 @@ def nonlinear_between(
         The nodes with the names of their operations.
     """
     for node, leads in _between(outputs, inputs):
-        if hasattr(node, "call") or (not also_seen and _SEEN in notes(node)):
+        kept = notes(node)
+        if hasattr(node, "call") or _LINEAR in kept or (not also_seen and _SEEN in kept):
             continue
         name = operation(node)
         if name in LINEAR or name == "Embedding":
