@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
+from captum_pullback.engine._torch import has_batched_gradient, is_watched
 from captum_pullback.engine.spread import Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
@@ -56,17 +58,19 @@ class Entry:
         self.low: float | None = None
         self.high: float | None = None
 
-    def note(self, call: Any, force: Any) -> None:
-        """The backward pass of a call has run, at a temperature in force."""
-        if self.record.own_gradients:
+    def note(self, call: Any, force: Any, grad: Tensor) -> None:
+        """The backward pass of a call has run, for a gradient, at a temperature in force."""
+        record = self.record
+        if record.own_gradients:
             return
+        # One that is not zero is enough: another head's gates get zeros.
+        counts = self.done != "derivative kept" and not record.ran and carries_something(grad)
         with self._lock:
-            if self.done != "derivative kept":
-                self.record.ran += 1
+            record.ran |= counts
             if not call.counted:
                 call.counted = True
                 self.calls += 1
-            if isinstance(self.temperature, Spread) and not self.record.is_lean:
+            if isinstance(self.temperature, Spread) and not record.is_lean:
                 low, high = _range(force)
                 self.low = low if self.low is None else min(self.low, low)
                 self.high = high if self.high is None else max(self.high, high)
@@ -78,6 +82,12 @@ class Entry:
             return text
         span = f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
         return f"{text} ({span})"
+
+
+def carries_something(grad: Tensor) -> bool:
+    """Whether a gradient is other than zero, as far as one can see."""
+    plain = type(grad) is Tensor and not grad.is_meta and grad.layout == torch.strided
+    return not plain or is_watched() or has_batched_gradient(grad) or bool(grad.any())
 
 
 def _range(force: Any) -> tuple[float, float]:
@@ -99,8 +109,8 @@ class SofteningRecord:
         self._unseen: dict[str, set[int]] = {}
         #: Whether only what the attribution itself needs is recorded.
         self.is_lean = False
-        #: How many backward passes of gates have run.
-        self.ran = 0
+        #: Whether a gate has passed on something in the gradient that is taken, or was last.
+        self.ran = False
         #: How deep in a gradient that the network takes in its own forward pass this is.
         self.own_gradients = 0
         #: Whether a gradient was taken: from then on, what counts is what lay on its way.
