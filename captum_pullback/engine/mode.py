@@ -215,6 +215,9 @@ class SofteningMode(TorchFunctionMode):
             output = self._run_product(func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
+            if self.lean and func not in LEAN and any(map(_is_parameter, args)):
+                # Autograd keeps the other factor for a parameter's gradient.
+                return func(*map(_detached, args), **kwargs)
         elif is_training(func) and trains(func, args, kwargs):
             output = func(*args, **kwargs)
             self._note_left(TRAINING[func].name, output, args)
@@ -655,6 +658,10 @@ def _refuse_forward_mode(x: Any) -> None:
 
 def _is_constant(factor: Any) -> bool:
     return type(factor) is nn.Parameter or not isinstance(factor, (Tensor, list, tuple))
+
+
+def _is_parameter(argument: Any) -> bool:
+    return type(argument) is nn.Parameter
 
 
 def _detached(argument: Any) -> Any:
