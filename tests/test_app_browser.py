@@ -148,8 +148,8 @@ class Visitor:
     def settled(self) -> None:
         """Waits until the figures are there."""
         self.page.wait_for_function(
-            "document.querySelector('#cp-answers .cp-figures')"
-            " && !document.querySelector('.cp-wait') && !document.querySelector('.cp-progress')",
+            "document.querySelector('#cp-answers .cp-figures') && !document.querySelector("
+            "'.cp-blank, .cp-wait, .cp-progress, #cp-predictions.cp-old, #cp-answers.cp-old')",
             timeout=PATIENCE,
         )
 
@@ -160,7 +160,7 @@ class Visitor:
 
     def title(self, text: str) -> None:
         """Waits for an explanation of this title."""
-        heading = self.page.locator("#cp-answers h3", has_text=text).first
+        heading = self.page.locator("#cp-answers:not(.cp-old) h3", has_text=text).first
         heading.wait_for(timeout=PATIENCE)
 
     def temperature(self, value: str) -> None:
@@ -216,7 +216,7 @@ def use_embedded(visitor: Visitor) -> None:
     """The slow network is the first, since it was asked for."""
     visitor.page.locator("#cp-network input").click()
     visitor.page.get_by_role("option", name="embedded").click()
-    header = visitor.page.locator("#cp-answers header p", has_text="embedded")
+    header = visitor.page.locator("#cp-answers:not(.cp-old) header p", has_text="embedded")
     header.wait_for(timeout=PATIENCE)
 
 
@@ -228,7 +228,13 @@ def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path)
     assert "military uniform" in page.locator("#cp-predictions li").first.inner_text()
     assert page.locator("#cp-predictions li").count() == 5
     figures = visitor.figures()
-    assert set(figures) == {"score", "infidelity", "sensitivity", "time"}
+    assert set(figures) == {"score", "probability", "infidelity", "sensitivity", "time"}
+    # score and chance are told apart, in the list too
+    assert page.locator(".cp-columns-head").inner_text().split() == [
+        "class", "probability", "score",
+    ]  # fmt: skip
+    row = page.locator("#cp-predictions li").first.inner_text().split("\n")
+    assert row[1:] == [figures["probability"], figures["score"]]
     assert float(figures["infidelity"]) > 0
     before = visitor.maps()
     # another temperature, another map, of the same photograph
@@ -285,7 +291,6 @@ def test_the_map_follows_the_slider(visit: Any) -> None:
     assert 3.5 < value < 4.5
     visitor.title(f"T = {value:.3g}")
     visitor.settled()
-    page.wait_for_timeout(500)
     assert page.locator("#cp-answers h3").inner_text() == f"Excitation pullback, T = {value:.3g}"
 
 
@@ -442,6 +447,35 @@ def test_on_a_narrow_screen_nothing_hangs_over(visit: Any) -> None:
     visitor = visit(viewport={"width": 360, "height": 740})
     visitor.title("Excitation pullback")
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_map_and_slider_are_in_view_together_on_a_telephone(visit: Any) -> None:
+    visitor = visit(viewport={"width": 390, "height": 844})
+    use_embedded(visitor)
+    visitor.settled()
+    page = visitor.page
+    slider = page.locator("#cp-temperature input[type=range]")
+    image = page.locator("#cp-answers .cp-tile img").nth(1)
+
+    def together() -> bool:
+        (top, bottom), (above, below) = (
+            (box["y"], box["y"] + box["height"])
+            for box in (image.bounding_box(), slider.bounding_box())
+        )
+        return 0 <= top < bottom <= above < below <= 844
+
+    page.evaluate("scrollTo(0, 0)")
+    assert together()
+    before = visitor.maps()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        "(old) => document.querySelectorAll('#cp-answers .cp-tile img')[1].src !== old",
+        arg=before[1],
+        timeout=PATIENCE,
+    )
+    assert together()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def get(server: Server, path: str, **headers: str) -> tuple[int, bytes]:

@@ -71,7 +71,7 @@ class Actions(Answering):
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
-            yield self._put_right(name, value, changes)
+            yield from self.put_right(name, value, changes)
             yield from self.ask(desk, turn, changes, request)
 
         return ask
@@ -81,7 +81,7 @@ class Actions(Answering):
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
-            yield self._put_right(name, value, changes)
+            yield from self.put_right(name, value, changes)
             self.note(desk, turn, changes)
             if desk.ascent is not None:
                 yield from self.ascend_now(desk, request)

@@ -201,10 +201,11 @@ class Answering:
             parts["temperature"]: wanted.temperature,
         }
 
-    def _put_right(self, name: str, value: Any, changes: Mapping[str, Any]) -> Changes:
-        """The control, where it shows another value than the one that counts."""
+    def put_right(self, name: str, value: Any, changes: Mapping[str, Any]) -> Iterator[Changes]:
+        """Moves a control that shows another value than the one that counts."""
         kept = changes.get(name, value)
-        return {self.parts[name]: kept} if name in RANGES and kept != value else {}
+        if name in RANGES and kept != value:
+            yield {self.parts[name]: kept}
 
     def _restored(self, desk: Desk) -> Changes:
         """The controls, after something was taken back."""

@@ -140,6 +140,7 @@ def _right(first: Loaded) -> dict[str, Any]:
                 parts["method"] = gr.Dropdown(
                     [(TITLES[name].title, name) for name in METHODS], value=METHODS[0],
                     label="Method", filterable=False, elem_id="cp-method", min_width=190,
+                    container=False,
                 )  # fmt: skip
                 parts["show"] = gr.Radio(
                     _SHOWS, value="heat_map", label="How maps are drawn", container=False,
