@@ -14,7 +14,7 @@ from captum_pullback.app.cards import message_card
 from captum_pullback.app.desk import Desk, read
 from captum_pullback.app.jobs import Cancelled
 from captum_pullback.app.question import Photo
-from captum_pullback.app.refusals import refused
+from captum_pullback.app.refusals import refuse, words
 
 __all__ = ["Actions"]
 
@@ -45,7 +45,8 @@ class Actions(Answering):
     ) -> Iterator[Changes]:
         """A file that was given."""
         if path is None:
-            raise refused("Upload it again, please.", "No file has arrived")
+            refuse("Upload it again, please.", "No file has arrived")
+            return
         name = Path(path).name
         photo = Photo(name, path, pasted=name.startswith("pasted."))
         yield from self.ask(desk, turn, {"photo": photo, "targets": None}, request)
@@ -71,7 +72,7 @@ class Actions(Answering):
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
-            yield from self.put_right(name, value, changes)
+            yield from self.put_right(desk, name, value, changes)
             yield from self.ask(desk, turn, changes, request)
 
         return ask
@@ -81,7 +82,7 @@ class Actions(Answering):
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
-            yield from self.put_right(name, value, changes)
+            yield from self.put_right(desk, name, value, changes)
             self.note(desk, turn, changes)
             if desk.ascent is not None:
                 yield from self.ascend_now(desk, request)
@@ -109,15 +110,16 @@ class Actions(Answering):
             return
         except Exception as error:
             yield from self.ask(desk, turn, {}, request)  # what is shown counts again
-            raise refused(error, "No temperature was fitted") from error
+            refuse(words(error), "No temperature was fitted")
+            return
         best = round(min(float(fit.temperature), 5.0), 2)  # type: ignore[arg-type]  # one number
         plain = dict(fit.tried)[0.0]
         gr.Info(
+            "<b>The temperature was fitted</b><br>"
             f"Infidelity {fit.infidelity:.3g} at T = {float(fit.temperature):.3g}; the plain "  # type: ignore[arg-type]
             f"gradient has {plain:.3g}." + (" The slider ends at 5." * (best >= 5)),
-            title="Temperature fitted",
         )
-        yield {self.parts["temperature"]: best}
+        yield {self.parts["status"]: message_card(number, "", {"temperature": best})}
         yield from self.ask(desk, turn, {"temperature": best}, request)
 
     def ascend(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:

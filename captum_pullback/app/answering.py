@@ -20,11 +20,12 @@ from captum_pullback.app.cards import (
 from captum_pullback.app.desk import RANGES, Desk, Wanted
 from captum_pullback.app.jobs import Cancelled, Job, Jobs, Ticket
 from captum_pullback.app.question import Loaded, Photo, Question
-from captum_pullback.app.refusals import is_ours, refused, words
+from captum_pullback.app.refusals import refuse, words
 from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.figures.panels import Method
 from captum_pullback.study.report import class_name
+from captum_pullback.zoo.photos import PhotoError
 
 __all__ = ["Answering", "Changes", "class_choices", "last_layer", "layer_choices"]
 
@@ -58,7 +59,7 @@ class Answering:
         """Takes down what has changed, and with which turn."""
         number = int(turn) if isinstance(turn, (int, float)) else 0
         if desk.fresh and number > 50:  # it was forgotten, and does not know how the page stands
-            raise refused("Load it again, please.", "This page was left alone for too long")
+            refuse("Load it again, please.", "This page was left alone for too long")
         desk.want(number, changes)
 
     def ask(
@@ -77,20 +78,21 @@ class Answering:
             seen = yield from self.look(ticket, desk, number, wanted)
         except Cancelled:
             return
-        except Exception as error:
-            desk.back(wanted)
-            yield self._restored(desk)
-            if desk.seen is not None:
+        except PhotoError as error:
+            refuse(words(error), "This photograph cannot be used")
+            yield {status: message_card(number)}
+            if desk.back(wanted):
                 yield from self.ask(desk, 0, {}, request)
-            raise refused(error, "This photograph cannot be used") from error
+            return
+        except Exception as error:
+            yield {status: message_card(number, f"{wanted.network} cannot be used: {words(error)}")}
+            return
         try:
             yield from self._explain(ticket, desk, number, wanted, seen)
         except Cancelled:
             return
         except Exception as error:
             yield self._failed(desk, number, wanted, seen, words(error))
-            if is_ours(error):
-                raise refused(error, "This did not work") from error
 
     def look(
         self, ticket: Ticket, desk: Desk, turn: int, wanted: Wanted
@@ -114,11 +116,13 @@ class Answering:
             )
         desk.settle(wanted, seen)
         desk.show(turn, answer)
-        yield {
+        controls = {
             **self._controls(desk, wanted, seen),
+            "answer_code": code.explanation_code(loaded, answer),
+        }
+        yield {
             self.parts["predictions"]: predictions_card(turn, loaded, seen),
-            self.parts["answers"]: self.answers(desk, turn, answer, wanted.show, pending=True),
-            self.parts["answer_code"]: code.explanation_code(loaded, answer),
+            self.parts["answers"]: self.answers(desk, turn, answer, wanted.show, True, controls),
             self.parts["status"]: message_card(turn),
             **self._ascents(desk, turn, wanted, seen),
         }
@@ -151,16 +155,18 @@ class Answering:
         except Cancelled:
             return
         except Exception as error:
-            yield {self.parts["status"]: message_card(turn, words(error))}
-            raise refused(error, "No ascent") from error
+            yield {self.parts["status"]: message_card(turn)}
+            refuse(words(error), "No ascent was made")
+            return
         desk.ascent, desk.ascent_card = result, ascent_card(loaded, result)
         # Something that was done before it may have arrived after it.
         changes = self._ascents(desk, turn, desk.wanted()[1], seen)
         yield {
             self.parts["ascents"]: card(0, desk.ascent_card),
             **changes,
-            self.parts["ascent_code"]: code.ascent_code(loaded, result),
-            self.parts["status"]: message_card(turn),
+            self.parts["status"]: message_card(
+                turn, "", {"ascent_code": code.ascent_code(loaded, result)}
+            ),
         }
 
     def _ascents(self, desk: Desk, turn: int, wanted: Wanted, seen: Seen) -> Changes:
@@ -187,44 +193,33 @@ class Answering:
             return None
         return wanted.question(seen)
 
-    def _controls(self, desk: Desk, wanted: Wanted, seen: Seen) -> Changes:
+    def _controls(self, desk: Desk, wanted: Wanted, seen: Seen) -> dict[str, Any]:
         """The controls that not only their own events move."""
-        parts, loaded = self.parts, self.networks[wanted.network]
-        targets = list(wanted.question(seen).targets)
-        changes: Changes = {parts["pin"]: "Pin to compare" if desk.pinned is None else "Unpin"}
+        loaded, targets = self.networks[wanted.network], list(wanted.question(seen).targets)
+        controls: dict[str, Any] = {"pin": "Pin to compare" if desk.pinned is None else "Unpin"}
         if desk.listed == wanted.network:
-            return changes | {parts["targets"]: targets}
+            return controls | {"targets": targets}
         desk.listed = wanted.network
-        return changes | {
-            parts["targets"]: gr.update(choices=class_choices(loaded), value=targets),
-            parts["layer"]: gr.update(choices=layer_choices(loaded), value=wanted.layer),
-            parts["temperature"]: wanted.temperature,
+        return controls | {
+            "targets": {"choices": class_choices(loaded), "value": targets},
+            "layer": {"choices": layer_choices(loaded), "value": wanted.layer or None},
+            "temperature": wanted.temperature,
         }
 
-    def put_right(self, name: str, value: Any, changes: Mapping[str, Any]) -> Iterator[Changes]:
+    def put_right(
+        self, desk: Desk, name: str, value: Any, changes: Mapping[str, Any]
+    ) -> Iterator[Changes]:
         """Moves a control that shows another value than the one that counts."""
         kept = changes.get(name, value)
         if name in RANGES and kept != value:
-            yield {self.parts[name]: kept}
-
-    def _restored(self, desk: Desk) -> Changes:
-        """The controls, after something was taken back."""
-        turn, wanted = desk.wanted()
-        loaded = self.networks[wanted.network]
-        return {
-            self.parts["network"]: wanted.network,
-            self.parts["temperature"]: wanted.temperature,
-            self.parts["layer"]: gr.update(choices=layer_choices(loaded), value=wanted.layer),
-            self.parts["status"]: message_card(turn),
-        }
+            yield {self.parts["status"]: message_card(desk.wanted()[0], "", {name: kept})}
 
     def _failed(self, desk: Desk, turn: int, wanted: Wanted, seen: Seen, why: str) -> Changes:
         """Why there is no explanation. The last one stays, dimmed, if it is of this photograph."""
         loaded, before = self.networks[wanted.network], desk.answer
         changes: Changes = {
-            **self._controls(desk, wanted, seen),
             self.parts["predictions"]: predictions_card(turn, loaded, seen),
-            self.parts["status"]: message_card(turn, why),
+            self.parts["status"]: message_card(turn, why, self._controls(desk, wanted, seen)),
             **self._ascents(desk, turn, wanted, seen),
         }
         desk.settle(wanted, seen)
@@ -233,13 +228,19 @@ class Answering:
         return changes
 
     def answers(
-        self, desk: Desk, turn: int, answer: Explanation, show: Method, pending: bool = False
+        self,
+        desk: Desk,
+        turn: int,
+        answer: Explanation,
+        show: Method,
+        pending: bool = False,
+        controls: Mapping[str, Any] | None = None,
     ) -> str:
         """An answer, and the one that is pinned."""
         pinned = desk.pinned
         shown = [answer] if pinned is None else [pinned, answer]
         pairs = [(self.networks[each.question.network], each) for each in shown]
-        return answers_card(turn, pairs, show, pending)
+        return answers_card(turn, pairs, show, pending, controls)
 
     def follow(
         self, ticket: Ticket, turn: int, run: Callable[[Job[Result]], Result]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from torch import Tensor
 
@@ -41,12 +43,18 @@ _ABOUT = (
 _TOP = 5
 
 
-def card(turn: int, body: str) -> str:
+def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str:
     """What the page puts on the screen, unless it has something of a later turn there.
 
     Until the page has it, what is there is dimmed: see `static/page.js`.
+
+    Args:
+        turn: the last that it knows of.
+        body: HTML.
+        controls: values for controls, by name, which the page sets together with it.
     """
-    return f'<div class="cp-card" data-turn="{turn}">{body}</div>'
+    given = f' data-set="{escape(json.dumps(controls))}"' if controls else ""
+    return f'<div class="cp-card" data-turn="{turn}"{given}>{body}</div>'
 
 
 def samples_card(photos: Sequence[Photo]) -> str:
@@ -97,12 +105,13 @@ def answers_card(
     answers: Sequence[tuple[Loaded, Explanation]],
     method: Method,
     pending: bool = False,
+    controls: Mapping[str, Any] | None = None,
 ) -> str:
     """Explanations side by side; ``pending``: the scores that they lack are still to come."""
     parts = [
         _answer(loaded, answer, method, pending and not answer.rated) for loaded, answer in answers
     ]
-    return card(turn, _screen(parts))
+    return card(turn, _screen(parts), controls)
 
 
 def failure_card(turn: int, loaded: Loaded, seen: Seen, why: str) -> str:
@@ -114,7 +123,7 @@ def failure_card(turn: int, loaded: Loaded, seen: Seen, why: str) -> str:
     return card(turn, _screen([section("No explanation", _about(loaded, seen), body)]))
 
 
-def waiting_answer(loaded: Loaded) -> str:
+def waiting_answer() -> str:
     """The place of the first answer, so that nothing moves when it comes."""
     blank = '<div class="cp-blank"></div>'
     photo = (
@@ -130,12 +139,12 @@ def waiting_answer(loaded: Loaded) -> str:
         f'<dl class="cp-figures">{rows}</dl></figcaption></figure>'
     )
     body = f'<div class="cp-tiles">{photo}{other}</div>{_KEY}{_COVERAGE}'
-    return card(0, _screen([section("\u2026", loaded.name, body)]))
+    return card(0, _screen([section("\u2026", "\u2026", body)]))
 
 
-def message_card(turn: int, text: str = "") -> str:
+def message_card(turn: int, text: str = "", controls: Mapping[str, Any] | None = None) -> str:
     """A line where the progress would be."""
-    return card(turn, f'<p class="cp-message">{escape(text)}</p>')
+    return card(turn, f'<p class="cp-message">{escape(text)}</p>', controls)
 
 
 def _screen(parts: Sequence[str]) -> str:

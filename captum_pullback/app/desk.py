@@ -129,16 +129,17 @@ class Desk:
             self.seen = seen
             self._settled = wanted
 
-    def back(self, wanted: Wanted) -> None:
-        """Goes back to the last photograph and network that worked, unless others are wanted."""
+    def back(self, wanted: Wanted) -> bool:
+        """Goes back to the last photograph that worked, with its classes; whether there is one.
+
+        Unless another one is wanted meanwhile.
+        """
         with self._lock:
-            now, then = self._wanted, self._settled
-            if (now.network, now.photo) != (wanted.network, wanted.photo):
-                return
-            self._wanted = replace(
-                now, network=then.network, photo=then.photo, targets=then.targets,
-                layer=then.layer, temperature=then.temperature,
-            )  # fmt: skip
+            then = self._settled
+            if self._wanted.photo == wanted.photo:
+                targets = then.targets if then.network == self._wanted.network else None
+                self._wanted = replace(self._wanted, photo=then.photo, targets=targets)
+            return then.photo not in (None, wanted.photo)
 
     def show(self, turn: int, answer: Explanation) -> None:
         """Notes what is on the screen, unless something newer is."""

@@ -15,6 +15,11 @@ __all__ = ["connect"]
 #: The settings that an explanation has to itself; the others are an ascent's too.
 _EXPLANATION_ONLY = ("method", "show")
 _CLIMB = ("steps", "step_size", "radius", "bounded", "compare")
+#: What answers may set, apart from what they show.
+_DELIVERED = (
+    "targets", "layer", "pin", "temperature", "pool", "channel", "steps", "step_size", "radius",
+    "answer_code", "ascent_code",
+)  # fmt: skip
 _DOWNLOAD = "(file) => window.cp.download(file)"
 
 
@@ -22,23 +27,17 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
     """Connects the controls, by name, with what they do."""
     do.parts = parts
     desk, turn, file = parts["desk"], parts["turn"], parts["file"]
-    changing = [
-        parts[name]
-        for name in (
-            "status", "predictions", "answers", "answer_code", "ascents", "ascent_code",
-            "network", "targets", "layer", "pin", "temperature", "pool", "channel", "steps",
-            "step_size", "radius",
-        )
-    ]  # fmt: skip
+    shown = [parts[name] for name in ("status", "predictions", "answers", "ascents")]
 
     def on(events: list[Any], run: Callable[..., Any], about: str, *values: Any) -> None:
         """Numbers the event, and dims what is about to change: see `static/page.js`.
 
         What arrives is not checked by Gradio, whose words are not for people: see `desk.read`.
         """
+        control = next((name for name in _DELIVERED if parts[name] in values), "")
+        js = f"(...given) => window.cp.asked('{about}', '{control}', given)"
         gr.on(
-            events, run, [*values, desk, turn], changing,
-            js=f"(...given) => window.cp.asked('{about}', given)", trigger_mode="multiple",
+            events, run, [*values, desk, turn], shown, js=js, trigger_mode="multiple",
             concurrency_id="asked", concurrency_limit=16, show_progress="hidden",
             api_visibility="private", preprocess=values == (parts["upload"],),
         )  # fmt: skip
@@ -65,6 +64,12 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
     parts["stop"].click(
         do.stop, desk, [parts["answers"], parts["status"]], queue=False, preprocess=False, **again
     )
+    # Controls are no outputs of what is asked: Gradio empties outputs that an answer leaves out.
+    for name in ("status", "answers"):
+        parts[name].deliver(
+            None, None, [parts[one] for one in _DELIVERED],
+            js=f"() => window.cp.delivered({list(_DELIVERED)})", **again,
+        )  # fmt: skip
     # Only what has an effect is shown; this needs no server, so that it cannot come too late.
     gr.on(
         [

@@ -28,10 +28,10 @@ _PICK = """element.addEventListener('click', (event) => {
   if (button) trigger('click', {pick: button.dataset.pick});
 });"""
 #: Instead of Gradio, which empties a part before it fills it again, `static/page.js` fills it.
-_PLACE = '<div class="cp-place"></div>'
 _SHOW = """const place = () => element.querySelector('.cp-place');
-window.cp.show(place(), props.value);
-watch('value', () => window.cp.show(place(), props.value));"""
+const show = () => window.cp.show(place(), props.value, () => trigger('deliver'));
+watch('value', show);
+show();"""
 _HEADER = """<div class="cp-header"><div><h1>captum<span>_</span>pullback</h1>
 <p>What does a ReLU network look at? The backward gate <code>1[z &gt; 0]</code> becomes
 <code>sigmoid(z / T)</code>; the forward pass stays as it is.</p></div>
@@ -61,7 +61,7 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
             with gr.Column(scale=1, min_width=300, elem_classes="cp-controls"):
                 left = _left(do, first)
             with gr.Column(scale=3, min_width=320, elem_classes="cp-results"):
-                right = _right(first)
+                right = _right()
         hidden = {
             "desk": gr.State(do.desk()),
             "file": gr.DownloadButton(elem_id="cp-file", visible="hidden"),
@@ -88,7 +88,7 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
     with gr.Column(elem_classes="cp-seen"):
         gr.HTML("<h2>Prediction</h2>")
         parts["predictions"] = gr.HTML(
-            waiting_predictions(first), html_template=_PLACE, js_on_load=_PICK + _SHOW,
+            html_template=_place_for(waiting_predictions(first)), js_on_load=_PICK + _SHOW,
             elem_id="cp-predictions",
         )  # fmt: skip
     with gr.Column(elem_classes="cp-settings"):
@@ -128,7 +128,7 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
     return parts
 
 
-def _right(first: Loaded) -> dict[str, Any]:
+def _right() -> dict[str, Any]:
     """The answers, and how they are asked for and drawn."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_classes="cp-status"):
@@ -147,7 +147,7 @@ def _right(first: Loaded) -> dict[str, Any]:
                     elem_id="cp-show", show_label=False,
                 )  # fmt: skip
                 parts["pin"] = gr.Button("Pin to compare", size="sm", elem_id="cp-pin")
-            parts["answers"] = _place("cp-answers", waiting_answer(first))
+            parts["answers"] = _place("cp-answers", waiting_answer())
             parts["answer_files"] = _files("explanation")
             parts["answer_code"] = _code()
         with gr.Tab("Ascend", elem_id="cp-ascend-tab") as parts["ascend_tab"]:
@@ -173,8 +173,12 @@ def _right(first: Loaded) -> dict[str, Any]:
     return parts
 
 
-def _place(name: str, value: str) -> gr.HTML:
-    return gr.HTML(value, html_template=_PLACE, js_on_load=_SHOW, elem_id=name)
+def _place(name: str, at_first: str) -> gr.HTML:
+    return gr.HTML(html_template=_place_for(at_first), js_on_load=_SHOW, elem_id=name)
+
+
+def _place_for(at_first: str) -> str:
+    return f'<div class="cp-place">{at_first}</div>'
 
 
 def _slider(name: str, value: float, step: float, label: str, **more: Any) -> gr.Slider:

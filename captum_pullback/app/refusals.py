@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from html import escape
 
 import gradio as gr
@@ -9,24 +10,22 @@ import gradio as gr
 from captum_pullback.commands.terminal import UsageError
 from captum_pullback.zoo.photos import PhotoError
 
-__all__ = ["is_ours", "refused", "words"]
+__all__ = ["refuse", "words"]
 
 _KNOWN = (PhotoError, UsageError, RuntimeError, ValueError, MemoryError)
 
 
-def is_ours(error: object) -> bool:
-    """Whether it is a mistake of this package, whose traceback belongs in the terminal."""
-    return isinstance(error, Exception) and not isinstance(error, _KNOWN)
+def words(error: Exception) -> str:
+    """An error in one line; of one that is a mistake of this package, the terminal says more."""
+    if isinstance(error, _KNOWN):
+        return " ".join(str(error).split()) or type(error).__name__
+    traceback.print_exception(error)
+    return "something went wrong here; the terminal says more"
 
 
-def words(error: object) -> str:
-    """An error, or what is said instead of one, as a sentence."""
-    if is_ours(error):
-        return "Something went wrong here; the terminal says more."
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[0].upper() + text[1:] + "." * (text[-1] not in ".!?")
+def refuse(why: str, title: str) -> None:
+    """A note in the corner of the page, with a title that says what did not work.
 
-
-def refused(error: object, title: str) -> gr.Error:
-    """A note in the corner of the page, with a title that says what did not work."""
-    return gr.Error(escape(words(error)), title=title, print_exception=is_ours(error))
+    Gradio's own titles are never shown, and its errors leave a traceback in the terminal.
+    """
+    gr.Warning(f"<b>{escape(title)}</b><br>{escape(why)}")

@@ -11,18 +11,19 @@ import gradio as gr
 from captum_pullback.app import code, keep
 from captum_pullback.app.desk import Desk
 from captum_pullback.app.question import Loaded
-from captum_pullback.app.refusals import refused
+from captum_pullback.app.refusals import refuse
 
 __all__ = ["ascent_file", "explanation_file"]
 
 
-def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str]:
+def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str | None]:
     """Writes the explanation on the screen: as ``png``, ``npz`` or ``py``."""
 
-    def write(desk: Desk) -> str:
+    def write(desk: Desk) -> str | None:
         answer, pinned, show = desk.answer, desk.pinned, desk.wanted()[1].show
         if answer is None:
-            raise refused("There is no explanation yet.", "Nothing to take along")
+            refuse("There is no explanation yet.", "Nothing to take along")
+            return None
         path = _fresh(f"explanation.{kind}")
         if kind == "npz":
             keep.arrays_of(answer, path)
@@ -37,13 +38,14 @@ def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Des
     return write
 
 
-def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str]:
+def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str | None]:
     """The same for the ascent."""
 
-    def write(desk: Desk) -> str:
+    def write(desk: Desk) -> str | None:
         result = desk.ascent
         if result is None:
-            raise refused("There is no ascent yet: click on Ascend.", "Nothing to take along")
+            refuse("There is no ascent yet: click on Ascend.", "Nothing to take along")
+            return None
         path, loaded = _fresh(f"ascent.{kind}"), networks[result.question.network]
         if kind == "npz":
             keep.arrays_of_ascent(result, path)

@@ -16,14 +16,15 @@
   const chosen = new Map();  // files on their way, and the turns in which they were chosen
   let turn = 0, ascending = 0;
 
-  const asked = (about, given) => {
-    const file = about === "photo" && given[0]?.orig_name;
+  const asked = (about, control, values) => {
+    const file = about === "photo" && values[0]?.orig_name;
     const mine = chosen.get(file) || ++turn;
     chosen.delete(file);
     for (const place of touched[about]) wanted[place] = Math.max(wanted[place], mine);
     if (about === "ascent") ascending = mine;
+    delete given[control];
     stale();
-    return [...given.slice(0, -1), mine];
+    return [...values.slice(0, -1), mine];
   };
 
   const turnOf = (element) => Number(element?.querySelector("[data-turn]")?.dataset.turn || 0);
@@ -44,7 +45,7 @@
   };
 
   // Shows a card, unless there is a later one already: decoded first, so that nothing blinks.
-  const show = async (place, html) => {
+  const show = async (place, html, deliver) => {
     if (!html) return;
     const next = document.createElement("template");
     next.innerHTML = html;
@@ -52,16 +53,42 @@
     const number = Number(card.dataset.turn);
     place.cpLast = Math.max(place.cpLast || 0, number);
     const mine = place.cpCount = (place.cpCount || 0) + 1;
+    const values = card.dataset.set && JSON.parse(card.dataset.set);
     if (now && now.innerHTML === card.innerHTML) {
       now.dataset.turn = Math.max(Number(now.dataset.turn), number);
+      set(values, number, deliver);
       return stale();
     }
     await Promise.all([...card.querySelectorAll("img")].map((img) => img.decode().catch(() => 0)));
     if (number < place.cpLast && number || mine < place.cpCount) return;
     keep(place, card);
     place.replaceChildren(card);
+    set(values, number, deliver);
     stale();
     if (!card.querySelector(".cp-wait")) announce(card);
+  };
+
+  // What the server sets. It waits while something newer is asked for, and what is set by hand
+  // meanwhile stays so.
+  let given = {}, ready = {};
+  const set = (values, number, deliver) => {
+    for (const [name, value] of Object.entries(values || {})) {
+      const both = Array.isArray(value) && given[name]?.choices;
+      given[name] = both ? { ...given[name], value } : value;
+    }
+    if (!values || number < turn) return;
+    Object.assign(ready, given);
+    given = {};
+    deliver();
+  };
+  const delivered = (names) => {
+    const now = ready;
+    ready = {};
+    return names.map((name) => {
+      const value = now[name];
+      if (value === undefined) return { __type__: "update" };
+      return value?.choices ? { __type__: "update", ...value } : value;
+    });
   };
 
   // What somebody has opened, moved or focused stays so.
@@ -88,6 +115,7 @@
   };
 
   const download = (file) => {
+    if (!file?.url) return [file];
     const link = document.createElement("a");
     link.href = file.url;
     link.download = file.orig_name || "";
@@ -211,5 +239,5 @@
     if (file) give(file, "pasted." + (file.type.split("/")[1] || "png"));
   });
 
-  window.cp = { asked, show, controls, dark, download };
+  window.cp = { asked, show, delivered, controls, dark, download };
 })();
