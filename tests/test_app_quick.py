@@ -208,7 +208,7 @@ def test_nothing_moves_and_nothing_vanishes(visit: Any) -> None:
     assert {frame["height"] for frame in frames} == {frames[0]["height"]}
     assert {tuple(frame["tops"]) for frame in frames} == {tuple(frames[0]["tops"])}
     shifts = page.evaluate("window.shifts")
-    assert sum(value for value, _ in shifts) < 0.002, shifts
+    assert sum(value for value, _ in shifts) < 0.01, shifts  # 0.1 is called good
 
 
 def test_the_ascent_says_when_it_is_old(visit: Any) -> None:
@@ -253,16 +253,17 @@ def test_the_ascent_says_when_it_is_old(visit: Any) -> None:
 def test_only_what_has_an_effect_is_offered(visit: Any) -> None:
     visitor = at_the_embedded(visit)
     page = visitor.page
-    heat = page.locator("#cp-temperature input[type=range]")
+    on = page.locator("#cp-temperature input[type=range]:enabled")
+    off = page.locator("#cp-temperature input[type=range]:disabled")
     page.locator("#cp-method input").click()
     page.get_by_role("option", name="Gradient", exact=True).click()
     visitor.title("Gradient")
-    assert heat.is_disabled()
+    off.wait_for(timeout=PATIENCE)
     page.get_by_role("tab", name="Ascend").click()  # which goes along the pullback all the same
-    assert heat.is_enabled()
+    on.wait_for(timeout=PATIENCE)
     assert not page.locator("#cp-method").is_visible()
     page.get_by_role("tab", name="Explain").click()
-    assert heat.is_disabled()
+    off.wait_for(timeout=PATIENCE)
     page.get_by_text("Max pooling, neurons and layers").click()
     hidden = {"#cp-pool", "#cp-layer", "#cp-channel", "#cp-everywhere"}
     visible = {name for name in hidden if page.locator(name).is_visible()}
@@ -297,7 +298,7 @@ def test_box_and_map_agree_whatever_is_typed(visit: Any) -> None:
     for typed, counts in (("9", "5"), ("-3", "0"), ("0.5", "0.5"), ("1e300", "5")):
         box.fill(typed)
         box.press("Tab")
-        visitor.title("hard" if counts == "0" else f"T = {counts}")
+        visitor.title(f"T = {counts}")
         page.wait_for_function(
             "(value) => document.querySelector('#cp-temperature input[type=number]').value"
             " === value",

@@ -223,7 +223,7 @@ def tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
 
 def _figure(name: str, value: float, pending: bool) -> str:
     if math.isnan(value):
-        text = '<span class="cp-wait" aria-label="being computed"></span>' if pending else "\u2013"
+        text = '<span class="cp-wait" role="img" aria-label="being computed"></span>' if pending else "\u2013"
     else:
         text = f"{value:.3g}"
     return f"<div><dt>{name}</dt><dd>{text}</dd></div>"
@@ -236,7 +236,7 @@ def _coverage(answer: Explanation) -> str:
     text = f"{soft} gate call{'s' * (soft != 1)} softened, {hard or 'none'} left hard"
     return (
         f'<details class="cp-coverage"><summary>Coverage: {text}</summary>'
-        f"<pre>{escape(answer.record)}</pre></details>"
+        f'<pre tabindex="0">{escape(answer.record)}</pre></details>'
     )
 
 

@@ -71,13 +71,14 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
             js=f"() => window.cp.delivered({list(_DELIVERED)})", **again,
         )  # fmt: skip
     # Only what has an effect is shown; this needs no server, so that it cannot come too late.
-    gr.on(
-        [
-            page.load, parts["follow"].input, parts["what"].input, parts["method"].input,
-            parts["explain_tab"].select, parts["ascend_tab"].select,
-        ],
-        None, None, None, js="() => window.cp.controls()", **again,
-    )  # fmt: skip
+    stand = [parts["follow"], parts["what"], parts["method"]]
+    for tab, moves in (
+        ("", [page.load, *(part.input for part in stand)]),
+        ("explain", [parts["explain_tab"].select]),
+        ("ascend", [parts["ascend_tab"].select]),
+    ):
+        js = f"(...stand) => window.cp.controls('{tab}', ...stand)"
+        gr.on(moves, None, stand, None, js=js, **again)
     for write, buttons in (
         (explanation_file, parts["answer_files"]),
         (ascent_file, parts["ascent_files"]),

@@ -126,6 +126,8 @@ def _theme() -> Any:
         block_info_text_color="#4f5b68",
         block_info_text_color_dark="#a3b0be",
         block_label_text_color="#4f5b68",
+        block_title_text_color="#4f5b68",
+        block_title_text_color_dark="#a3b0be",
         block_label_text_color_dark="#a3b0be",
         color_accent="#0f766e",
         button_primary_background_fill="#0f766e",

@@ -126,15 +126,13 @@
   };
 
   // -- Controls: only those that have an effect. The style sheet reads what is noted here.
-  const controls = () => {
-    const tab = find("[role=tab][aria-selected=true]")?.textContent.trim();
-    state.cpWhat = find("#cp-what input:checked")?.value || "class";
-    state.cpPool = find("#cp-follow input")?.checked === false ? "own" : "same";
-    state.cpTab = tab === "Ascend" ? "ascend" : "explain";
-    const pullback = /pullback/i.test(find("#cp-method input")?.value ?? "pullback");
-    const heats = pullback || state.cpTab === "ascend";
+  const controls = (tab, follow, what, method) => {
+    Object.assign(state, { cpWhat: what, cpPool: follow ? "same" : "own" });
+    state.cpTab = tab || state.cpTab;
+    const heats = method.includes("pullback") || state.cpTab === "ascend";
     for (const input of all(".cp-heat input, .cp-heat button")) input.disabled = !heats;
     state.cpHeat = heats ? "on" : "off";
+    return [];
   };
   Object.assign(state, { cpWhat: "class", cpPool: "same", cpTab: "explain", cpHeat: "on" });
 
@@ -196,15 +194,18 @@
       if (remove.title !== label) remove.title = label;
     }
     for (const clear of all("#cp-targets .remove-all")) name(clear, "Remove all classes");
+    for (const scroller of all(".cm-scroller")) scroller.tabIndex = 0;
   };
   const tidy = () => { paint(); names(); };
 
-  addEventListener("DOMContentLoaded", () => {
+  const start = () => {
     tidy();
     new MutationObserver(tidy).observe(document.body, {
       subtree: true, childList: true, attributes: true, attributeFilter: ["class"],
     });
-  });
+  };
+  if (document.body) start();
+  else addEventListener("DOMContentLoaded", start);
 
   // -- A photograph may be dropped anywhere, or pasted: it goes the upload button's way.
   const give = (file, as) => {
