@@ -195,7 +195,7 @@ def visiting(chromium: Any, server: Server) -> Iterator[Any]:
     for visitor in visitors:
         hosts = {urllib.parse.urlsplit(url).hostname for url in visitor.requests}
         assert hosts - {None} == {"127.0.0.1"}, "no request leaves this machine"
-        assert not visitor.errors, "the page itself has nothing to complain of"
+        assert not visitor.errors, f"the page complains: {visitor.errors}"
     for context in contexts:
         context.close()
 

@@ -131,11 +131,11 @@ def test_light_or_dark_is_remembered_and_said(visit: Any) -> None:
     assert page.evaluate(dark)
     assert button.get_attribute("aria-pressed") == "true"
     assert page.locator("#cp-announce").inner_text() == "Dark colors"
-    page.reload()
-    page.locator("#cp-answers .cp-figures").first.wait_for(timeout=PATIENCE)
-    page.wait_for_function(dark, timeout=PATIENCE)
-    assert button.get_attribute("aria-pressed") == "true"
-    page.get_by_role("button", name="Dark colors").click()
-    page.reload()
-    page.locator("#cp-answers .cp-figures").first.wait_for(timeout=PATIENCE)
-    page.wait_for_function(f"!{dark}", timeout=PATIENCE)
+    for chosen in (dark, f"!{dark}"):  # what the system has does not count any more
+        again = page.context.new_page()
+        again.goto(page.url)
+        again.locator("#cp-answers .cp-figures").first.wait_for(timeout=PATIENCE)
+        again.wait_for_function(chosen, timeout=PATIENCE)
+        button = again.get_by_role("button", name="Dark colors")
+        assert button.get_attribute("aria-pressed") == str(chosen == dark).lower()
+        button.click()

@@ -44,7 +44,8 @@ _FIT = """<p class="cp-hint" id="cp-fit-hint">Searches for the temperature whose
 how the score changes when squares of this photograph are replaced by noise (the least
 infidelity).</p>"""
 _ASCEND = """<p class="cp-hint">A few steps along the pullback draw on the photograph what the
-class asks for. The classes and the temperature at the left count here too.</p>"""
+class asks for. The classes and the temperature count here too; step size and radius are fractions
+of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
 _WHATS = [("a class", "class"), ("a neuron", "neuron"), ("a class, at a layer", "layer")]
@@ -154,8 +155,8 @@ def _right() -> dict[str, Any]:
             gr.HTML(_ASCEND)
             with gr.Row(elem_classes="cp-climb"):
                 parts["steps"] = _slider("steps", 5, 1, "Steps")
-                parts["step_size"] = _slider("step_size", 0.1, 0.01, "Step size, of the norm")
-                parts["radius"] = _slider("radius", 0.5, 0.05, "Radius, of the norm")
+                parts["step_size"] = _slider("step_size", 0.1, 0.01, "Step size")
+                parts["radius"] = _slider("radius", 0.5, 0.05, "Radius")
             with gr.Row(elem_classes="cp-bar-row"):
                 parts["bounded"] = gr.Checkbox(
                     True, label="Stay between black and white", container=False
