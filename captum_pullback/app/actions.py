@@ -55,9 +55,9 @@ class Actions(Answering):
         self, name: str, desk: Desk, turn: Any, request: gr.Request
     ) -> Iterator[Changes]:
         """The same photograph, seen by another network."""
-        loaded = self.networks.get(name)
+        loaded = self.networks.get(str(name))
         if loaded is not None:
-            changes = {"network": name, "targets": None, **self.own(loaded)}
+            changes = {"network": str(name), "targets": None, **self.own(loaded)}
             yield from self.ask(desk, turn, changes, request)
 
     def pick_class(

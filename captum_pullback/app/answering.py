@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -57,7 +58,7 @@ class Answering:
 
     def note(self, desk: Desk, turn: Any, changes: Mapping[str, Any]) -> None:
         """Takes down what has changed, and with which turn."""
-        number = int(turn) if isinstance(turn, (int, float)) else 0
+        number = int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
         if desk.fresh and number > 50:  # it was forgotten, and does not know how the page stands
             refuse("Load it again, please.", "This page was left alone for too long")
         desk.want(number, changes)
@@ -80,9 +81,10 @@ class Answering:
             return
         except PhotoError as error:
             refuse(words(error), "This photograph cannot be used")
-            yield {status: message_card(number)}
             if desk.back(wanted):
                 yield from self.ask(desk, 0, {}, request)
+            else:
+                yield {status: message_card(number, words(error))}
             return
         except Exception as error:
             yield {status: message_card(number, f"{wanted.network} cannot be used: {words(error)}")}

@@ -223,7 +223,11 @@ def tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
 
 def _figure(name: str, value: float, pending: bool) -> str:
     if math.isnan(value):
-        text = '<span class="cp-wait" role="img" aria-label="being computed"></span>' if pending else "\u2013"
+        text = (
+            '<span class="cp-wait" role="img" aria-label="being computed"></span>'
+            if pending
+            else "\u2013"
+        )
     else:
         text = f"{value:.3g}"
     return f"<div><dt>{name}</dt><dd>{text}</dd></div>"

@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
         for name in ("SIGTERM", "SIGHUP"):  # for its folder to be removed; Windows has not both
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _interrupt)
-        with serving(networks, _samples(), args.host, args.port, args.allow_host) as url:
+        others = _name_for_others(args.host)
+        names = [*args.allow_host, others] if args.allow_host else []
+        with serving(networks, _samples(), args.host, args.port, names) as url:
             say(f"the app is at {url} (Ctrl-C stops it)")
-            others = _for_others(args.host, url)
             if others:
-                say(f"for other machines: {others}")
+                say(f"for other machines: http://{others}:{urllib.parse.urlsplit(url).port}/")
             if not args.no_browser:
                 webbrowser.open(url)
             while True:
@@ -101,18 +102,17 @@ def _check_address(host: str, port: int | None) -> None:
         raise UsageError(f"cannot listen at {where}: {error.strerror or error}") from error
 
 
-def _for_others(host: str, url: str) -> str:
-    """Where other machines find a server that listens at all of this one's addresses."""
+def _name_for_others(host: str) -> str:
+    """How other machines call a server that listens at all of this one's addresses; or nothing."""
     if host not in ("0.0.0.0", "::"):
         return ""
-    port = urllib.parse.urlsplit(url).port
     # Connecting a datagram socket sends nothing; it only chooses the address to send from.
     for kind, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(kind, socket.SOCK_DGRAM) as probe:
             probe.connect((somewhere, 9))
-            address = probe.getsockname()[0]
-            return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-    return f"http://{socket.gethostname()}:{port}/"
+            address = str(probe.getsockname()[0])
+            return f"[{address}]" if ":" in address else address
+    return socket.gethostname()
 
 
 def _interrupt(*_: Any) -> NoReturn:

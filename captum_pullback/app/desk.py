@@ -177,7 +177,7 @@ def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
     if name in _CHOICES:
         return {name: value} if value in _CHOICES[name] else {}
     if name == "layer":
-        return {name: value} if value in loaded.layers else {}
+        return {name: value} if isinstance(value, str) and value in loaded.layers else {}
     if name == "targets":
         given = value if isinstance(value, list) else []
         known = [t for t in given if type(t) is int and 0 <= t < loaded.outputs]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LARGEST_UPLOAD", "LOOPBACK", "OUTSIDE", "Guard", "trim"]
+__all__ = ["LARGEST_UPLOAD", "LOOPBACK", "MOST_BYTES", "MOST_FILES", "OUTSIDE", "Guard", "trim"]
 
 #: What the page may load, for the browser to see to: nothing that is not this server's.
 OUTSIDE = (
@@ -18,7 +18,7 @@ OUTSIDE = (
 )
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST_UPLOAD = 256 * 2**20
-_MOST_FILES, _MOST_BYTES = 200, 2**30
+MOST_FILES, MOST_BYTES = 200, 2**30
 _LARGEST_REQUEST = 2**20  # of settings, which are short
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -52,7 +52,8 @@ class Guard:
         size = int(headers["content-length"])
         self._arriving += size
         try:
-            trim(self.folder, _MOST_FILES - 1, _MOST_BYTES - self._arriving)
+            if _uploads(scope):
+                trim(self.folder, MOST_FILES - 1, MOST_BYTES - self._arriving)
             await self.app(scope, receive, _guarded(send))
         finally:
             self._arriving -= size
@@ -74,12 +75,15 @@ class Guard:
         length = headers.get("content-length", "")
         if not length.isdecimal():
             return 411, "A request has to say how long it is."
-        upload = scope["path"].rstrip("/").endswith("/upload")
-        if int(length) > (LARGEST_UPLOAD + 2**16 if upload else _LARGEST_REQUEST):
+        if int(length) > (LARGEST_UPLOAD + 2**16 if _uploads(scope) else _LARGEST_REQUEST):
             return 413, "This is too large."
-        if upload and self._arriving + int(length) > _MOST_BYTES:
+        if _uploads(scope) and self._arriving + int(length) > MOST_BYTES:
             return 503, "Too much is being uploaded at once: try again."
         return 0, ""
+
+
+def _uploads(scope: Any) -> bool:
+    return str(scope["path"]).rstrip("/").endswith("/upload")
 
 
 def trim(folder: Path, most_files: int, most_bytes: int) -> None:

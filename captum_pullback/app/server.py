@@ -51,7 +51,7 @@ def serving(
         page = build(networks, samples)
         page.queue(default_concurrency_limit=8)
         if names or host in LOOPBACK:
-            names = {*LOOPBACK, host, *names}
+            names = {name.strip("[]").lower() for name in (*LOOPBACK, host, *names)}
         static = resources.files("captum_pullback.app") / "static"
         _, url, _ = page.launch(
             server_name=f"[{host}]" if ":" in host else host,

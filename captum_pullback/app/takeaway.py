@@ -10,6 +10,7 @@ import gradio as gr
 
 from captum_pullback.app import code, keep
 from captum_pullback.app.desk import Desk
+from captum_pullback.app.guard import MOST_BYTES, MOST_FILES, trim
 from captum_pullback.app.question import Loaded
 from captum_pullback.app.refusals import refuse
 
@@ -60,4 +61,6 @@ def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], s
 
 def _fresh(name: str) -> Path:
     """A file of this name in a new folder, inside the app's own, which goes at its end."""
-    return Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder())) / name
+    folder = Path(gr.utils.get_upload_folder())
+    trim(folder, MOST_FILES - 1, MOST_BYTES)
+    return Path(tempfile.mkdtemp(dir=folder)) / name
