@@ -45,7 +45,7 @@ def slow():
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), Slow(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)
     )
-    return Network(model, ("one", "two", "three"), preprocessing(16), input_size=16)
+    return Network(model, ("one", "two", "three" * 30), preprocessing(16), input_size=16)
 """
 
 #: Runs at the start of the app's process, and notes whatever leaves this machine.

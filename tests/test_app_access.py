@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from app_pages import MARKS, PATIENCE, Visitor, use_embedded
+from PIL import Image
 
 spec = importlib.util.find_spec("axe_playwright_python")
 pytestmark = MARKS
@@ -139,3 +140,24 @@ def test_light_or_dark_is_remembered_and_said(visit: Any) -> None:
         button = again.get_by_role("button", name="Dark colors")
         assert button.get_attribute("aria-pressed") == str(chosen == dark).lower()
         button.click()
+
+
+def test_long_names_are_cut_and_can_be_read_in_full(visit: Any, tmp_path: Path) -> None:
+    visitor = visit(viewport={"width": 390, "height": 844})
+    page = visitor.page
+    visitor.title("Excitation pullback")  # of the slow network, which has a class of a long name
+    row = page.locator("#cp-predictions button", has_text="threethree")
+    name = row.locator("span:not(.cp-bar)")
+    assert name.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert row.bounding_box()["height"] == page.locator(
+        "#cp-predictions button", has_text="one"
+    ).first.bounding_box()["height"]  # fmt: skip
+    assert row.get_attribute("title") == "Explain " + "three" * 30
+    use_embedded(visitor)
+    Image.new("RGB", (8, 8), "green").save(tmp_path / f"{'long' * 40}.png")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / f"{'long' * 40}.png")
+    about = page.locator("#cp-answers:not(.cp-old) header p", has_text="longlong")
+    about.wait_for(timeout=PATIENCE)
+    assert about.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert about.get_attribute("title").endswith(f"{'long' * 40}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
