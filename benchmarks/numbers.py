@@ -200,7 +200,7 @@ def _lens_numbers() -> dict[str, str]:
 
 
 def _reference_numbers() -> dict[str, str]:
-    path = ROOT / "captum_pullback" / "weights" / "reference.json"
+    path = ROOT / "captum_pullback" / "zoo" / "weights" / "reference.json"
     meta = json.loads(path.read_text(encoding="utf-8"))
     return {
         "reference-classes": str(len(meta["classes"])),

@@ -1,25 +1,70 @@
-"""Excitation pullbacks for PyTorch, as Captum attributions."""
+"""Excitation pullbacks for PyTorch, as Captum attributions.
+
+Names are imported when they are first used, so that what needs no torch need not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from captum_pullback._version import __version__
-from captum_pullback.ascent import PullbackAscent
-from captum_pullback.attribution import (
-    ExcitationPullback,
-    LayerExcitationPullback,
-    NeuronExcitationPullback,
-)
-from captum_pullback.effective import effective_weights
-from captum_pullback.engine.softening import soften
-from captum_pullback.fit import fit_temperature
-from captum_pullback.lens.dynamics import TrainingLens
+
+if TYPE_CHECKING:
+    from captum_pullback.ascent import PullbackAscent
+    from captum_pullback.attribution import (
+        ExcitationPullback,
+        LayerExcitationPullback,
+        NeuronExcitationPullback,
+    )
+    from captum_pullback.effective import effective_weights
+    from captum_pullback.engine.backward import Held
+    from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
+    from captum_pullback.engine.softening import soften
+    from captum_pullback.engine.spread import Spread
+    from captum_pullback.fit import fit_temperature
+    from captum_pullback.lens.dynamics import TrainingLens
 
 __all__ = [
+    "EXCITATION",
+    "SEMANTIC",
     "ExcitationPullback",
+    "Held",
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
     "PullbackAscent",
+    "Rule",
+    "Spread",
     "TrainingLens",
     "__version__",
     "effective_weights",
     "fit_temperature",
     "soften",
 ]
+
+#: In which module each name above is.
+_HOMES = {
+    "EXCITATION": "engine.rules",
+    "SEMANTIC": "engine.rules",
+    "ExcitationPullback": "attribution",
+    "Held": "engine.backward",
+    "LayerExcitationPullback": "attribution",
+    "NeuronExcitationPullback": "attribution",
+    "PullbackAscent": "ascent",
+    "Rule": "engine.rules",
+    "Spread": "engine.spread",
+    "TrainingLens": "lens.dynamics",
+    "effective_weights": "effective",
+    "fit_temperature": "fit",
+    "soften": "engine.softening",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import check
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.pullback import Inputs, Target
 from captum_pullback.region import Bounds, Layout, Region, check_bounds, norms, unit
@@ -71,6 +73,7 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
         temperature: As for `ExcitationPullback`; 0 is ascent along the plain gradient.
         pool_temperature: The same for max pooling; None follows ``temperature``.
+        rules: What is held of each kind of gate: see `soften`.
         steps: The number of steps, K.
         step_size: The length of a step, above 0. None is 20, or with ``relative`` 0.1.
         radius: The greatest distance from the inputs, above 0; `math.inf` is without limit. None
@@ -99,9 +102,10 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         steps: int = 5,
         step_size: float | None = None,
         radius: float | None = None,
@@ -109,13 +113,12 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
         bounds: Bounds | None = None,
     ) -> None:
         Attribution.__init__(self, forward_func)
-        check(forward_func, temperature, pool_temperature)
+        self.softness = Softness(temperature, pool_temperature, rules)
+        check(forward_func, self.softness)
         if isinstance(steps, bool) or not isinstance(steps, int):
             raise TypeError(f"steps must be an int, not {type(steps).__name__}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        self.temperature = temperature
-        self.pool_temperature = pool_temperature
         self.steps = steps
         self.relative = bool(relative)
         default_step, default_radius = (0.1, 0.5) if relative else (20.0, 100.0)
@@ -188,7 +191,7 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
             )
         step_size = (self.step_size * unit_length).unsqueeze(1)
         region = Region(layout, start, self.radius * unit_length, self.bounds)
-        pullback = _ScoredPullback(self.forward_func, self.temperature, self.pool_temperature)
+        pullback = _ScoredPullback(self.forward_func, self.softness)
 
         perturbation, point = torch.zeros_like(start), start
         step_norm = distance = torch.zeros_like(unit_length)
@@ -223,12 +226,14 @@ class _ScoredPullback:
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        temperature: TemperatureLike,
-        pool_temperature: TemperatureLike | None,
+        softness: Softness,
     ) -> None:
         self.forward_func = forward_func
         self._pullback = ExcitationPullback(
-            forward_func, temperature, pool_temperature=pool_temperature
+            forward_func,
+            softness.temperature,
+            pool_temperature=softness.pool_temperature,
+            rules=softness.rules,
         )
         self._gradients = self._pullback.gradient_func
         self._pullback.gradient_func = self._seen

@@ -6,7 +6,8 @@ passes on is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,9 +22,13 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_pullback.batches import in_chunks
+from captum_pullback.batches import check_rows, in_chunks
+from captum_pullback.engine.graph import mark_source
 from captum_pullback.engine.models import named_modules
+from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.misfits import selector_misfit
 from captum_pullback.pullback import Inputs, Pullback, Target
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
@@ -43,6 +48,7 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
         temperature: 0 (the plain gradient) to inf, or a mapping from module names: see `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
+        rules: What is held of each kind of gate: see `soften`.
         multiply_by_inputs: Whether to multiply the pullback by the input.
 
     Raises:
@@ -58,13 +64,14 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         GradientAttribution.__init__(self, forward_func)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -94,7 +101,8 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
 
         Raises:
             TypeError: Inputs that are not tensors of floating point.
-            ValueError: An ``internal_batch_size`` below 1.
+            ValueError: An ``internal_batch_size`` below 1, or one where the first dimension of
+                the inputs is not that of the output.
             AssertionError, IndexError: A target that does not fit the output (Captum's types).
             SofteningError: Nothing was softened, or `torch.inference_mode` is on.
         """
@@ -148,16 +156,23 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
         self, inputs: Inputs, targets: list[Target], extra: Any, size: int | None
     ) -> list[Inputs]:
         """The attributions of each target."""
-        chunks = [
-            self._attribute_chunk(*chunk) for chunk in in_chunks(inputs, extra, targets, size)
-        ]
+        chunks = []
+        for part, *others in in_chunks(inputs, extra, targets, size):
+            found, output = self._attribute_chunk(part, *others)
+            check_rows(output, part, inputs)
+            chunks.append(found)
         if len(chunks) == 1:
             return chunks[0]
         return [_over_parts(torch.cat, list(parts)) for parts in zip(*chunks, strict=True)]
 
-    def _attribute_chunk(self, inputs: Inputs, extra: Any, targets: list[Target]) -> list[Inputs]:
+    def _attribute_chunk(
+        self, inputs: Inputs, extra: Any, targets: list[Target]
+    ) -> tuple[list[Inputs], Tensor]:
+        """The attributions of each target, and the output."""
+        output: list[Any] = []
+
         def run(forward: Callable[..., Any], leaves: Inputs) -> list[Inputs]:
-            output: list[Any] = []
+            output.clear()
 
             def forward_once(*args: Any) -> Any:
                 if not output:
@@ -172,7 +187,7 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
             ]
 
         found = self._softly(inputs, run, gradients=len(targets))
-        return [self._finished(gradients, inputs) for gradients in found]
+        return [self._finished(gradients, inputs) for gradients in found], output[0].detach()
 
 
 class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution):  # type: ignore[misc]
@@ -183,6 +198,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
         layer: The module whose unit is to be explained.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: Whether to multiply the pullback by the input.
 
     Raises:
@@ -194,15 +210,16 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
         self,
         model: Callable[..., Any],
         layer: nn.Module,
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         _check_layer(model, layer)
         NeuronAttribution.__init__(self, model, layer)
         GradientAttribution.__init__(self, model)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -236,7 +253,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
 
-        gradients: Inputs = self._softly(inputs, run, misfit=_misselected)
+        gradients: Inputs = self._softly(inputs, run, hidden=True, misfit=selector_misfit)
         return self._finished(gradients, inputs)
 
 
@@ -248,6 +265,7 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         layer: The module to attribute to.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: Whether to multiply the pullback by the layer's activation.
 
     Raises:
@@ -259,15 +277,16 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         self,
         forward_func: Callable[..., Any],
         layer: nn.Module,
-        temperature: TemperatureLike = 0.3,
+        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
         *,
         pool_temperature: TemperatureLike | None = None,
+        rules: RulesLike | None = None,
         multiply_by_inputs: bool = False,
     ) -> None:
         _check_layer(forward_func, layer)
         LayerAttribution.__init__(self, forward_func, layer)
         GradientAttribution.__init__(self, forward_func)
-        self._configure(temperature, pool_temperature, multiply_by_inputs)
+        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -302,14 +321,30 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
                 leaves, target, additional_forward_args, attribute_to_layer_input
             )
 
-        attributions = self._softly(inputs, run, integers=True)
+        with _as_source(self.layer, attribute_to_layer_input):
+            attributions = self._softly(inputs, run, integers=True, hidden=True)
         if isinstance(attributions, Tensor):
             return attributions.detach().contiguous()
         return tuple(part.detach().contiguous() for part in attributions)
 
 
-def _misselected(error: Exception, output: Any) -> Exception:
-    return type(error)(f"the neuron_selector does not fit the layer's output: {error}")
+@contextmanager
+def _as_source(layer: nn.Module, of_its_input: bool) -> Iterator[None]:
+    """Let what a layer gives (or gets) be what products depend on: token ids have no gradient."""
+
+    def mark(given: Any) -> None:
+        for part in given if isinstance(given, tuple) else (given,):
+            if isinstance(part, Tensor):
+                mark_source(part)
+
+    if of_its_input:
+        handle = layer.register_forward_pre_hook(lambda module, args: mark(args))
+    else:
+        handle = layer.register_forward_hook(lambda module, args, output: mark(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:

@@ -11,7 +11,7 @@ networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine.models import leaves_of, on_copies
+from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import refuse_inference_mode, soften
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.linearity import Graph, RandomnessWatch
@@ -44,6 +45,7 @@ def effective_weights(
     additional_forward_args: Any = None,
     temperature: TemperatureLike = 0.0,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     linearise: bool = False,
     max_bytes: int = 2**28,
 ) -> tuple[Inputs, Tensor]:
@@ -106,14 +108,10 @@ def effective_weights(
     leaves = leaves_of(inputs)
     if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
         raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
-    hard = all(
-        not isinstance(given, Mapping) and given == 0
-        for given in (temperature, temperature if pool_temperature is None else pool_temperature)
-    )
     softening = (
         nullcontext()
-        if hard
-        else soften(forward_func, temperature, pool_temperature=pool_temperature)
+        if linearise
+        else soften(forward_func, temperature, pool_temperature=pool_temperature, rules=rules)
     )
     with torch.enable_grad(), RandomnessWatch() as watch, softening:
         output = on_copies(forward_func, leaves, additional_forward_args)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
@@ -42,12 +43,23 @@ class TemperatureFit:
     tried: tuple[tuple[float, float], ...]
     scale: float | None = None
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether the best is an end of the range that is searched: beyond may be better ones.
+
+        At its upper end the gates are all but wholly averaged out, which infidelity may favor
+        long after the map has stopped being about the target: look at the map.
+        """
+        return (self.temperature if self.scale is None else self.scale) in _LIMITS
+
     def __str__(self) -> str:
         unit = "temperature" if self.scale is None else "scale"
         best = self.temperature if self.scale is None else self.scale
         lines = [f"{unit:>11}  infidelity"]
         for value, cost in self.tried:
-            mark = "  <- best" if value == best else "  (plain gradient)" if value == 0 else ""
+            mark = "  (plain gradient)" if value == 0 else ""
+            if value == best:
+                mark = "  <- best" + ", at the limit of the search" * self.at_limit
             lines.append(f"{value:>11.4g}  {cost:>10.4g}{mark}")
         return "\n".join(lines)
 
@@ -59,6 +71,7 @@ def fit_temperature(
     additional_forward_args: Any = None,
     *,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     per_gate: bool = False,
     perturb_func: Callable[..., Any] | None = None,
     n_perturb_samples: int = 32,
@@ -71,7 +84,8 @@ def fit_temperature(
 
     Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbations, by seed,
     judge every temperature. The search doubles and halves from 0.05 to 3.2, goes on past an end
-    that is best (to 0.001 and 1000 at most), then halves the steps around the best three times.
+    that is best (to 0.001 and 1000 at most, see `TemperatureFit.at_limit`), then halves the steps
+    around the best three times.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
@@ -79,6 +93,7 @@ def fit_temperature(
         target: As for `ExcitationPullback.attribute`.
         additional_forward_args: Further arguments of the network.
         pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
+        rules: What is held of each kind of gate: see `soften`.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
         perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
@@ -124,7 +139,9 @@ def fit_temperature(
         if value not in tried:
             # 0 is the plain gradient, through hard pools too.
             pool = pool_temperature if value else 0.0
-            pullback = ExcitationPullback(forward_func, temperature(value), pool_temperature=pool)
+            pullback = ExcitationPullback(
+                forward_func, temperature(value), pool_temperature=pool, rules=rules
+            )
             with seeded(seed):
                 attributions = pullback.attribute(inputs, target, additional_forward_args)
             with seeded(seed), torch.no_grad():
@@ -149,17 +166,20 @@ def fit_temperature(
             progress.set_postfix_str(f"best {min(tried, key=tried.__getitem__):.3g}")
         return tried[value]
 
+    def within(value: float) -> float:
+        return min(max(value, _LIMITS[0]), _LIMITS[1])
+
     with tqdm(desc="fit temperature", unit="try", disable=not show_progress) as progress:
         cost(0.0)
         best, factor = min(_START, key=cost), 2.0
         while best in (_ends := sorted(v for v in tried if v))[:: len(_ends) - 1]:
-            further = best / factor if best == _ends[0] else best * factor
-            if not _LIMITS[0] <= further <= _LIMITS[1] or cost(further) >= cost(best):
+            further = within(best / factor if best == _ends[0] else best * factor)
+            if further == best or cost(further) >= cost(best):
                 break
             best = further
         for _ in range(_REFINEMENTS):
             factor = math.sqrt(factor)
-            best = min((best, best / factor, best * factor), key=cost)
+            best = min((best, within(best / factor), within(best * factor)), key=cost)
 
     return TemperatureFit(
         temperature=temperature(best),

@@ -6,89 +6,37 @@ passed over. What two dependent factors make (``x * x``, attention) is no more l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from captum_pullback.engine._torch import input_shapes, saved_value
+from captum_pullback.engine.graph import (
+    BATCH_NORM,
+    CONSTANT,
+    FACTORS,
+    LINEAR,
+    PIECEWISE,
+    operation,
+    readable,
+    walk,
+)
+from captum_pullback.engine.names import DROPOUTS, NONLINEAR, trains
 from captum_pullback.engine.observer import Observer
-from captum_pullback.engine.operations import DROPOUTS, SMOOTH, trains
 
 __all__ = ["Graph", "RandomnessWatch"]
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Linear in all of their inputs together.
-_LINEAR = _names(
-    """
-    AccumulateGrad AdaptiveAvgPool2D AdaptiveAvgPool3D Add AffineGridGenerator Alias AsStrided
-    AvgPool2D AvgPool3D Broadcast Cat Clone Col2Im ConstantPadNd Copy CopySlices Cumsum
-    Diagonal Expand Fill Flip Gather Im2Col Index IndexAdd IndexPut IndexSelect Identity Lift
-    MaskedFill MaskedScatter MaskedSelect MaxUnpool2D MaxUnpool3D Mean Movedim Neg Permute
-    PixelShuffle PixelUnshuffle ReduceAddCoalesced ReflectionPad1D ReflectionPad2D
-    ReflectionPad3D Repeat ReplicationPad1D ReplicationPad2D ReplicationPad3D Reshape
-    ReshapeAlias Roll Rot90 Rsub Scatter ScatterAdd Select SelectScatter Slice SliceScatter
-    Split SplitWithSizes Squeeze Stack Sub Sum T ToCopy Trace Transpose Tril Triu Unbind Unfold
-    UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBilinear2D
-    UpsampleLinear1D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
-    UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D UpsampleTrilinear3D
-    View Zero
-    """
-)
-
-# Piecewise linear in all of their inputs together: which piece holds may depend on any of them.
-_PIECEWISE = _names(
-    """
-    Abs AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Amin Clamp ClampMax ClampMin Fmax Fmin
-    Hardshrink Hardsigmoid Hardtanh Kthvalue LeakyRelu Max MaxPool2DWithIndices
-    MaxPool3DWithIndices Maximum Median Min Minimum MkldnnMaxPool2D MkldnnMaxPool3D Relu
-    RreluWithNoise Softshrink Sort Threshold Topk Where _SoftGate _SoftMaxPool
-    """
-)
-
-# Linear in each of these inputs alone: at most one of them may depend on the network's inputs.
-_FACTORS = {
-    "Addbmm": (1, 2),
-    "Addcmul": (1, 2),
-    "Addmm": (1, 2),
-    "Addmv": (1, 2),
-    "Addr": (1, 2),
-    "Baddbmm": (1, 2),
-    "Bmm": (0, 1),
-    "Convolution": (0, 1),
-    "Dot": (0, 1),
-    "Linear": (0, 1),
-    "Mm": (0, 1),
-    "Mul": (0, 1),
-    "Mv": (0, 1),
-    "Outer": (0, 1),
-}
-_FACTORS |= dict.fromkeys(("CudnnConvolution", "MkldnnConvolution", "SlowConv2D"), (0, 1))
-
-# (Piecewise) linear in the first input, whatever the others are, if those are constant.
-_CONSTANT = _names(
-    """
-    Div GridSampler2D GridSampler3D GridSampler2DCudnn Lerp PreluKernel Prelu _SoftPReLU
-    """
-)
-
-_BATCH_NORM = frozenset(("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"))
-
-# Of SMOOTH, what is piecewise linear all the same.
+# What is piecewise linear though it has no rule.
 _CORNERED = frozenset(
-    ("abs", "absolute", "amax", "amin", "hardshrink", "hardsigmoid", "max", "maximum", "min",
-     "minimum", "softshrink")
+    ("abs", "amax", "amin", "clamp", "clamp_max", "cummax", "cummin", "fmax", "fmin", "hardshrink",
+     "hardsigmoid", "kthvalue", "leaky_relu", "max", "max_pool1d", "maximum", "median", "min",
+     "minimum", "prelu", "relu", "relu6", "rrelu", "softshrink", "sort", "threshold", "topk",
+     "where")
 )  # fmt: skip
-
-_NAME = re.compile(r"^(?:.*::)?(.*?)(?:Backward(?:AutogradNestedTensor)?\d*)?$")
-_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Graph:
@@ -112,22 +60,8 @@ class Graph:
         self._leaves = {id(leaf) for leaf in leaves}
         self._depends: dict[Node | None, bool] = {None: False}
         if output.grad_fn is not None:
-            for node in self._inputs_first(output.grad_fn):
+            for node in walk([output.grad_fn]):
                 self._visit(node)
-
-    def _inputs_first(self, root: Node) -> list[Node]:
-        order: list[Node] = []
-        seen: set[Node] = set()
-        stack: list[tuple[Node, bool]] = [(root, False)]
-        while stack:
-            node, done = stack.pop()
-            if done:
-                order.append(node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append((node, True))
-                stack += [(child, False) for child, _ in node.next_functions if child is not None]
-        return order
 
     def _visit(self, node: Node) -> None:
         variable = getattr(node, "variable", None)
@@ -135,39 +69,30 @@ class Graph:
         self._depends[node] = any(depends) or id(variable) in self._leaves
         if not any(depends):
             return
-        for meta in getattr(node, "_input_metadata", ()):
-            size = torch.Size(meta.shape).numel() * meta.dtype.itemsize
-            self.largest = max(self.largest, size)
+        for shape, dtype in input_shapes(node):
+            self.largest = max(self.largest, shape.numel() * dtype.itemsize)
+        if hasattr(node, "call"):  # held, and so linear
+            return
         name = operation(node)
         self.slices |= name == "CopySlices"
-        if name in _BATCH_NORM:
+        if name in BATCH_NORM:
             if any(depends[1:]):
                 self._name("batch_norm with weights that depend on the inputs")
-            if getattr(node, "_saved_training", True):
+            if saved_value(node, "training", True):
                 self.couples = True
                 self._name("BatchNorm in training mode")
-        elif name in _FACTORS:
-            if sum(depends[factor] for factor in _FACTORS[name] if factor < len(depends)) > 1:
-                self._name(f"{_readable(name)} of two things that both depend on the inputs")
-        elif name in _CONSTANT:
+        elif name in FACTORS:
+            if sum(depends[factor] for factor in FACTORS[name] if factor < len(depends)) > 1:
+                self._name(f"{readable(name)} of two things that both depend on the inputs")
+        elif name in CONSTANT:
             if any(depends[1:]):
-                self._name(f"{_readable(name)} by something that depends on the inputs")
-        elif name not in _LINEAR and name not in _PIECEWISE:
-            self._name(_readable(name))
+                self._name(f"{readable(name)} by something that depends on the inputs")
+        elif name not in LINEAR and name not in PIECEWISE:
+            self._name(readable(name))
 
     def _name(self, what: str) -> None:
         if what not in self.nonlinear:
             self.nonlinear.append(what)
-
-
-def operation(node: Node) -> str:
-    """PyTorch's name of the operation whose derivative this is: Relu for ReluBackward0."""
-    found = _NAME.match(node.name())
-    return found[1] if found else node.name()
-
-
-def _readable(name: str) -> str:
-    return _WORD.sub("_", name.strip("_")).lower()
 
 
 class RandomnessWatch(Observer):
@@ -192,5 +117,5 @@ class RandomnessWatch(Observer):
                 self.random.append(f"{DROPOUTS[func].name} in training mode")
         elif func is F.rrelu and (args[3:4] == (True,) or kwargs.get("training")):
             self.random.append("rrelu in training mode")
-        elif func in SMOOTH and SMOOTH[func] not in _CORNERED:
-            self.smooth.append(SMOOTH[func])
+        elif func in NONLINEAR and NONLINEAR[func].name not in _CORNERED:
+            self.smooth.append(NONLINEAR[func].name)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.gates import GateInputChangedError
-from captum_pullback.engine.models import leaves_of, on_copies
-from captum_pullback.engine.softening import check, soften_for_inputs
+from captum_pullback.engine.backward import GateInputChangedError
+from captum_pullback.engine.mode import LeaveLeanError
+from captum_pullback.engine.models import leaves_of, named_modules, on_copies
+from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
+from captum_pullback.engine.softness import Softness
 from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.misfits import target_misfit
 
 __all__ = ["Inputs", "Pullback", "Target"]
 
@@ -26,16 +31,20 @@ class Pullback:
 
     forward_func: Callable[..., Any]
 
-    def _configure(
-        self,
-        temperature: TemperatureLike,
-        pool_temperature: TemperatureLike | None,
-        multiply_by_inputs: bool,
-    ) -> None:
-        check(self.forward_func, temperature, pool_temperature)
-        self.temperature = temperature
-        self.pool_temperature = pool_temperature
+    def _configure(self, softness: Softness, multiply_by_inputs: bool) -> None:
+        check(self.forward_func, softness)
+        self.softness = softness
         self._multiply_by_inputs = multiply_by_inputs
+
+    @property
+    def temperature(self) -> TemperatureLike:
+        """The temperature, as it was given."""
+        return self.softness.temperature
+
+    @property
+    def pool_temperature(self) -> TemperatureLike | None:
+        """The temperature of max pooling, as it was given."""
+        return self.softness.pool_temperature
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -54,48 +63,58 @@ class Pullback:
         *,
         gradients: int = 1,
         integers: bool = False,
-        misfit: Callable[[Exception, Any], Exception] | None = None,
+        hidden: bool = False,
+        misfit: Callable[..., Exception] | None = None,
     ) -> Any:
         """What ``run(forward, inputs)`` gives while the gates are soft.
 
         The inputs are leaves of their own, so that the caller's flags stay as they are, and the
         network gets copies, so that one that works in place leaves the caller's data alone.
         ``gradients`` says how many ``run`` takes of one forward pass, ``integers`` whether inputs
-        may be without gradients, and ``misfit`` makes the error of what was selected, from
-        Captum's error and the network's output; if None, it is about the target.
+        may be without gradients, ``hidden`` whether it is a hidden layer that is explained, and
+        ``misfit``, one of `misfits`, makes the error of what was selected; if None, it is about
+        the target.
         """
         leaves = leaves_of(inputs, integers=integers)
         count = len(leaves)
         output: list[Any] = []
 
+        first = leaves[0] if leaves else None
+        batch = len(first) if first is not None and first.dim() else None
+        modes: list[Any] = []
+
         def forward(*args: Any) -> Any:
             output.clear()
-            output.append(on_copies(self.forward_func, args[:count], args[count:]))
+            with forward_pass(modes[-1]):
+                output.append(on_copies(self.forward_func, args[:count], args[count:]))
             return output[0]
 
         # Captum looks here for the order of a DataParallel's devices.
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
 
-        def softly(keep_copies: bool) -> Any:
+        def softly(full: bool) -> Any:
             softening = soften_for_inputs(
                 self.forward_func,
-                self.temperature,
-                self.pool_temperature,
-                keep_copies=keep_copies,
+                self.softness,
+                full=full,
                 gradients=gradients,
+                batch=batch,
+                tolerates_linear=hidden,
             )
-            with softening, torch.enable_grad():
+            with softening as mode, torch.enable_grad():
+                modes.append(mode)
                 return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
 
         try:
-            try:
-                return softly(keep_copies=False)
-            except RuntimeError as error:
-                changed = "inplace operation" in str(error)
-                if not (changed or isinstance(error, GateInputChangedError)):
-                    raise
-                return softly(keep_copies=True)
+            with _statistics_of(self.forward_func) as restore:
+                try:
+                    return softly(full=False)
+                except RuntimeError as error:
+                    if not _wants_all(error):
+                        raise
+                    restore()
+                    return softly(full=True)
         except (
             AssertionError,
             AttributeError,
@@ -105,11 +124,13 @@ class Pullback:
             ValueError,
         ) as error:
             # After the forward pass it is Captum that could not use what came out. Of runtime
-            # errors, which can be anything, only a bad index is known.
-            unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
+            # errors, which can be anything, only a bad index and too few of them are known.
+            known = "out of bounds" in str(error) or "only for scalar outputs" in str(error)
+            unknown = isinstance(error, RuntimeError) and not known
             if not output or unknown:
                 raise
-            raise (misfit or _explained)(error, output[0]) from error
+            layer = getattr(self, "layer", None)
+            raise (misfit or target_misfit)(error, output[0], leaves, layer) from error
 
     def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
         if isinstance(gradients, tuple):
@@ -120,19 +141,25 @@ class Pullback:
         return gradients.contiguous()
 
 
-def _explained(error: Exception, output: Any) -> Exception:
-    """The same kind of error, saying what came out of the network and what may be selected."""
-    if isinstance(output, Tensor):
-        came = f"the output has shape {tuple(output.shape)}"
-        advice = (
-            "give target=None only for one number per example; otherwise an index below "
-            f"{output.shape[-1]}, or a list or tensor with one for each of the {len(output)} "
-            "examples"
-            if output.dim() > 1
-            else "one number per example takes target=None"
-        )
-    else:
-        came = f"forward_func returned a {type(output).__name__}"
-        advice = "it must return a tensor: wrap it, as in lambda x: model(x)[0]"
-    kind = TypeError if isinstance(error, AttributeError) else type(error)
-    return kind(f"the target does not fit the output: {error} ({came}; {advice})")
+def _wants_all(error: RuntimeError) -> bool:
+    """Whether a network needs copies of what it changes, or gradients of its own."""
+    known = isinstance(error, (GateInputChangedError, LeaveLeanError))
+    return known or re.search("in-?place|inplace", str(error)) is not None
+
+
+@contextmanager
+def _statistics_of(model: Callable[..., Any]) -> Iterator[Callable[[], None]]:
+    """What undoes the changes of a forward pass in training mode, before it is run once more."""
+    buffers = [
+        (buffer, buffer.clone())
+        for _, module in named_modules(model)
+        if module.training
+        for buffer in module.buffers(recurse=False)
+    ]
+
+    def restore() -> None:
+        for buffer, before in buffers:
+            with torch.no_grad():
+                buffer.copy_(before)
+
+    yield restore

@@ -22,9 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.rules import RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = ["explain"]
@@ -35,10 +38,11 @@ Array = npt.NDArray[Any]
 def explain(
     model: nn.Module,
     inputs: Array,
-    targets: Array,
+    targets: Array | None,
     *,
-    temperature: TemperatureLike = 0.3,
+    temperature: TemperatureLike = DEFAULT_TEMPERATURE,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
     multiply_by_inputs: bool = False,
     reduce_axes: tuple[int, ...] = (),
     device: str | torch.device | None = None,
@@ -49,9 +53,12 @@ def explain(
     Args:
         model: The network; it stays in the mode and on the device that it is in.
         inputs: Shape (N, ...), as the network takes them.
-        targets: The class of each, shape (N,).
+        targets: The class of each, shape (N,), whole numbers of any type; None for the predicted
+            ones. A network of one output for each example, (N,), has no classes: what is given
+            here is then left aside, as labels of a regression are.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
+        rules: As for `ExcitationPullback`.
         multiply_by_inputs: As for `ExcitationPullback`.
         reduce_axes: Axes to sum over, kept with length 1; (1,) gives (N, 1, H, W) from images.
         device: Of the inputs; None is that of the model's first parameter.
@@ -61,19 +68,52 @@ def explain(
         The attributions, of the inputs' shape but for ``reduce_axes``, and of the model's type.
 
     Errors are those of `ExcitationPullback` and its ``attribute``.
+
+    Raises:
+        ValueError: Targets are no whole numbers, one for each input.
     """
     parameter = next(model.parameters(), torch.zeros(()))
     batch = torch.as_tensor(np.asarray(inputs), dtype=parameter.dtype)
-    classes = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
     where = parameter.device if device is None else device
+    batch = batch.to(where)
+    classes = _classes(model, batch, targets)
     pullback = ExcitationPullback(
         model,
         temperature,
         pool_temperature=pool_temperature,
+        rules=rules,
         multiply_by_inputs=multiply_by_inputs,
     )
-    attributions = pullback.attribute(batch.to(where), classes.to(where))
+    attributions = pullback.attribute(batch, classes)
     if reduce_axes:
         attributions = attributions.sum(reduce_axes, keepdim=True)
     result: Array = attributions.cpu().numpy()
     return result
+
+
+def _classes(model: nn.Module, inputs: Tensor, targets: Array | None) -> Tensor | None:
+    """The classes to attribute, (N,); None for a network that has none."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            output = on_copies(model.eval(), inputs if targets is None else inputs[:1])
+    finally:
+        for module, training in modes:
+            module.training = training
+    if output.dim() == 1:
+        return None
+    if targets is None:
+        if output.dim() != 2:
+            raise ValueError(
+                f"targets is None, and outputs have the shape {tuple(output.shape)}: say which "
+                "output of each is to be attributed"
+            )
+        predicted: Tensor = output.argmax(dim=1)
+        return predicted
+    values = np.asarray(targets)
+    if values.size != len(inputs) or values.dtype.kind not in "iufb" or (values % 1 != 0).any():
+        raise ValueError(
+            f"targets are {values.dtype} of shape {values.shape}; one whole number is wanted for "
+            f"each of {len(inputs)} inputs, its class"
+        )
+    return torch.as_tensor(values.reshape(-1).astype(np.int64), device=inputs.device)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from captum_pullback.app import command as app
 from captum_pullback.app.server import serving
-from captum_pullback.commands import cli
+from captum_pullback.commands.parser import parser
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PATIENCE = 60_000
@@ -23,7 +23,7 @@ PATIENCE = 60_000
 
 def main() -> None:
     """Three pictures: light, dark, and on a narrow screen."""
-    given: argparse.Namespace = cli._parser().parse_args(["app"])
+    given: argparse.Namespace = parser().parse_args(["app"])
     with (
         serving(app._networks(given), app._samples()) as url,
         browser.chromium() as chromium,

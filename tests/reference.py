@@ -56,8 +56,13 @@ def adaptive_windows(sizes: Sequence[int], outputs: Sequence[int]) -> list[list[
     ]
 
 
-def max_over(x: Tensor, axes: list[list[list[int]]], temperature: float) -> Tensor:
-    """The maximum over the windows that are the products of the lists of each axis."""
+def max_over(
+    x: Tensor, axes: list[list[list[int]]], temperature: float, *, differentiated: bool = False
+) -> Tensor:
+    """The maximum over the windows that are the products of the lists of each axis.
+
+    The softmax of its gradient is held, or differentiated too.
+    """
     sizes = x.shape[-len(axes) :]
     strides = [math.prod(sizes[a + 1 :]) for a in range(len(sizes))]
     members = [
@@ -73,6 +78,7 @@ def max_over(x: Tensor, axes: list[list[list[int]]], temperature: float) -> Tens
     if temperature == 0:
         return hard.reshape(shape)
     weight = torch.softmax((entries / temperature).masked_fill(~real, -inf), -1)
+    weight = weight if differentiated else weight.detach()
     return _shaped_like(hard, (weight * entries).sum(-1)).reshape(shape)
 
 

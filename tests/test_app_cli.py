@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
+import io
 import os
 import re
 import signal
@@ -20,6 +22,7 @@ import pytest
 from captum_pullback.app import command as app
 from captum_pullback.app import server
 from captum_pullback.commands import cli
+from captum_pullback.commands.parser import parser
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="gradio is not installed: extra 'app'"
@@ -65,8 +68,7 @@ def test_what_is_asked_for_comes_first_and_the_embedded_network_too(
         "    return nn.Sequential(nn.Conv2d(3, 2, 3, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
         "                         nn.Flatten(), nn.Linear(2, 7))\n"
     )
-    parser = cli._parser()
-    given = parser.parse_args(["app", "--model", "mine:network", "--model", "mine:network"])
+    given = parser().parse_args(["app", "--model", "mine:network", "--model", "mine:network"])
     networks = app._networks(given)
     assert list(networks) == ["mine:network", "embedded"]
     assert networks["mine:network"].outputs == 7
@@ -90,6 +92,36 @@ def test_settings_from_outside_do_not_count(
     found = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
     assert found == {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(tmp_path)}
     assert os.environ["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
+
+
+@needs_gradio
+def test_the_start_says_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    @contextlib.contextmanager
+    def serving(*_: object) -> Iterator[str]:
+        yield "http://127.0.0.1:7860/"
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "serving", serving)
+    monkeypatch.setattr(app.time, "sleep", interrupt)
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.getsignal(end) for end in ends]
+    try:
+        assert cli.main(["app", "--no-browser"]) == 0
+    finally:
+        for end, handler in zip(ends, before, strict=True):
+            signal.signal(end, handler)
+    done = re.findall(r"captum-pullback: (.*?) \.\.\.", shown.getvalue())
+    assert done == ["loading PyTorch", "loading embedded", "starting the page"]
+    assert capsys.readouterr().out == "the app is at http://127.0.0.1:7860/ (Ctrl-C stops it)\n"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from captum_pullback.app import climbing
 from captum_pullback.app.desk import Desk, Wanted, read
 from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.app.work import Seen
+from captum_pullback.study.predictions import Prediction
 from captum_pullback.zoo import networks as zoo
 
 COFFEE, ROCKET = Photo("coffee"), Photo("rocket")
@@ -21,7 +22,7 @@ COFFEE, ROCKET = Photo("coffee"), Photo("rocket")
 
 def seen_by(network: str, photo: Photo, logits: tuple[float, ...] = (0.0, 2.0, 1.0)) -> Seen:
     values = torch.tensor(logits)
-    return Seen(network, photo, torch.zeros(1, 3, 2, 2), values, values.softmax(0))
+    return Seen(network, photo, torch.zeros(1, 3, 2, 2), values, values.softmax(0), Prediction(values))
 
 
 CHANGES: list[tuple[int, dict[str, Any]]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from PIL import Image
 
 from captum_pullback import PullbackAscent
 from captum_pullback.commands import ascend, cli
+from captum_pullback.study.ascents import Ways
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import read_photo
 
@@ -37,6 +39,10 @@ def network(last=nn.Identity()):
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 5), last
     )
     return Network(model, CLASSES, preprocessing(16), input_size=16)
+
+def one():
+    net = network(nn.Linear(5, 1))
+    return Network(net.model, (), net.preprocess, input_size=16)
 
 def failing():
     return network(Fail())
@@ -149,14 +155,11 @@ def test_one_photograph_gets_a_random_class_besides(
 
 def test_pixels_stay_between_black_and_white_unless_told_otherwise(folder: Path) -> None:
     network = zoo.load("tiny_ascent:network")
-    for extra, bounded in (([], True), (["--unbounded"], False)):
-        args = cli._parser().parse_args(
-            ["ascend", "noise.png", "--model", "tiny_ascent:network", "--step-size", "2",
-             "--radius", "9", "--targets", "0", "--temperature", "0.3", *extra]
-        )  # fmt: skip
-        rows = ascend._read(network, args, ["noise.png"])
+    for bounded in (True, False):
+        ways = Ways(0.3, step_size=2, radius=9, bounded=bounded)
+        rows = ascend._read(network, ["noise.png"], "cpu")
         ascend._columns(network, ["0"], rows, 0)
-        (row,) = ascend._ascended(network, args, rows)
+        (row,) = ascend._ascended(network, rows, "cpu", ways)
         (steps,) = row.steps.values()
         std, mean = (torch.tensor(v).view(3, 1, 1) for v in (network.std, network.mean))
         pixels = steps[-1].inputs * std + mean
@@ -232,7 +235,7 @@ def test_scores_that_are_not_finite_are_said(
 ) -> None:
     assert tiny("noise.png", "--targets", "0", model="failing") == 2
     err = capsys.readouterr().err
-    assert "noise.png: the target's score is not finite" in err
+    assert "noise.png: tiny_ascent:failing: the target's score is not finite" in err
     assert err.count("\n") == 1
     assert new_files(folder) == set()
 
@@ -270,3 +273,24 @@ def test_samples_only_as_far_as_they_are_there(
     assert "grace_hopper: " in out
     assert "chelsea" not in out
     assert "scikit-image" in err
+
+
+def test_a_bar_while_the_animation_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    assert tiny("noise.png", "--steps", "2", "--gif", "steps.gif") == 0
+    assert re.search(r"animation: 100%.* 3/3 ", shown.getvalue())
+
+
+def test_a_network_of_one_output_has_no_random_class(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tiny("noise.png", "--steps", "1", model="one") == 0
+    out = capsys.readouterr().out
+    assert [row[0] for row in rows_of(out)] == ["class 0"]
+    assert re.match(r"noise\.png: class 0 score -?\d", out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -15,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+import captum_pullback
 from captum_pullback.commands import cli, explain
+from captum_pullback.commands.terminal import doing
 from captum_pullback.outputs import OutputError, replacing, writable
 from captum_pullback.study.methods import METHODS
 from captum_pullback.zoo import networks as zoo
@@ -67,6 +70,23 @@ def two_outputs():
             return x, x
     return network(Two())
 
+def soft():
+    return network(nn.Softmax(1))
+
+def labels():
+    return network(nn.Sigmoid())
+
+def one():
+    net = network(nn.Linear(5, 1))
+    return replace(net, classes=CLASSES[:1])
+
+def black_is_nan():
+    net = network()
+    class Black(nn.Module):
+        def forward(self, x):
+            return net.model(x) / (x.std((2, 3)).max() > 0.1)
+    return replace(net, model=nn.Sequential(Black()))
+
 def infinite():
     class Infinite(nn.Module):
         def forward(self, x):
@@ -80,8 +100,8 @@ def too_small():
     net = network()
     return Network(net.model, CLASSES, preprocessing(8), input_size=8)
 
-def smooth():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.Tanh())
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
     return Network(model, CLASSES, preprocessing(16), input_size=16)
 """
 
@@ -217,7 +237,7 @@ def test_the_fitted_temperature_is_the_one_that_is_used(
     assert tiny("noise.png", "other.png", *options) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    best = re.search(r"^ *([\d.]+) +[\d.]+ +<- best$", printed.out, re.M)
+    best = re.search(r"^ *([\d.]+) +[\d.]+ +<- best(, at the limit.*)?$", printed.out, re.M)
     assert best
     assert f"T = {float(best[1]):.3g}" in printed.out
     with np.load("m.npz") as maps:
@@ -289,15 +309,20 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "out is a folder": (["--out", "folder.png"], "not a regular file"),
     "out is the photograph": (["--out", "noise.png"], "one of the photographs"),
     "option": (["--frobnicate"], "unrecognized arguments: --frobnicate"),
-    "no logits": (["--model", "tiny:two_outputs"], "tiny:two_outputs fails on noise.png: its out"),
+    "no logits": (["--model", "tiny:two_outputs"], "two_outputs fails on noise.png: .*type tuple"),
     "wrong size": (["--model", "tiny:too_small"], "tiny:too_small fails on noise.png: .*72"),
-    "infinite": (["--model", "tiny:infinite"], "noise.png: Gradient: .*NaN or infinite"),
-    "nothing softened": (["--model", "tiny:smooth"], "noise.png: Excitation pullback: "),
-    "fit without gates": (
-        ["--model", "tiny:smooth", "--temperature", "fit"],
-        "--temperature fit: ",
+    "infinite": (
+        ["--model", "tiny:infinite"],
+        "infinite fails on noise.png: 5 of its 5 scores",
     ),
-    "failing": (["--model", "tiny:failing"], "noise.png: Gradient: this went wrong"),
+    "nothing softened": (
+        ["--model", "tiny:linear"],
+        "noise.png: Excitation pullback of tiny:linear: ",
+    ),
+    "fit without gates": (
+        ["--model", "tiny:linear", "--temperature", "fit"],
+        "--temperature fit of tiny:linear: ",
+    ),
 }
 
 
@@ -384,19 +409,170 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
     assert not Path(os.devnull).is_file()
 
 
-def test_help_needs_no_torch() -> None:
-    """The command line's own modules do not; what the package itself imports is not asked here."""
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import captum_pullback; captum_pullback.__version__; dir(captum_pullback)",
+        "from captum_pullback.commands.cli import main; main(['explain', '--help'])",
+        "from captum_pullback.commands.cli import main; main(['app', '--help'])",
+        "from captum_pullback.commands.cli import main; main(['explain', '--top-k', '-1'])",
+    ],
+)
+def test_torch_is_imported_when_it_is_needed(code: str) -> None:
+    """So that help, and the bare package, are there at once."""
     code = (
-        "import sys, types\n"
-        "package = sys.modules['captum_pullback'] = types.ModuleType('captum_pullback')\n"
-        f"package.__path__ = [{str(ROOT / 'captum_pullback')!r}]\n"
-        "from captum_pullback.commands.cli import main\n"
-        "try: main(['explain', '--help'])\n"
-        "except SystemExit: pass\n"
-        "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
+        f"import sys\ntry: {code}\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'captum', 'PIL', 'torchvision'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--temperature" in done.stdout
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+
+
+def test_names_of_the_package_are_there_when_asked_for() -> None:
+    assert set(captum_pullback.__all__) <= set(dir(captum_pullback))
+    for name in captum_pullback.__all__:
+        assert getattr(captum_pullback, name) is not None
+    assert {*captum_pullback._HOMES, "__version__"} == set(captum_pullback.__all__)
+    from captum_pullback.attribution import ExcitationPullback
+
+    assert captum_pullback.ExcitationPullback is ExcitationPullback
+    with pytest.raises(AttributeError, match="has no attribute 'ExcitationPulback'"):
+        captum_pullback.ExcitationPulback  # noqa: B018
+
+
+def test_ctrl_c_during_the_start(folder: Path) -> None:
+    """While torch is being imported, where it would come out as some other error."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "            raise ImportError('what torch makes of it')\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "captum_pullback", "explain", "noise.png"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert (done.stdout, done.stderr) == ("", "captum-pullback: interrupted\n")
+
+
+class Terminal(io.StringIO):
+    """What a progress bar takes for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_takes_a_while_is_shown_and_wiped_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with doing("loading a\nnetwork"):
+        text = "captum-pullback: loading a?network ..."
+        assert shown.getvalue() == text
+    assert shown.getvalue() == f"{text}\r{' ' * len(text)}\r"
+    monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
+    with doing("loading a network"):
+        pass
+    assert plain.getvalue() == "", "only on a terminal"
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only disk, where nothing can be removed either."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(
+        OutputError, match=r"^a\.png: nothing can be written in .*Read-only"
+    ) as caught:
+        writable("a.png", [".png"])
+    assert ".part" not in str(caught.value)
+    with pytest.raises(OutputError, match="cannot be written") as caught, replacing(Path("a.png")):
+        pass
+    assert ".part" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("soft", r"espresso 2\d\.\d %|tench.*: .* \d\d\.\d %"),
+        ("labels", r"\d\d\.\d %, .* \d\d\.\d %, .* \d\d\.\d %"),
+        ("one", r"^noise\.png: tench, Tinca tinca score -?\d+\.\d+$"),
+    ],
+)
+def test_scores_are_shown_as_what_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str], model: str, shown: str
+) -> None:
+    arguments = ("--model", f"tiny:{model}", "--no-scores", "--methods", "saliency", "--top-k", "5")
+    assert tiny("noise.png", *arguments, "--npz", "m.npz") == 0
+    out = capsys.readouterr().out
+    assert re.search(shown, out, re.M), out
+    network = zoo.load(f"tiny:{model}")
+    with torch.no_grad():
+        raw = network.model(network.preprocess(photos.read_photo("noise.png"))[None])[0].numpy()
+    with np.load("m.npz") as arrays:
+        np.testing.assert_allclose(arrays["scores"][0], raw, rtol=1e-6)
+        if model == "one":
+            assert np.isnan(arrays["probabilities"]).all()
+        else:
+            np.testing.assert_allclose(arrays["probabilities"][0], raw, rtol=1e-6)
+            best = int(raw.argmax())
+            assert f"{network.classes[best]} {100 * raw[best]:.1f} %" in out
+
+
+def test_photographs_with_bad_scores_are_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two photographs gives NaN: the other one is explained."""
+    Image.new("RGB", (16, 16), "black").save("black.png")
+    arguments = ("--model", "tiny:black_is_nan", "--no-scores", "--methods", "saliency")
+    assert tiny("black.png", "noise.png", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert "noise.png: " in out
+    assert "black.png" not in out
+    assert "tiny:black_is_nan fails on black.png: 5 of its 5 scores are NaN" in err
+    assert err.count("\n") == 1
+
+
+def test_patterns_and_prefixed_weights(folder: Path) -> None:
+    """As Windows's shells leave the one, and DataParallel the other."""
+    torch.manual_seed(5)
+    model = zoo.load("tiny:network").model
+    state = {f"module.{k}": torch.randn_like(v) for k, v in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, "weights.ckpt")
+    arguments = ("--no-scores", "--methods", "saliency", "--npz", "m.npz")
+    assert tiny("*.png", "--weights", "weights.ckpt", *arguments) == 0
+    model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+    with np.load("m.npz") as arrays:
+        assert arrays["photographs"].tolist() == ["noise.png", "other.png"]
+        with torch.no_grad():
+            expected = model(torch.from_numpy(arrays["inputs"]))
+        np.testing.assert_allclose(arrays["scores"], expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_standard_output_that_is_full(folder: Path) -> None:
+    path = os.pathsep.join([str(ROOT), os.getcwd()])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "captum_pullback", "explain", "noise.png", "--no-scores",
+             "--model", "tiny:network"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output cannot be written (No space left on device)" in done.stderr
 
 
 def test_the_progress_bar_is_for_terminals(folder: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.engine.softening import soften_for_inputs
+from captum_pullback.engine.softness import Softness
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9)),
@@ -68,8 +69,9 @@ def test_output_and_gradient_are_the_plain_ones_to_the_last_bit(
     if last and x.dim() == 4:
         layer, x = (part.to(memory_format=torch.channels_last) for part in (layer, x))
     plain = _gradient(layer, x)
-    with soften_for_inputs(layer, 0.3, pool_temperature=0):
-        F.relu(x.clone().requires_grad_())  # so that it does not complain
+    with soften_for_inputs(layer, Softness(0.3, 0)) as mode:
+        F.relu(x.clone().requires_grad_())  # a block without a gate is refused
+        mode.differentiates_gradients = True  # nor is a gradient
         lean = _gradient(layer, x)
     for found, expected in zip(lean, plain, strict=True):
         assert torch.equal(found, expected)
@@ -82,7 +84,7 @@ KEEPING = ("same", "reflecting", "unbatched", "by the batch", "linear")
 def test_the_input_is_not_kept(name: str) -> None:
     make, shape = LAYERS[name]
     layer = make().eval()
-    with soften_for_inputs(layer, 0.3, pool_temperature=0):
+    with soften_for_inputs(layer, Softness(0.3, 0)):
         x = torch.randn(shape, requires_grad=True)
         z = x * 1
         kept = weakref.ref(z.untyped_storage())

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from reference import gradient
 from torch import Tensor, nn
 
-from captum_pullback import soften
+from captum_pullback import EXCITATION, soften
 
 aten = torch.ops.aten
 
@@ -123,14 +123,18 @@ POOLS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+@pytest.mark.parametrize("reading", ["held", "differentiated"])
 @pytest.mark.parametrize("spelling", POOLS)
-def test_every_spelling_of_a_pool_is_one_gate(spelling: str) -> None:
+def test_every_spelling_of_a_pool_is_one_gate(spelling: str, reading: str) -> None:
     x = torch.randn(1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     blocks = x.detach().unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
     weight = torch.softmax(blocks / 0.3, -1)
-    share = weight * (1 + (blocks - (weight * blocks).sum(-1, keepdim=True)) / 0.3)
+    share = weight
+    if reading == "differentiated":
+        share = weight * (1 + (blocks - (weight * blocks).sum(-1, keepdim=True)) / 0.3)
     expected = share.unflatten(-1, (2, 2)).transpose(3, 4).reshape(1, 2, 6, 6)
-    with soften(nn.Identity(), pool_temperature=0.3) as record:
+    rules = {**EXCITATION, "max_pool": reading}
+    with soften(nn.Identity(), pool_temperature=0.3, rules=rules) as record:
         found = gradient(POOLS[spelling](x).sum(), x)
     assert [met.calls for met in record.softened] == [1]
     torch.testing.assert_close(found, expected)
@@ -172,10 +176,11 @@ def test_what_is_no_gate_keeps_its_derivative(name: str) -> None:
     x = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(1)
     plain = gradient(NO_GATES[name](x).sum(), x)
-    with soften(nn.Identity(), 0.4):
-        F.relu(x)
+    with soften(nn.Identity(), 0.4, rules=EXCITATION):
+        beside = F.relu(x).sum()  # so that there is a gate on the way
         torch.manual_seed(1)
-        assert torch.equal(gradient(NO_GATES[name](x).sum(), x), plain)
+        found = gradient(NO_GATES[name](x).sum() + beside, x)
+    torch.testing.assert_close(found, plain + torch.sigmoid(x / 0.4), rtol=1e-14, atol=1e-14)
 
 
 MORE_NO_GATES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -199,7 +204,7 @@ MORE_NO_GATES: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", NO_GATES | MORE_NO_GATES)
 def test_what_is_no_gate_is_recorded_as_left_hard(name: str) -> None:
     x = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
-    with soften(nn.Identity(), 0.4) as record:
+    with soften(nn.Identity(), 0.4, rules=EXCITATION) as record:
         F.relu(x)
         (NO_GATES | MORE_NO_GATES)[name](x)
     assert len(record.left_hard) == 1

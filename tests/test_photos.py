@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -309,9 +311,28 @@ def test_scikit_image_photographs(name: str, size: tuple[int, int]) -> None:
 
 
 def test_samples_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
 
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(PhotoError, match="pip install scikit-image"):
         sample_photo("coffee")
     assert photos.SAMPLES[0] == "grace_hopper"
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
+    """It registers itself with Pillow only when it is told to."""
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(64))
+    with pytest.raises(PhotoError, match="pip install pillow-heif"):
+        read_photo(path)
+
+    def opener(file, name):
+        return Image.new("RGB", (3, 2), (10, 20, 30))
+
+    module = types.ModuleType("pillow_heif")
+    module.register_heif_opener = lambda: Image.register_open("HEIF", opener)
+    monkeypatch.setitem(sys.modules, "pillow_heif", module)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    photo = read_photo(path)
+    assert photo.size == (3, 2)
+    assert photo.getpixel((1, 1)) == (10, 20, 30)

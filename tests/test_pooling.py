@@ -11,21 +11,26 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import adaptive_windows, gradient, max_over, max_pool, relative_error
+from reference import adaptive_windows, gradient, max_over, relative_error, windows
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from captum_pullback import soften
+from captum_pullback import EXCITATION, soften
 
 inf = math.inf
 HARD = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 ADAPTIVE = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
 
 
-def pulled(operation: Callable[[Tensor], Tensor], x: Tensor, temperature: Any) -> Tensor:
+DIFFERENTIATED = {**EXCITATION, "max_pool": "differentiated"}
+
+
+def pulled(
+    operation: Callable[[Tensor], Tensor], x: Tensor, temperature: Any, rules: Any = None
+) -> Tensor:
     """The soft gradient of a sum over the outputs, weighted so that no two are alike."""
     x = x.detach().requires_grad_()
-    with soften(nn.Identity(), pool_temperature=temperature):
+    with soften(nn.Identity(), pool_temperature=temperature, rules=rules):
         y = operation(x)
         return gradient(weighted(y), x)
 
@@ -50,9 +55,19 @@ def pools(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
     return tuple(draw(st.integers(r, r + 4)) for r in reach), arguments
 
 
-@given(pools(), st.sampled_from([0.05, 0.3, 2.0, inf]), st.integers(0, 99), st.booleans())
+@given(
+    pools(),
+    st.sampled_from([0.05, 0.3, 2.0, inf]),
+    st.integers(0, 99),
+    st.booleans(),
+    st.booleans(),
+)
 def test_any_pool(
-    pool: tuple[tuple[int, ...], dict[str, Any]], temperature: float, seed: int, batched: bool
+    pool: tuple[tuple[int, ...], dict[str, Any]],
+    temperature: float,
+    seed: int,
+    batched: bool,
+    differentiated: bool,
 ) -> None:
     sizes, arguments = pool
     generator = torch.Generator().manual_seed(seed)
@@ -61,21 +76,29 @@ def test_any_pool(
     hard = HARD[len(sizes)]
     y = hard(x, **arguments)
     window = [arguments[name] for name in ("kernel_size", "stride", "padding", "dilation")]
-    expected = max_pool(x, temperature, *window, y.shape[-len(sizes) :])
+    places = windows(sizes, *window, y.shape[-len(sizes) :])
+    expected = max_over(x, places, temperature, differentiated=differentiated)
     torch.testing.assert_close(expected.detach(), y.detach(), rtol=1e-12, atol=1e-12)
-    found = pulled(lambda x: hard(x, **arguments), x, temperature)
+    rules = DIFFERENTIATED if differentiated else None
+    found = pulled(lambda x: hard(x, **arguments), x, temperature, rules)
     torch.testing.assert_close(found, gradient(weighted(expected), x), rtol=1e-9, atol=1e-12)
 
 
 @given(
     st.lists(st.tuples(st.integers(1, 7), st.integers(1, 8)), min_size=1, max_size=3),
     st.sampled_from([0.05, 0.3, 2.0, inf]),
+    st.booleans(),
 )
-def test_any_adaptive_pool(axes: list[tuple[int, int]], temperature: float) -> None:
+def test_any_adaptive_pool(
+    axes: list[tuple[int, int]], temperature: float, differentiated: bool
+) -> None:
     sizes, outputs = zip(*axes, strict=True)
     x = torch.randn(2, 2, *sizes, dtype=torch.float64, requires_grad=True)
-    expected = gradient(weighted(max_over(x, adaptive_windows(sizes, outputs), temperature)), x)
-    found = pulled(lambda x: ADAPTIVE[len(sizes)](x, outputs), x, temperature)
+    places = adaptive_windows(sizes, outputs)
+    soft = max_over(x, places, temperature, differentiated=differentiated)
+    expected = gradient(weighted(soft), x)
+    rules = DIFFERENTIATED if differentiated else None
+    found = pulled(lambda x: ADAPTIVE[len(sizes)](x, outputs), x, temperature, rules)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -174,10 +197,11 @@ def test_a_tensor_that_does_not_fit_the_output_is_refused_in_the_forward_pass() 
 
 def test_second_derivative() -> None:
     x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
-    with soften(nn.Identity(), 0.6):
+    with soften(nn.Identity(), 0.6, rules=DIFFERENTIATED):
         (first,) = torch.autograd.grad(weighted(F.max_pool2d(x, 3, 2)), x, create_graph=True)
         second = gradient(weighted(first), x)
-    expected = max_pool(x, 0.6, (3, 3), (2, 2), (0, 0), (1, 1), (2, 2))
+    windowed = windows((5, 5), (3, 3), (2, 2), (0, 0), (1, 1), (2, 2))
+    expected = max_over(x, windowed, 0.6, differentiated=True)
     (first,) = torch.autograd.grad(weighted(expected), x, create_graph=True)
     torch.testing.assert_close(second, gradient(weighted(first), x), rtol=1e-8, atol=1e-10)
 

@@ -44,6 +44,60 @@ def test_double_precision_stays(batch) -> None:
     assert explain(network().double(), *batch).dtype == np.float64
 
 
+def test_labels_of_any_type_are_class_numbers(batch) -> None:
+    inputs, targets = batch
+    model = network()
+    expected = explain(model, inputs, targets)
+    for given in (targets.astype(np.float32), targets.tolist(), targets[:, None], targets == 1):
+        found = explain(model, inputs, given)
+        if np.asarray(given).dtype == bool:
+            expected_here = explain(model, inputs, (targets == 1).astype(int))
+            assert np.array_equal(found, expected_here)
+        else:
+            assert np.array_equal(found, expected)
+    for wrong in (targets + 0.5, targets[:2], targets.astype(str), targets * np.nan):
+        with pytest.raises(ValueError, match="one whole number is wanted for each of 4 inputs"):
+            explain(model, inputs, wrong)
+
+
+def test_without_targets_it_is_the_predicted_class(batch) -> None:
+    inputs, _ = batch
+    model = network()
+    predicted = model(torch.tensor(inputs)).argmax(1)
+    assert len(set(predicted.tolist())) > 1
+    expected = ExcitationPullback(model, 0.3).attribute(torch.tensor(inputs), predicted)
+    assert np.array_equal(explain(model, inputs, None), expected.numpy())
+
+
+def test_a_network_of_one_output_each_needs_no_target(batch) -> None:
+    """Outputs (N,), with the labels of a regression, or none."""
+    inputs, _ = batch
+    model = nn.Sequential(network(), nn.Linear(3, 1), nn.Flatten(0))
+    assert model(torch.tensor(inputs)).shape == (4,)
+    expected = ExcitationPullback(model, 0.3).attribute(torch.tensor(inputs)).numpy()
+    for labels in (None, np.array([0.3, -1.5, 2.0, 7.1])):
+        assert np.array_equal(explain(model, inputs, labels), expected)
+
+
+def test_outputs_with_more_dimensions_need_targets(batch) -> None:
+    model = nn.Sequential(network(), nn.Unflatten(1, (3, 1)))
+    with pytest.raises(ValueError, match=r"outputs have the shape \(4, 3, 1\): say which"):
+        explain(model, batch[0], None)
+
+
+def test_modes_and_statistics_stay(batch) -> None:
+    """Also of a network in training, whose BatchNorm counts what it sees."""
+    inputs, targets = batch
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+                          nn.Linear(144, 3)).train()  # fmt: skip
+    model[1].eval()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    explain(model, inputs, None)
+    explain(model, inputs, targets)
+    assert [module.training for module in model] == [True, False, True, True, True]
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
 def test_inside_quantus(batch) -> None:
     """Quantus's own explanation is the pullback at temperature 0, and its scores agree."""
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reference import gradient, max_pool2d, relu
 from torch import Tensor, nn
 
-from captum_pullback import ExcitationPullback, soften
+from captum_pullback import EXCITATION, ExcitationPullback, soften
 
 CHANNELS, SIZE = 2, 6
 Step = tuple[str, int, int]
@@ -56,7 +56,8 @@ class Network(nn.Module):
             a, b = values[one % len(values)], values[other % len(values)]
             part = dict(self.parts.named_children()).get(str(number))
             values.append(self.step(name, part, a, b))
-        return sum(value.mean((1, 2, 3)) for value in values[-3:])  # type: ignore[return-value]
+        # With the first gate's output, so that there is always a gate on the way.
+        return sum(value.mean((1, 2, 3)) for value in (values[1], *values[-3:]))  # type: ignore[return-value]
 
     def step(self, name: str, part: Any, a: Tensor, b: Tensor) -> Tensor:
         if name in ("conv", "batch_norm", "module"):
@@ -132,7 +133,7 @@ def interpret(network: Network, x: Tensor, t: float, pool_t: float) -> Tensor:
                 ),
             }[name](a, b)
         values.append(value)
-    return sum(value.mean((1, 2, 3)) for value in values[-3:])  # type: ignore[return-value]
+    return sum(value.mean((1, 2, 3)) for value in (values[1], *values[-3:]))  # type: ignore[return-value]
 
 
 some_steps = st.lists(
@@ -157,7 +158,7 @@ def test_pullback_and_forward_agree_with_the_interpreter(
     network = Network(steps, seed)
     x = pictures(seed).requires_grad_()
     expected = interpret(network, x, temperature, pool_temperature)
-    with soften(network, temperature, pool_temperature=pool_temperature):
+    with soften(network, temperature, pool_temperature=pool_temperature, rules=EXCITATION):
         output = network(x)
         found = torch.autograd.grad(output.sum(), x, materialize_grads=True)[0]
     assert torch.equal(output, network(x))
@@ -171,7 +172,7 @@ def test_a_batch_is_its_examples_one_by_one(
     steps: list[Step], temperature: float, seed: int
 ) -> None:
     network, x = Network(steps, seed), pictures(seed)
-    with soften(network, temperature):
+    with soften(network, temperature, rules=EXCITATION):
         leaf = x.requires_grad_()
         together = torch.autograd.grad(network(leaf).sum(), leaf, materialize_grads=True)[0]
         for number in range(len(x)):
@@ -186,7 +187,7 @@ def test_parameters_have_the_interpreters_gradients(
 ) -> None:
     network, x = Network([("conv", 0, 0), ("module", 1, 0), *steps], seed), pictures(seed)
     weight = network.parts["0"].weight
-    with soften(network, temperature):
+    with soften(network, temperature, rules=EXCITATION):
         found = torch.autograd.grad(network(x).sum(), weight, materialize_grads=True)[0]
     network.state_dict = lambda: dict(network.named_parameters()) | dict(network.named_buffers())  # type: ignore[method-assign]
     expected = interpret(network, x, temperature, temperature).sum()

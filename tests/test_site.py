@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pages import FENCE, MADE, NAMES, PAGES, ROOT, blocks
 
-from captum_pullback.commands import cli
+from captum_pullback.commands.parser import parser
 
 
 def test_code_is_in_a_language_that_says_whether_it_runs() -> None:
@@ -38,7 +38,7 @@ def test_commands_on_the_pages_are_ones_that_there_are(words: list[str]) -> None
     if program.startswith("python") and arguments[:2] == ["-m", "captum_pullback"]:
         program, arguments = "captum-pullback", arguments[2:]
     if program == "captum-pullback":
-        cli._parser().parse_args(arguments)
+        parser().parse_args(arguments)
     elif program == "pip":
         extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
         settings = configparser.ConfigParser()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from reference import gradient, relu
 from torch import Tensor, nn
 
-from captum_pullback import ExcitationPullback, soften
+from captum_pullback import EXCITATION, ExcitationPullback, soften
 from captum_pullback.engine.softening import SofteningError
 
 
@@ -122,12 +122,12 @@ def test_a_shared_module_goes_by_its_first_name(x: Tensor) -> None:
 
 
 def test_the_record_prints_as_a_table(net: Net, x: Tensor) -> None:
-    with soften(net, {"": 0.25, "block": 0}) as record:
+    with soften(net, {"": 0.25, "block": 0}, rules=EXCITATION) as record:
         torch.sigmoid(net(x))
     lines = [line.split() for line in str(record).splitlines()]
     assert ["stem.2", "relu", "1", "0.25"] in lines
     assert ["block.1", "relu", "2", "0", "(hard)"] in lines
-    assert ["(model)", "sigmoid", "1", "left", "hard"] in lines
+    assert ["(model)", "sigmoid", "1", "derivative", "kept"] in lines
     assert lines[-1][:1] == ["3"]
 
 
@@ -215,7 +215,7 @@ class _Rewritten(torch.overrides.TorchFunctionMode):
 def test_in_place_semantics_are_kept(function: Callable[[Tensor], Tensor]) -> None:
     x = torch.randn(2, 3, 4, 8, dtype=torch.float64, requires_grad=True)
     outside = function(x)
-    with soften(nn.Identity(), 0.5):
+    with soften(nn.Identity(), 0.5, rules=EXCITATION):
         inside = function(x)
         found = gradient(inside, x)
     with _Rewritten():
@@ -286,7 +286,7 @@ def test_threads_soften_for_themselves(net: Net, x: Tensor) -> None:
 def test_without_a_gate_it_says_so(x: Tensor) -> None:
     with (
         pytest.raises(SofteningError, match=r"nothing was softened.*sigmoid"),
-        soften(nn.Sigmoid()),
+        soften(nn.Sigmoid(), rules=EXCITATION),
     ):
         torch.sigmoid(x)
 

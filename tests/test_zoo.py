@@ -369,19 +369,25 @@ class Danger:
         (None, "there is no file"),
         (b"", "no readable state dict"),
         (b"<html>", "no readable state dict"),
-        (Danger(), "no readable state dict"),
-        ([torch.zeros(1)], "no state dict of tensors"),
-        ({"state_dict": {}, "epoch": 3}, "no state dict of tensors, but 'state_dict', 'epoch'"),
-        ({}, "does not fit: Missing key"),
-        ("renamed", r"does not fit: Missing key.*Unexpected key.*module\.conv1\.weight"),
-        ("reshaped", r"does not fit: size mismatch for fc\.weight"),
+        (Danger(), r"holds a Python object, \w+\.system, .*torch\.save\(model\.state_dict\(\)"),
+        (nn.Linear(2, 2), r"holds a Python object, torch\.nn\.modules\.linear\.Linear"),
+        ([torch.zeros(1)], "no state dict of tensors, but list"),
+        ({"state_dict": {}, "epoch": 3}, "no state dict of tensors: it is empty"),
+        ({"epoch": 3, "best": 0.5}, "no state dict of tensors, but 'epoch', 'best'"),
+        ({}, "no state dict of tensors: it is empty"),
+        ("renamed", r"does not fit: 1 missing \(conv1\.weight\), 1 not in .*\(other\.weight\)"),
+        ("reshaped", r"does not fit: fc\.weight is \(10, 256\), and \(24, 256\) in the network"),
+        ("diverged", r"has NaN in fc\.weight: the training diverged"),
     ],
 )
 def test_weights_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "weights.pt"
     state = ReferenceNet().state_dict()
     if content == "renamed":
-        content = {f"module.{key}": value for key, value in state.items()}
+        content = {k.replace("conv1.weight", "other.weight") if k[0] == "c" else k: v
+                   for k, v in state.items()}  # fmt: skip
+    elif content == "diverged":
+        content = {**state, "fc.weight": state["fc.weight"] * torch.nan}
     elif content == "reshaped":
         content = state | {"fc.weight": torch.zeros(10, 256)}
     if isinstance(content, bytes):
@@ -460,8 +466,10 @@ def test_function_that_makes_a_network(mine, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("zoo_test_missing:f", "cannot import 'zoo_test_missing'"),
-        ("zoo_test_needs:f", "cannot import 'zoo_test_needs': No module named 'zoo_test_absent'"),
+        ("zoo_test_missing:f", "there is no module 'zoo_test_missing' in this folder"),
+        ("zoo_test_missing.part:f", "there is no module 'zoo_test_missing' in this folder"),
+        ("zoo_test_missing.py:f", "without .py: zoo_test_missing:f"),
+        ("zoo_test_needs:f", "cannot import 'zoo_test_needs': .*No module named 'zoo_test_absent'"),
         ("zoo_test_mine:absent", "has no attribute 'absent'"),
         ("zoo_test_mine:word", "is no function, but a str"),
         ("zoo_test_mine:instance", "is no function, but a Sequential"),
@@ -620,6 +628,25 @@ def test_interrupted_training_ends_as_an_unbroken_one(trainer, more, tmp_path):
         assert torch.equal(again["model"][key], value), key
     other = run("other", "--seed", "1", *more)
     assert not torch.equal(other["model"]["fc.weight"], whole["model"]["fc.weight"])
+
+
+@pytest.mark.parametrize(("widths", "last"), [("4 8 8 8", False), ("8 8 8 8", True)])
+def test_few_channels_are_not_trained_channels_last(trainer, widths, last):
+    """There oneDNN's weight gradients are wrong on CPUs with AVX2 only, or never come."""
+    run, module, monkeypatch = trainer
+    seen = set()
+
+    class Watched(ReferenceNet):
+        def forward(self, x):
+            if self.training:
+                for tensor in (x, self.layer3[0].conv1.weight):
+                    seen.add(tensor.is_contiguous(memory_format=torch.channels_last))
+                    seen.add(not tensor.is_contiguous())
+            return super().forward(x)
+
+    monkeypatch.setattr(module, "ReferenceNet", Watched)
+    run("out", "--widths", *widths.split())
+    assert seen == {last}
 
 
 def test_export_measures_what_it_wrote(trainer, tmp_path):

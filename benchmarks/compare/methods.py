@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from benchmarks.compare.subjects import Subject, with_own_relus
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.study import methods
-from captum_pullback.study.methods import at_once, noise_deviation, pixel_bounds
+from captum_pullback.study.methods import at_once, integrated, noise_deviation, pixel_bounds, smooth
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]
 
-STEPS = 50  # of Integrated Gradients
 # Soft gates make a smooth integrand: on the reference network 10 steps are within 0.5 % of 200,
 # where 50 steps of the plain integral are within 2 %.
 SOFT_STEPS = 10
@@ -95,7 +94,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _known(name: str, **options: Any) -> Callable[[Subject], Attribute]:
-    """One of the command line's methods."""
+    """One of `study.methods`, at these of its settings."""
     chosen = methods.METHODS[name]
 
     def make(subject: Subject) -> Attribute:
@@ -103,6 +102,18 @@ def _known(name: str, **options: Any) -> Callable[[Subject], Attribute]:
         return lambda inputs, target: attribute(inputs, target=target)
 
     return make
+
+
+def _shared(name: str, complete: bool = False, **options: Any) -> Method:
+    """The row of one of `study.methods`, at these of its settings."""
+    chosen = methods.METHODS[name]
+    return Method(
+        chosen.title,
+        _known(name, **options),
+        chosen.multiplies_by_inputs,
+        chosen.draws,
+        complete=complete,
+    )
 
 
 def _pullback(subject: Subject, times: bool = False) -> ExcitationPullback:
@@ -113,51 +124,17 @@ def _plainly(explainer: Any, **options: Any) -> Attribute:
     return lambda inputs, target: explainer.attribute(inputs, target=target, **options)
 
 
-def _integrated(
-    subject: Subject, start: Callable[[Tensor], Tensor] | None = None, steps: int = STEPS
-) -> Attribute:
-    integrated = attr.IntegratedGradients(subject.model)
-
-    def attribute(inputs: Tensor, target: Any) -> Tensor:
-        return integrated.attribute(  # type: ignore[no-any-return]
-            inputs,
-            None if start is None else start(inputs),
-            target=target,
-            n_steps=steps,
-            internal_batch_size=max(len(inputs), at_once(subject.network)),
-        )
-
-    return attribute
-
-
 def _from_black(subject: Subject) -> Attribute:
     darkest = black(subject)
-    return _integrated(subject, lambda inputs: darkest.to(inputs).expand_as(inputs))
+    return integrated(subject.network, baseline=lambda inputs: darkest.to(inputs).expand_as(inputs))
 
 
 def _integrated_pullback(subject: Subject) -> Attribute:
-    integrated = _integrated(subject, steps=SOFT_STEPS)
+    attribute_softly = integrated(subject.network, SOFT_STEPS)
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
         with soften(subject.model, subject.temperature):
-            return integrated(inputs, target)
-
-    return attribute
-
-
-def _smooth(subject: Subject, explainer: Any, **options: Any) -> Attribute:
-    tunnel = attr.NoiseTunnel(explainer)
-
-    def attribute(inputs: Tensor, target: Any) -> Tensor:
-        return tunnel.attribute(  # type: ignore[no-any-return]
-            inputs,
-            nt_type="smoothgrad",
-            nt_samples=SAMPLES,
-            nt_samples_batch_size=max(1, min(SAMPLES, at_once(subject.network) // len(inputs))),
-            stdevs=noise_deviation(subject.network),
-            target=target,
-            **options,
-        )
+            return attribute_softly(inputs, target)  # type: ignore[no-any-return]
 
     return attribute
 
@@ -234,13 +211,9 @@ def _edges(subject: Subject) -> Attribute:
 
 
 METHODS: dict[str, Method] = {
-    "gradient": Method("Gradient", _known("saliency")),
-    "inputxgradient": Method(
-        f"Input {TIMES} gradient", _known("inputxgradient"), multiplies_by_inputs=True
-    ),
-    "ig": Method(
-        "Integrated Gradients", _integrated, multiplies_by_inputs=True, complete=True
-    ),
+    "gradient": _shared("saliency"),
+    "inputxgradient": _shared("inputxgradient"),
+    "ig": _shared("ig", complete=True),
     "ig_black": Method(
         "Integrated Gradients from black",
         _from_black,
@@ -252,14 +225,12 @@ METHODS: dict[str, Method] = {
         "GradientShap", _gradient_shap, multiplies_by_inputs=True, draws=True, complete=True
     ),
     "deeplift": Method("DeepLift", _deep_lift, multiplies_by_inputs=True, complete=True),
-    "guidedbackprop": Method("Guided backprop", _known("guidedbackprop")),
+    "guidedbackprop": _shared("guidedbackprop"),
     "deconvolution": Method(
         "Deconvolution", _with_relus(lambda s: _plainly(attr.Deconvolution(s.model)))
     ),
     "guidedgradcam": Method("Guided Grad-CAM", _with_relus(_guided_grad_cam)),
-    "smoothgrad": Method(
-        "SmoothGrad", lambda s: _smooth(s, attr.Saliency(s.model), abs=False), draws=True
-    ),
+    "smoothgrad": _shared("smoothgrad", samples=SAMPLES),
     "occlusion": Method("Occlusion", _occlusion, multiplies_by_inputs=True),
     "pullback": Method("Pullback, T = 0.3", _known("pullback", temperature=0.3)),
     "pullback_fitted": Method("Pullback, fitted T", lambda s: _plainly(_pullback(s))),
@@ -268,7 +239,7 @@ METHODS: dict[str, Method] = {
         multiplies_by_inputs=True,
     ),
     "smooth_pullback": Method(
-        "SmoothPullback, fitted T", lambda s: _smooth(s, _pullback(s)), draws=True
+        "SmoothPullback, fitted T", lambda s: smooth(s.network, _pullback(s), SAMPLES), draws=True
     ),
     "integrated_pullback": Method(
         "IntegratedPullback, fitted T",

@@ -116,7 +116,8 @@ class Actions(Answering):
         plain = dict(fit.tried)[0.0]
         gr.Info(
             "<b>The temperature was fitted</b><br>"
-            f"Infidelity {fit.infidelity:.3g} at T = {float(fit.temperature):.3g}; the plain "  # type: ignore[arg-type]
+            f"Infidelity {fit.infidelity:.3g} at T = {float(fit.temperature):.3g}"  # type: ignore[arg-type]
+            f"{', the limit of the search' * fit.at_limit}; the plain "
             f"gradient has {plain:.3g}." + (" The slider ends at 5." * (best >= 5)),
         )
         yield {self.parts["status"]: message_card(number, "", {"temperature": best})}

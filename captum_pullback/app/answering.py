@@ -23,8 +23,8 @@ from captum_pullback.app.jobs import Cancelled, Job, Jobs, Ticket
 from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.app.refusals import refuse, words
 from captum_pullback.app.work import Explanation, Seen
-from captum_pullback.commands.terminal import UsageError
 from captum_pullback.figures.panels import Method
+from captum_pullback.study.errors import UsageError
 from captum_pullback.study.report import class_name
 from captum_pullback.zoo.photos import PhotoError
 

@@ -70,11 +70,13 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
                 steps = ascent.trace(seen.inputs, target)
                 end = steps[-1].inputs
                 with torch.no_grad():
-                    probabilities = on_copies(classifier, end)[0].float().softmax(dim=0).cpu()
+                    last = replace(
+                        seen.prediction, scores=on_copies(classifier, end)[0].float().cpu()
+                    )
                 scores = torch.cat([step.score.float().cpu() for step in steps])
                 result.ends.setdefault(title, []).append(end[0].cpu())
                 result.scores.setdefault(title, []).append(scores)
-                result.probabilities.setdefault(title, []).append(probabilities)
+                result.probabilities.setdefault(title, []).append(last.probabilities)
     return result
 
 

@@ -17,7 +17,8 @@ from captum_pullback.app.guard import LOOPBACK
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.server import serving
 from captum_pullback.app.work import private
-from captum_pullback.commands.terminal import UsageError, complain, say
+from captum_pullback.commands.terminal import complain, doing, say
+from captum_pullback.study.errors import UsageError, blamed
 from captum_pullback.study.loading import load_network, suggested_temperature
 from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
@@ -34,20 +35,22 @@ def run(args: argparse.Namespace) -> int:
     networks = _networks(args)
     if args.host not in LOOPBACK:
         complain(f"anybody who reaches {args.host} can use the app")
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         for name in ("SIGTERM", "SIGHUP"):  # for its folder to be removed; Windows has not both
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _interrupt)
         others = _name_for_others(args.host)
         names = [*args.allow_host, others] if args.allow_host else []
-        with serving(networks, _samples(), args.host, args.port, names) as url:
-            say(f"the app is at {url} (Ctrl-C stops it)")
-            if others:
-                say(f"for other machines: http://{others}:{urllib.parse.urlsplit(url).port}/")
-            if not args.no_browser:
-                webbrowser.open(url)
-            while True:
-                time.sleep(3600)
+        with doing("starting the page"):
+            page = serving(networks, _samples(), args.host, args.port, names)
+            url = stack.enter_context(page)
+        say(f"the app is at {url} (Ctrl-C stops it)")
+        if others:
+            say(f"for other machines: http://{others}:{urllib.parse.urlsplit(url).port}/")
+        if not args.no_browser:
+            webbrowser.open(url)
+        while True:
+            time.sleep(3600)
     return 0
 
 
@@ -62,13 +65,13 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
     networks: dict[str, Loaded] = {}
     for name in dict.fromkeys([*args.model, "embedded"]):
         weights = args.weights if name in args.model else None
-        given = argparse.Namespace(model=name, weights=weights, device=args.device, seed=0)
-        network = load_network(given)
+        with doing(f"loading {name}"):
+            network = load_network(name, weights, args.device)
         try:
             layers = hidden.layers(private(network))
             (outputs,) = layers.pop("")
         except Exception as error:  # of any kind: it is somebody's own module
-            raise UsageError(f"{name} cannot be used: {error}") from error
+            raise blamed(error, f"{name} cannot be used") from error
         networks[name] = Loaded(
             network,
             name,

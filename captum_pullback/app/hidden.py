@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from captum_pullback.app.question import Question, Selector
 from captum_pullback.attribution import LayerExcitationPullback
-from captum_pullback.commands.terminal import UsageError
 from captum_pullback.engine.models import on_copies
+from captum_pullback.study.errors import UsageError
 from captum_pullback.study.methods import INTEGRATION_STEPS, METHODS, at_once
 from captum_pullback.zoo.networks import Network
 

@@ -7,7 +7,7 @@ from html import escape
 
 import gradio as gr
 
-from captum_pullback.commands.terminal import UsageError
+from captum_pullback.study.errors import UsageError
 from captum_pullback.zoo.photos import PhotoError
 
 __all__ = ["refuse", "words"]

@@ -42,8 +42,8 @@ def serving(
         OSError: the port is not to be had.
     """
     folder = tempfile.mkdtemp(prefix="captum_pullback-")
-    _prepare(folder)
     try:
+        _prepare(folder)
         from starlette.middleware import Middleware
 
         from captum_pullback.app.page import build  # Gradio reads its settings when imported

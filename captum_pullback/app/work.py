@@ -15,10 +15,10 @@ from torch import Tensor
 from captum_pullback.app.hidden import Unit, layer_attribution, selector
 from captum_pullback.app.jobs import Job, Watch, random_numbers
 from captum_pullback.app.question import Loaded, Photo, Question, Selector
-from captum_pullback.commands.terminal import UsageError
 from captum_pullback.engine.models import on_copies
 from captum_pullback.fit import TemperatureFit, fit_temperature
 from captum_pullback.study import loading
+from captum_pullback.study.errors import UsageError
 from captum_pullback.study.methods import (
     INTEGRATION_STEPS,
     METHODS,
@@ -27,6 +27,7 @@ from captum_pullback.study.methods import (
     at_once,
     coverage,
 )
+from captum_pullback.study.predictions import Prediction
 from captum_pullback.study.scores import (
     INFIDELITY_SAMPLES,
     SENSITIVITY_SAMPLES,
@@ -57,6 +58,7 @@ class Seen:
     """A photograph as a network, by name, sees it.
 
     Inputs are (1, C, H, W), on the network's device; logits and probabilities (K,), on the CPU.
+    The prediction says what these numbers are: logits are so called whatever the network gives.
     """
 
     network: str
@@ -64,6 +66,7 @@ class Seen:
     inputs: Tensor
     logits: Tensor
     probabilities: Tensor
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,10 @@ def look(loaded: Loaded, photo: Photo) -> Seen:
         PhotoError: it cannot be read.
         UsageError: the network cannot be used.
     """
-    inputs, logits = loading.look(
+    inputs, seen = loading.look(
         private(loaded.network), photo.load(), loaded.device, loaded.name, photo.name
     )
-    return Seen(loaded.name, photo, inputs, logits, logits.softmax(dim=0))
+    return Seen(loaded.name, photo, inputs, seen.scores, seen.probabilities, seen)
 
 
 def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Explanation:

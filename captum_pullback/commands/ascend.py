@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -15,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_pullback import outputs
-from captum_pullback.ascent import AscentStep, PullbackAscent
-from captum_pullback.commands.terminal import complain, printable, say
+from captum_pullback.ascent import AscentStep
+from captum_pullback.commands.terminal import complain, say
 from captum_pullback.figures.ascents import (
     number,
     perturbation_scales,
@@ -25,16 +26,21 @@ from captum_pullback.figures.ascents import (
     score_change,
 )
 from captum_pullback.figures.comparison import save_figure
+from captum_pullback.study.ascents import Ways, trace
+from captum_pullback.study.errors import ScoreError, blamed
 from captum_pullback.study.loading import (
+    Seen,
     check_classes,
     load_network,
-    predict,
+    photographs,
     sample_name,
+    see,
     suggested_temperature,
     target_classes,
 )
-from captum_pullback.study.methods import at_once, pixel_bounds
+from captum_pullback.study.predictions import Prediction
 from captum_pullback.study.report import class_name
+from captum_pullback.study.text import printable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import SAMPLES, PhotoError
@@ -55,20 +61,25 @@ class Row:
     """One photograph.
 
     Attributes:
-        photo: its name.
-        inputs: what the network saw, (C, H, W), on the CPU.
-        probabilities: of all classes, (K,).
+        seen: it, as the network sees it.
         own: its own class: what a sample shows, or else what is predicted.
         targets: the class of each column.
         steps: for each method's title, the points of the ascents of all columns.
     """
 
-    photo: str
-    inputs: Tensor
-    probabilities: Tensor
+    seen: Seen
     own: int
     targets: list[int] = field(default_factory=list)
     steps: dict[str, list[AscentStep[Tensor]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the figure looks: the columns' titles, and `plot_ascent`'s ``show`` and ``scale``."""
+
+    columns: Sequence[str]
+    show: Literal["both", "perturbation", "photograph"]
+    scale: Literal["row", "cell", "figure"]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,26 +92,45 @@ def run(args: argparse.Namespace) -> int:
         UsageError: nothing can be done.
         OSError: a file cannot be written.
     """
-    photos = args.photos or _samples()
+    photos = photographs(args.photos) or _samples()
     out = outputs.writable(args.out, outputs.FIGURES, photos)
     gif = outputs.writable(args.gif, [".gif"], photos) if args.gif else None
-    network = load_network(args)
+    network = load_network(args.model, args.weights, args.device, args.seed)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
-    if args.temperature is None:
-        args.temperature = suggested_temperature(network)
-    rows = _read(network, args, photos)
-    columns = _columns(network, words, rows, args.seed) if rows else []
-    done = _ascended(network, args, rows)
+    temperature = args.temperature
+    if temperature is None:
+        temperature = suggested_temperature(network)
+    ways = Ways(
+        temperature,
+        args.pool_temperature,
+        args.steps,
+        args.step_size,
+        args.radius,
+        not args.unbounded,
+        args.compare,
+    )
+    rows = _read(network, photos, args.device)
+    grid = Grid(_columns(network, words, rows, args.seed) if rows else [], args.show, args.scale)
+    done = _ascended(network, rows, args.device, ways)
     if done:
         with outputs.replacing(out) as file:
-            save_figure(_figure(network, args, done, columns), file, out.suffix[1:].lower())
+            save_figure(_figure(network, done, grid), file, out.suffix[1:].lower())
         if gif:
-            with outputs.replacing(gif) as file:
-                frames = range(args.steps + 1)
-                save_animation((_figure(network, args, done, columns, k) for k in frames), file)
+            _animate(network, done, grid, args.steps, gif)
         say(_table(network, done))
         say(f"wrote {printable(args.out)}" + (f" and {printable(args.gif)}" if gif else ""))
     return 2 if len(done) < len(photos) else 0
+
+
+def _animate(network: Network, rows: Sequence[Row], grid: Grid, steps: int, path: Path) -> None:
+    """Writes the animation, with a bar, because it takes as long as so many figures."""
+    with (
+        outputs.replacing(path) as file,
+        tqdm(
+            range(steps + 1), "animation", disable=None, leave=False, unit="frame", mininterval=0
+        ) as frames,
+    ):
+        save_animation((_figure(network, rows, grid, step) for step in frames), file)
 
 
 def _samples() -> list[str]:
@@ -119,18 +149,19 @@ def _parts(network: Network, text: str) -> list[str]:
     return [text]
 
 
-def _read(network: Network, args: argparse.Namespace, photos: Sequence[str]) -> list[Row]:
+def _read(network: Network, photos: Sequence[str], device: str) -> list[Row]:
+    """The photographs that are any good; complains of the others."""
     rows = []
     for photo in photos:
         try:
-            inputs, probabilities = predict(network, args, photo)
-        except PhotoError as error:
+            seen = see(network, photo, device)
+        except (PhotoError, ScoreError) as error:
             complain(f"error: {error}")
             continue
-        own = int(probabilities.argmax())
+        own = seen.prediction.top(1)[0]
         with contextlib.suppress(KeyError, zoo.ZooError):
             own = zoo.class_index(network.classes, SAMPLE_CLASSES[sample_name(photo) or ""])
-        rows.append(Row(printable(os.path.basename(photo)), inputs, probabilities, own))
+        rows.append(Row(seen, own))
     return rows
 
 
@@ -140,16 +171,16 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
     Without words the columns are the photographs' own classes, so that the diagonal has each
     photograph with its own; one photograph alone gets a random class besides.
     """
+    count = len(rows[0].seen.prediction.scores)
     if not words:
         words = [str(own) for own in dict.fromkeys(row.own for row in rows)]
-        words += ["random"] if len(words) == 1 else []
+        words += ["random"] if len(words) == 1 < count else []
     columns: list[int | str] = []
     for word in words:
         if word in WORDS:
             columns.append(word)
         else:
             columns += [n for n in target_classes(network, [word]) if n not in columns]
-    count = len(rows[0].probabilities)
     named = [column for column in columns if isinstance(column, int)]
     check_classes(named, count)
     generator = torch.Generator().manual_seed(seed)
@@ -164,101 +195,61 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
     return [WORDS.get(str(c)) or class_name(network, int(c)) for c in columns]
 
 
-def _ascended(network: Network, args: argparse.Namespace, rows: Sequence[Row]) -> list[Row]:
+def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) -> list[Row]:
     """Fills the rows' steps, and returns the rows that came out."""
-    bounds = None if args.unbounded else pixel_bounds(network)
-    ascents = {
-        title: PullbackAscent(
-            network.model,
-            temperature,
-            pool_temperature=pool_temperature,
-            steps=args.steps,
-            step_size=args.step_size,
-            radius=args.radius,
-            relative=True,
-            bounds=bounds,
-        )
-        for title, temperature, pool_temperature in _methods(args)
-    }
+    try:
+        ascents = ways.ascents(network)
+    except (TypeError, ValueError) as error:  # a scripted network, for one
+        raise blamed(error, network.name) from error
     done = []
     total = len(ascents) * sum(len(row.targets) for row in rows)
     with tqdm(total=total, disable=None, leave=False, unit="ascent") as bar:
         for row in rows:
-            bar.set_description(row.photo)
+            bar.set_description(row.seen.photo)
+            inputs = row.seen.inputs.to(device)
             try:
                 for title, ascent in ascents.items():
-                    row.steps[title] = _trace(network, args.device, ascent, row)
+                    row.steps[title] = trace(network, ascent, inputs, row.targets)
                     bar.update(len(row.targets))
                 done.append(row)
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:  # of any kind: it may be somebody's own module
                 bar.clear()
-                complain(f"error: {row.photo}: {error}")
+                said = blamed(error, f"{row.seen.photo}: {network.name}")
+                complain(f"error: {said}", said.lines)
     return done
 
 
-def _methods(args: argparse.Namespace) -> list[tuple[str, float, float | None]]:
-    title = f"along the excitation pullback, T = {args.temperature:.3g}"
-    methods = [(title, args.temperature, args.pool_temperature)]
-    return methods + ([("along the plain gradient", 0.0, None)] if args.compare else [])
-
-
-def _trace(
-    network: Network, device: str, ascent: PullbackAscent, row: Row
-) -> list[AscentStep[Tensor]]:
-    """The ascents of all the columns, as many at once as is wise, on the CPU."""
-    chunks = []
-    for targets in torch.split(torch.tensor(row.targets), at_once(network)):
-        inputs = row.inputs.to(device).expand(len(targets), *row.inputs.shape)
-        chunks.append(ascent.trace(inputs, targets.to(device)))
-    return [
-        AscentStep(parts[0].step, *(
-            torch.cat([getattr(part, name).float().cpu() for part in parts])
-            for name in ("inputs", "score", "step_norm", "distance")
-        ))
-        for parts in zip(*chunks, strict=True)
-    ]  # fmt: skip
-
-
-def _figure(
-    network: Network,
-    args: argparse.Namespace,
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    step: int = -1,
-) -> Figure:
+def _figure(network: Network, rows: Sequence[Row], grid: Grid, step: int = -1) -> Figure:
     """The grid after so many steps, on the scales that the last one has."""
     methods = list(rows[0].steps)
     moved = {
-        k: {title: [list(row.steps[title][k].inputs - row.inputs) for row in rows]
+        k: {title: [list(row.steps[title][k].inputs - row.seen.inputs) for row in rows]
             for title in methods}
         for k in (step, -1)
     }  # fmt: skip
     return plot_ascent(
-        [row.inputs for row in rows],
+        [row.seen.inputs for row in rows],
         moved[step],
         mean=network.mean,
         std=network.std,
-        titles=columns,
-        labels=["\n".join([row.photo, *_predictions(network, row)]) for row in rows],
+        titles=grid.columns,
+        labels=["\n".join([row.seen.photo, *_predictions(network, row)]) for row in rows],
         captions={
-            title: [_captions(network, row, title, columns, step) for row in rows]
+            title: [_captions(network, row, title, grid.columns, step) for row in rows]
             for title in methods
         },
         own=[
             (i, j) for i, row in enumerate(rows) for j, t in enumerate(row.targets) if t == row.own
         ],
-        show=args.show,
-        scale=args.scale,
-        scales=perturbation_scales(moved[-1], network.std, args.scale),
+        show=grid.show,
+        scale=grid.scale,
+        scales=perturbation_scales(moved[-1], network.std, grid.scale),
     )
 
 
 def _predictions(network: Network, row: Row, count: int = 2) -> list[str]:
-    top = row.probabilities.topk(min(count, len(row.probabilities)))
-    return [
-        f"{class_name(network, i)} {_percent(p)}"
-        for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    ]
+    prediction = row.seen.prediction
+    return [f"{class_name(network, i)} {_share(prediction, i)}" for i in prediction.top(count)]
 
 
 def _captions(
@@ -277,7 +268,7 @@ def _table(network: Network, rows: Sequence[Row]) -> str:
     line = "  {:<28.28} {:<42} {:>9} {:>9} {:>9}".format
     lines = []
     for row in rows:
-        lines.append(f"{row.photo}: {', '.join(_predictions(network, row, 3))}")
+        lines.append(f"{row.seen.photo}: {', '.join(_predictions(network, row, 3))}")
         lines.append(line("towards", "", "before", "after", "distance"))
         for j, target in enumerate(row.targets):
             for title, steps in row.steps.items():
@@ -287,5 +278,8 @@ def _table(network: Network, rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "before, after: the class's score, as the network gives it"])
 
 
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.0f} %"
+def _share(prediction: Prediction, index: int) -> str:
+    """A class's probability in whole percents, or the score itself where there is none."""
+    if prediction.kind == "one":
+        return prediction.text(index)
+    return f"{100 * float(prediction.probabilities[index]):.0f} %"

@@ -9,22 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_pullback.commands.terminal import UsageError
-from captum_pullback.lens.dynamics import scikit_learn
+from captum_pullback.engine.models import on_copies
+from captum_pullback.lens.trajectories import scikit_learn
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.errors import UsageError, reason
+from captum_pullback.study.loading import load_network
 from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo import statefiles
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
-__all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
+__all__ = [
+    "Examples",
+    "check_classes",
+    "checkpoints",
+    "digits_run",
+    "examples",
+    "fill",
+    "network_for",
+    "read_state",
+]
 
-_SUFFIXES = (".pt", ".pth", ".ckpt")
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_STATES = ("model", "state_dict", "model_state_dict")
+_WANTED = f"saved by Lightning or with names that end in the step, and {', '.join(_SUFFIXES)}"
+
+# Lightning appends this to a name that is taken: it is no step.
+_VERSION = re.compile(r"-v\d+$")
+# The step where the name says which number that is, as in "epoch=1-step=8-val_loss=0.52"; or else
+# any whole number, and not the digits of a decimal one.
+_NAMED = re.compile(r"(?<![a-z])(?:global_)?step[=_-]?(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<!\d)(?<!\d\.)\d+(?!\.?\d)")
 
 
 @dataclass(frozen=True)
@@ -43,38 +63,56 @@ class Examples:
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a folder by their steps: the last number in each file's name."""
+    """The checkpoints of a folder by their steps: Lightning's own in the file, or the name's.
+
+    Of two files of one step with the same weights, as Lightning's ``last.ckpt`` has those of the
+    checkpoint before, one is taken.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder of checkpoints")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        numbers = re.findall(r"\d+", path.stem)
-        if path.suffix in _SUFFIXES and numbers:
-            step = int(numbers[-1])
-            if step in found:
-                raise UsageError(f"{path}: is of step {step}, as {found[step].name} is")
-            found[step] = path
+        step = _step(path) if path.suffix in _SUFFIXES else None
+        if step is None:
+            continue
+        if step in found:
+            if not _same(read_state(path), read_state(found[step])):
+                raise UsageError(
+                    f"{path}: is of step {step} as {found[step].name} is, with other weights: "
+                    "two trainings in one folder? Move one of them elsewhere"
+                )
+            continue
+        found[step] = path
     if len(found) < 2:
         raise UsageError(
-            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, with names "
-            f"that end in the step and {', '.join(_SUFFIXES)}"
+            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, {_WANTED}"
         )
     return sorted(found.items())
+
+
+def _step(path: Path) -> int | None:
+    """The step of a checkpoint; None where neither the file nor its name has one."""
+    try:
+        saved = statefiles.load(path)
+    except zoo.ZooError:
+        saved = None  # if its name has a step, `read_state` is going to say what is wrong
+    if isinstance(saved, dict) and isinstance(saved.get("global_step"), int):
+        return int(saved["global_step"])
+    name = _VERSION.sub("", path.stem)
+    numbers = _NAMED.findall(name) or _NUMBER.findall(name)
+    return int(numbers[-1]) if numbers else None
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint, alone in the file or under a name that is usual."""
     try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path}: cannot be read as a checkpoint ({reason})") from error
-    for key in _STATES:
-        if isinstance(saved, dict) and isinstance(saved.get(key), dict):
-            saved = saved[key]
-    if not isinstance(saved, dict) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UsageError(f"{path}: holds no state dict, nor one under {', '.join(_STATES)}")
-    return saved
+        return statefiles.read_state(path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
 
 
 def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, int]:
@@ -85,10 +123,7 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
         name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
     """
     if name is not None:
-        try:
-            network = zoo.load(name, None if ":" in name else "random")
-        except zoo.ZooError as error:
-            raise UsageError(str(error)) from error
+        network = load_network(name, None if ":" in name else "random")
         return network.model, network.input_size
     try:
         widths = [state[f"layer{k}.0.conv1.weight"].shape[0] for k in (1, 2, 3, 4)]
@@ -104,10 +139,9 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
 def fill(model: nn.Module, path: Path) -> nn.Module:
     """The model with a checkpoint's state."""
     try:
-        model.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"{path}: does not fit the network ({reason})") from error
+        statefiles.fill(model, path)
+    except zoo.ZooError as error:
+        raise UsageError(str(error)) from error
     return model.eval()
 
 
@@ -129,10 +163,14 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
     inputs: list[Tensor] = []
     labels: list[int] = []
     classes: list[str] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    for folder in sorted(folders):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
         if not files:
-            continue
+            raise UsageError(
+                f"{folder}: holds no pictures, and folders are numbered as the network's classes: "
+                "put some there, or move it elsewhere"
+            )
         try:
             inputs += [preprocess(read_photo(path)) for path in files[:per_class]]
         except PhotoError as error:
@@ -146,20 +184,60 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
     return Examples(torch.stack(inputs), torch.tensor(labels), classes)
 
 
+def check_classes(model: nn.Module, watched: Examples) -> None:
+    """Make sure that the folders of pictures, numbered in their order, can be the classes.
+
+    Raises:
+        UsageError: The network has more outputs, or fewer.
+    """
+    with torch.no_grad():
+        outputs = on_copies(model.eval(), watched.inputs[:1]).shape[-1]
+    if outputs != len(watched.classes):
+        raise UsageError(
+            f"there are {len(watched.classes)} folders of pictures for a network of {outputs} "
+            "classes, and they are numbered in their order: give a folder for each class, or an "
+            ".npz file with 'inputs' and 'labels'"
+        )
+
+
 def _arrays(path: Path, per_class: int) -> Examples:
+    inputs, labels = _read_arrays(path)
+    kinds = (inputs.dtype.kind, labels.dtype.kind)
+    if kinds[0] not in "fiub" or kinds[1] not in "fiub":
+        raise UsageError(f"{path}: 'inputs' and 'labels' must be numbers")
+    if labels.ndim != 1 or inputs.ndim < 2 or len(inputs) != len(labels) or not inputs.size:
+        raise UsageError(
+            f"{path}: has inputs of shape {inputs.shape} and labels of shape {labels.shape}; "
+            "(N, ...) and (N,) are wanted, N above 0"
+        )
+    for name, array in (("inputs", inputs), ("labels", labels)):
+        if not np.isfinite(array).all():
+            raise UsageError(f"{path}: {name} are NaN or infinite in places")
+    if (labels < 0).any() or (labels != np.floor(labels)).any() or labels.max() >= 2**31:
+        raise UsageError(f"{path}: labels must be whole numbers of 0 or more")
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    names = torch.unique(numbers)
+    if len(names) < 2:
+        raise UsageError(f"{path}: has one class only; two or more are wanted")
+    chosen = torch.cat([torch.nonzero(numbers == c)[:per_class, 0] for c in names])
+    kept = torch.from_numpy(inputs[chosen.numpy()].astype(np.float32))
+    return Examples(kept, numbers[chosen], [f"class {c}" for c in names.tolist()])
+
+
+def _read_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs = torch.from_numpy(arrays["inputs"]).float()
-            labels = torch.from_numpy(arrays["labels"]).long()
-    except (OSError, KeyError, ValueError) as error:
-        raise UsageError(f"{path}: wants arrays 'inputs' and 'labels' ({error})") from error
-    if len(inputs) != len(labels) or labels.dim() != 1:
-        raise UsageError(f"{path}: has {len(inputs)} inputs and labels of {tuple(labels.shape)}")
-    names = torch.unique(labels)
-    chosen = torch.cat([torch.nonzero(labels == c)[:per_class, 0] for c in names])
-    classes = [f"class {c}" for c in range(int(names.max()) + 1)]
-    kept = [classes[c] for c in names.tolist()]
-    return Examples(inputs[chosen], labels[chosen], kept)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            missing = [name for name in ("inputs", "labels") if name not in arrays]
+            if missing:
+                found = ", ".join(arrays) or "none"
+                raise UsageError(f"{path}: has no array {missing[0]!r} (its arrays: {found})")
+            return arrays["inputs"], arrays["labels"]
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a parser of untrusted bytes may come up with
+        raise UsageError(f"{path}: cannot be read as an .npz file ({reason(error)})") from error
 
 
 DIGITS_STEPS = 960

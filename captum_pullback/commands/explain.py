@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,20 +11,24 @@ import torch
 from tqdm import tqdm
 
 from captum_pullback import outputs
-from captum_pullback.commands.terminal import UsageError, complain, printable, say
+from captum_pullback.commands.terminal import complain, say
 from captum_pullback.figures.comparison import save_figure
 from captum_pullback.fit import fit_temperature
 from captum_pullback.study import report
+from captum_pullback.study.errors import ScoreError, UsageError, blamed
 from captum_pullback.study.loading import (
+    Seen,
     check_classes,
     load_network,
-    predict,
+    photographs,
+    see,
     suggested_temperature,
     target_classes,
 )
 from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
 from captum_pullback.study.report import Explanation
 from captum_pullback.study.scores import INFIDELITY_SAMPLES, noise_squares_of, score
+from captum_pullback.study.text import printable
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError
 
@@ -40,22 +43,21 @@ def run(args: argparse.Namespace) -> int:
         UsageError: nothing can be done.
         OSError: a file cannot be written.
     """
-    methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",")))
-    for name in methods:
-        if name not in METHODS:
-            raise UsageError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
-    out = outputs.writable(args.out, outputs.FIGURES, args.photos)
-    npz = outputs.writable(args.npz, [".npz"], args.photos) if args.npz else None
-    network = load_network(args)
+    methods = _methods(args.methods)
+    photos = photographs(args.photos)
+    out = outputs.writable(args.out, outputs.FIGURES, photos)
+    npz = outputs.writable(args.npz, [".npz"], photos) if args.npz else None
+    network = load_network(args.model, args.weights, args.device, args.seed)
     targets = target_classes(network, args.target)
-    rows, bad = _read(network, args, targets)
+    seen = _seen(network, photos, args.device)
+    rows = _rows(seen, targets, args.top_k)
     temperature = args.temperature
     if temperature is None:
         temperature = suggested_temperature(network)
     elif temperature == "fit" and rows:
-        temperature = _fitted(network, args, rows)
+        temperature = _fitted(network, rows, args.device, args.pool_temperature, args.seed)
     settings = Settings(temperature, args.pool_temperature, args.seed, not args.no_scores)
-    done = _attributed(network, args.device, rows, methods, settings)
+    done = _attributed(network, rows, args.device, methods, settings)
     if done:
         with outputs.replacing(out) as file:
             figure = report.figure(network, done, settings, args.show)
@@ -65,40 +67,46 @@ def run(args: argparse.Namespace) -> int:
                 np.savez_compressed(file, **report.arrays(done))  # type: ignore[arg-type]
         say(report.table(network, done, settings))
         if args.coverage:
-            inputs = done[0].inputs[None].to(args.device)
-            say(f"{coverage(network, inputs, settings)}\n")
+            _print_coverage(network, done[0], args.device, settings)
         say(f"wrote {printable(args.out)}" + (f" and {printable(args.npz)}" if npz else ""))
-    return 2 if bad or len(done) < len(rows) else 0
+    return 2 if len(seen) < len(photos) or len(done) < len(rows) else 0
 
 
-def _read(
-    network: Network, args: argparse.Namespace, targets: Sequence[int]
-) -> tuple[list[Explanation], int]:
-    """Photographs as the network sees them, a row for each target; and how many were no good."""
-    top_k = args.top_k if args.top_k is not None else int(not targets)
-    rows: list[Explanation] = []
-    bad = 0
-    for photo in args.photos:
+def _methods(names: str) -> list[str]:
+    methods = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    for name in methods:
+        if name not in METHODS:
+            raise UsageError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+    return methods
+
+
+def _seen(network: Network, photos: Sequence[str], device: str) -> list[Seen]:
+    """The photographs that are any good, as the network sees them; complains of the others."""
+    found = []
+    for photo in photos:
         try:
-            inputs, probabilities = predict(network, args, photo)
-        except PhotoError as error:
-            bad += 1
+            found.append(see(network, photo, device))
+        except (PhotoError, ScoreError) as error:
             complain(f"error: {error}")
-            continue
-        check_classes(targets, len(probabilities))
-        top = probabilities.topk(min(top_k, len(probabilities))).indices.tolist()
-        name = printable(os.path.basename(photo))
-        for target in dict.fromkeys([*targets, *top]):
-            rows.append(Explanation(name, inputs, target, probabilities))
-    if not rows and not bad:
+    return found
+
+
+def _rows(seen: Sequence[Seen], targets: Sequence[int], top_k: int | None) -> list[Explanation]:
+    """An explanation to be filled for each photograph and each of its targets."""
+    rows = []
+    for each in seen:
+        check_classes(targets, len(each.prediction.scores))
+        top = each.prediction.top(int(not targets) if top_k is None else top_k)
+        rows += [Explanation(each, target) for target in dict.fromkeys([*targets, *top])]
+    if seen and not rows:
         raise UsageError("--top-k 0 and no --target: there is nothing to explain")
-    return rows, bad
+    return rows
 
 
 def _attributed(
     network: Network,
-    device: str,
     rows: Sequence[Explanation],
+    device: str,
     methods: Sequence[str],
     settings: Settings,
 ) -> list[Explanation]:
@@ -108,38 +116,56 @@ def _attributed(
         total=len(rows) * len(methods), disable=None, leave=False, unit="map", mininterval=0
     ) as bar:
         for row in rows:
-            inputs = row.inputs[None].to(device)
+            photo, inputs = row.seen.photo, row.seen.inputs[None].to(device)
+            name = methods[0]
             try:
                 for name in methods:
-                    bar.set_description(f"{row.photo}, {METHODS[name].title}")
+                    bar.set_description(f"{photo}, {METHODS[name].title}")
                     scored = score(network, inputs, row.target, name, settings)
                     if not scored.attribution.isfinite().all():
                         raise ValueError("the attribution is NaN or infinite in places")
                     row.maps[name] = scored
                     bar.update()
                 done.append(row)
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:  # of any kind: it may be somebody's own module
                 bar.clear()
-                complain(f"error: {row.photo}: {METHODS[name].title}: {error}")
+                said = blamed(error, f"{photo}: {METHODS[name].title} of {network.name}")
+                complain(f"error: {said}", said.lines)
     return done
 
 
-def _fitted(network: Network, args: argparse.Namespace, rows: Sequence[Explanation]) -> float:
+def _fitted(
+    network: Network,
+    rows: Sequence[Explanation],
+    device: str,
+    pool_temperature: float | None,
+    seed: int,
+) -> float:
     """The temperature of least infidelity on the first rows, as many as fit the memory."""
     rows = rows[: at_once(network)]
     try:
         fit = fit_temperature(
             network.model,
-            torch.stack([row.inputs for row in rows]).to(args.device),
-            target=torch.tensor([row.target for row in rows], device=args.device),
-            pool_temperature=args.pool_temperature,
+            torch.stack([row.seen.inputs for row in rows]).to(device),
+            target=torch.tensor([row.target for row in rows], device=device),
+            pool_temperature=pool_temperature,
             perturb_func=noise_squares_of(network),
             n_perturb_samples=INFIDELITY_SAMPLES,
             max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),
-            seed=args.seed,
+            seed=seed,
             show_progress=sys.stderr.isatty(),
         )
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"--temperature fit: {error}") from error
+    except Exception as error:  # of any kind: it may be somebody's own module
+        raise blamed(error, f"--temperature fit of {network.name}") from error
     say(f"{fit}\n")
     return float(fit.temperature)  # type: ignore[arg-type]  # one number, without per_gate
+
+
+def _print_coverage(
+    network: Network, explanation: Explanation, device: str, settings: Settings
+) -> None:
+    try:
+        record = coverage(network, explanation.seen.inputs[None].to(device), settings)
+    except Exception as error:  # of any kind: it may be somebody's own module
+        raise blamed(error, f"--coverage of {network.name}") from error
+    say(f"{record}\n")

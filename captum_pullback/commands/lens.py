@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_pullback.commands.checkpoints import (
     Examples,
+    check_classes,
     checkpoints,
     digits_run,
     examples,
@@ -21,18 +24,19 @@ from captum_pullback.commands.checkpoints import (
     network_for,
     read_state,
 )
-from captum_pullback.commands.terminal import UsageError, printable, say
+from captum_pullback.commands.lens_page import report
+from captum_pullback.commands.terminal import say
 from captum_pullback.effective import NotPiecewiseLinearError
+from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.softening import SofteningError
-from captum_pullback.lens import figures
-from captum_pullback.lens.dynamics import Alignment, TrainingLens
+from captum_pullback.lens.dynamics import TrainingLens
 from captum_pullback.lens.stepfiles import LensError
-from captum_pullback.outputs import replacing
+from captum_pullback.study.errors import UsageError, blamed
+from captum_pullback.study.text import printable
 
 __all__ = ["report", "run"]
 
-TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, math.inf)
-_MOST_POINTS = 4000  # of a t-SNE, which takes some seconds for so many
+Models = Iterator[tuple[int, nn.Module]]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,239 +51,126 @@ def run(args: argparse.Namespace) -> int:
     """
     if (args.checkpoints is None) != (args.data is None):
         raise UsageError("--checkpoints and --data go together: give both, or neither for digits")
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    models: Iterator[tuple[int, nn.Module]]
+    if args.checkpoints is None and (args.model or args.size):
+        raise UsageError("--model and --size say what --checkpoints are of: give these and --data")
     try:
         if args.checkpoints is None:
             watched, models = digits_run(args.seed, args.per_class or 20)
             count, what = None, "a perceptron on scikit-learn's handwritten digits"
         else:
-            files = checkpoints(Path(args.checkpoints))
-            network, size = network_for(read_state(files[0][1]), args.model)
-            watched = examples(Path(args.data), args.size or size, args.per_class or 5)
-            models = ((step, fill(network, path)) for step, path in files)
-            count, what = len(files), f"{len(files)} checkpoints of {type(network).__name__}"
-        lens = TrainingLens(watched.inputs, watched.labels, out / "record", weights=args.weights)
-        model = None
-        with tqdm(models, "record", count, unit="step", disable=None, leave=False) as bar:
-            for step, model in bar:
-                bar.set_postfix_str(f"step {step}")
-                lens.record(model, step)
-        if model is None:
-            raise UsageError("there was nothing to record")
-        report(lens, model, watched, out, printable(what))
+            watched, models, count, what = _saved_run(
+                Path(args.checkpoints), Path(args.data), args.model, args.size, args.per_class or 5
+            )
+        with _folder(Path(args.out)) as out:
+            lens = TrainingLens(
+                watched.inputs, watched.labels, out / "record", weights=args.weights
+            )
+            model = _recorded(lens, models, count, watched)
+            numbers = report(lens, model, watched, out, printable(what))
     except (LensError, NotPiecewiseLinearError, SofteningError, ImportError) as error:
         raise UsageError(str(error)) from error
-    say(f"wrote {printable(str(out / 'lens.md'))}")
+    say(f"wrote {printable(str(out / 'lens.md'))}\n{summary(numbers)}")
     return 0
 
 
-def report(
-    lens: TrainingLens, model: nn.Module, watched: Examples, out: Path, what: str
-) -> dict[str, Any]:
-    """Writes ``lens.md`` and its figures.
-
-    Args:
-        lens: With two or more steps recorded.
-        model: The model of the last of them.
-        watched: The lens's examples.
-        out: The folder.
-        what: Of what the page is, in a few words.
-
-    Returns:
-        The numbers of the page.
-    """
-    stages = 4 + 2 * (lens.weights is not None)
-    with tqdm(total=stages, desc="measure", unit="figure", disable=None, leave=False) as bar:
-        lines = [f"# The linear lens: {what}", "", _about(lens, watched), ""]
-        numbers: dict[str, Any] = {"steps": lens.steps}
-        if lens.weights is not None:
-            lines += _weights(lens, watched, out, numbers)
-            bar.update()
-            lines += _trajectories(lens, watched, out)
-            bar.update()
-        lines += _gates(lens, out, numbers)
-        bar.update()
-        lines += _settled(lens, model, out, numbers)
-        bar.update()
-        fitted, part = _temperatures(lens, model, out, numbers)
-        lines += part
-        bar.update()
-        lines += _machine(lens, model, out, fitted, numbers)
-        bar.update()
-    with replacing(out / "lens.md") as file:
-        file.write("\n".join(lines).encode())
-    return numbers
-
-
-def _about(lens: TrainingLens, watched: Examples) -> str:
-    return (
-        f"{len(watched.labels)} examples of {len(watched.classes)} classes, watched at "
-        f"{len(lens.steps)} steps from {lens.steps[0]:,} to {lens.steps[-1]:,}."
-    )
-
-
-def _weights(
-    lens: TrainingLens, watched: Examples, out: Path, numbers: dict[str, Any]
-) -> list[str]:
-    similarity = lens.similarity()
-    figure = figures.similarity_figure(similarity, watched.classes, lens.accuracy())
-    figure.savefig(out / "similarity.png", dpi=160)
-    found = lens.subclasses()
-    figures.subclass_figure(found, lens.steps, watched.classes).savefig(
-        out / "subclasses.png", dpi=160
-    )
-    numbers["within"], numbers["between"] = similarity.within, similarity.between
-    lines = [
-        "## Effective weights",
-        "",
-        "At each example the network is an affine map, `f(x) = W(x) x + b(x)`. Compared are the "
-        "weights of each example's own class (arXiv 2511.05628).",
-        "",
-        "![similarity](similarity.png)",
-        "",
-        "| mean cosine | first step | last step |",
-        "|---|---|---|",
-        f"| own class's weights, within a class | {_ends(similarity.within)} |",
-        f"| own class's weights, between classes | {_ends(similarity.between)} |",
-        f"| margin | {_ends(similarity.margin)} |",
-    ]
-    if lens.weights == "all":
-        whole = lens.similarity("all")
-        lines += [
-            f"| all classes' weights, within a class | {_ends(whole.within)} |",
-            f"| all classes' weights, between classes | {_ends(whole.between)} |",
-            f"| margin | {_ends(whole.margin)} |",
-        ]
-        numbers["within_all"], numbers["between_all"] = whole.within, whole.between
-    return [
-        *lines,
-        "",
-        "Weights of two different classes are rows of two different logits, and near to "
-        "orthogonal from the start; all classes' weights together compare like with like.",
-        "",
-        "Two groups in each class, split along the class's leading direction at the last step; "
-        "the classes that split most:",
-        "",
-        "![subclasses](subclasses.png)",
-        "",
-    ]
-
-
-def _trajectories(lens: TrainingLens, watched: Examples, out: Path) -> list[str]:
-    labels = watched.labels.numpy()
-    lines = ["Where the weights go, each dot an example:", ""]
-    for method, name in (("pca", "principal components"), ("tsne", "t-SNE")):
-        steps = lens.steps
-        if method == "tsne":
-            most = max(2, _MOST_POINTS // len(labels))
-            steps = [steps[i] for i in figures.spread(len(steps), most)]
-        places = lens.projection(method, steps)  # type: ignore[arg-type]
-        figure = figures.trajectory_figure(places, labels, steps, watched.classes, name)
-        figure.savefig(out / f"{method}.png", dpi=160)
-        lines += [f"![{name}]({method}.png)", ""]
-        if method == "pca":
-            figures.animate(out / "pca.gif", places, labels, steps, watched.classes)
-            lines += ["[The same, moving](pca.gif)", ""]
-    return lines
-
-
-def _gates(lens: TrainingLens, out: Path, numbers: dict[str, Any]) -> list[str]:
-    agreement, settled = lens.agreement(), lens.settled_share()
-    figures.gates_figure(lens.steps, agreement, settled).savefig(out / "gates.png", dpi=160)
-    mean = np.mean(list(agreement.values()), axis=0)
-    never = np.mean(list(settled.values()), axis=0)
-    numbers["agreement"], numbers["settled"] = mean, never
-    rows = []
-    for share in (0, 0.25, 0.5, 0.8):
-        first, last = lens.steps[0], lens.steps[-1]
-        at = int(np.searchsorted(lens.steps, first + (last - first) * share))
-        rows.append(
-            f"| {100 * share:.0f} % (step {lens.steps[at]:,}) | {100 * mean[at]:.1f} % | "
-            f"{100 * never[at]:.1f} % |"
+def summary(numbers: dict[str, Any]) -> str:
+    """What a report found, in a few lines for the terminal."""
+    steps = numbers["steps"]
+    lines = [f"{len(steps)} steps, {steps[0]:,} to {steps[-1]:,}"]
+    if "within" in numbers:
+        within, between = numbers["within"], numbers["between"]
+        lines.append(
+            "effective weights, mean cosine from first to last step: "
+            f"within a class {within[0]:.2f} to {within[-1]:.2f}, "
+            f"between classes {between[0]:.2f} to {between[-1]:.2f}"
         )
-    return [
-        "## Gates",
-        "",
-        "Do gates settle (the path stability hypothesis, arXiv 2507.22832)? Means over layers:",
-        "",
-        "| of training | as at the end | never flip again |",
-        "|---|---|---|",
-        *rows,
-        "",
-        "![gates](gates.png)",
-        "",
-    ]
+    middle = len(steps) // 2
+    agreement, settled = numbers["agreement"], numbers["settled"]
+    lines.append(
+        f"gates at step {steps[middle]:,}: {100 * agreement[middle]:.0f} % are as at the end, "
+        f"{100 * settled[middle]:.0f} % never flip again"
+    )
+    areas = list(numbers["auc"].values())
+    if not np.isnan(areas).all():
+        mean = np.nanmean(areas)
+        lines.append(f"distance from 0 tells which gates settled: AUC {mean:.2f} (0.5 is chance)")
+    values = [value for name, value in numbers["temperatures"].items() if name]
+    if values:
+        lines.append(f"temperatures that fit the gates: {min(values):.3g} to {max(values):.3g}")
+    cosines = dict(numbers["alignment"])
+    gradient = cosines.pop("gradient")
+    best = max(cosines, key=lambda t: float(cosines[t]))
+    lines.append(
+        f"cosine with the gradient through averaged gates: plain gradient {gradient:.3f}, "
+        f"pullback {cosines[best]:.3f} at T = {float(best):g}"
+    )
+    return "\n".join(lines)
 
 
-def _settled(lens: TrainingLens, model: nn.Module, out: Path, numbers: dict[str, Any]) -> list[str]:
-    measured = lens.settledness(model)
-    figures.roc_figure(measured).savefig(out / "roc.png", dpi=160)
-    areas = [layer.auc for layer in measured.values()]
-    numbers["auc"] = {name: layer.auc for name, layer in measured.items()}
-    return [
-        "How well the distance of the final pre-activation from 0 tells which gates did not flip "
-        f"over the later half: AUC {np.nanmin(areas):.2f} to {np.nanmax(areas):.2f} by layer, "
-        f"mean {np.nanmean(areas):.2f} (0.5 is chance).",
-        "",
-        "![ROC curves](roc.png)",
-        "",
-    ]
+def _saved_run(
+    folder: Path, data: Path, model: str | None, size: int | None, per_class: int
+) -> tuple[Examples, Models, int, str]:
+    """Examples, the models at each step, how many there are, and what they are of."""
+    files = checkpoints(folder)
+    network, own_size = network_for(read_state(files[0][1]), model)
+    watched = examples(data, size or own_size, per_class)
+    if data.is_dir():
+        check_classes(network, watched)
+    what = f"{len(files)} checkpoints of {model or type(network).__name__}"
+    return watched, ((step, fill(network, path)) for step, path in files), len(files), what
 
 
-def _temperatures(
-    lens: TrainingLens, model: nn.Module, out: Path, numbers: dict[str, Any]
-) -> tuple[list[float], list[str]]:
-    fitted = lens.fit_temperatures(model)
-    values = {name: float(value) for name, value in fitted.items()}
-    shares = lens.open_share(model)
-    layers = {
-        name: values.get(name.split(" (")[0] if not name.startswith("(") else "", values[""])
-        for name in shares
-    }
-    figures.open_figure(shares, layers).savefig(out / "temperatures.png", dpi=160)
-    numbers["temperatures"] = values
-    shown = "\n".join(f"    {name!r}: {value:.3g}," for name, value in values.items())
-    return [value for name, value in values.items() if name], [
-        "The temperatures for which `sigmoid(z / T)` of the final z is likeliest to be the share "
-        "of the later half for which a gate was open:",
-        "",
-        "![share open by z](temperatures.png)",
-        "",
-        "```python",
-        "pullback = ExcitationPullback(model, temperature={",
-        shown,
-        "})",
-        "```",
-        "",
-    ]
+def _recorded(
+    lens: TrainingLens, models: Models, count: int | None, watched: Examples
+) -> nn.Module:
+    """Records all the models, and returns the last."""
+    model: nn.Module | None = None
+    with tqdm(models, "record", count, unit="step", disable=None, leave=False) as bar:
+        for step, model in bar:
+            bar.set_postfix_str(f"step {step}")
+            try:
+                _check(model, watched)
+                lens.record(model, step)
+            except (LensError, NotPiecewiseLinearError, SofteningError, UsageError, OSError):
+                raise
+            except Exception as error:  # of any kind: it may be somebody's own module
+                raise blamed(error, f"{type(model).__name__} fails at step {step}") from error
+    if model is None:
+        raise UsageError("there was nothing to record")
+    return model
 
 
-def _machine(
-    lens: TrainingLens, model: nn.Module, out: Path, fitted: list[float], numbers: dict[str, Any]
-) -> list[str]:
-    found: Alignment = lens.alignment(model, TEMPERATURES)
-    figure = figures.alignment_figure(found.gradient, found.pullback, fitted)
-    figure.savefig(out / "machine.png", dpi=160)
-    best = found.best
-    numbers["alignment"] = {
-        "gradient": float(found.gradient.mean()),
-        **{str(t): float(values.mean()) for t, values in found.pullback.items()},
-    }
-    return [
-        "## The fixed-path machine",
-        "",
-        "The gradient through gates averaged over training is the fixed-path machine's. Mean "
-        f"cosine similarity with it: {found.gradient.mean():.3f} of the plain gradient, "
-        f"{found.pullback[best].mean():.3f} of the excitation pullback at its best, T = {best:g}.",
-        "",
-        "![alignment](machine.png)",
-        "",
-        "Shaded: 95 % of the mean, over examples.",
-        "",
-    ]
+def _check(model: nn.Module, watched: Examples) -> None:
+    """Makes sure that the model gives finite logits (N, C), of as many classes as there are.
+
+    Raises:
+        UsageError: It does not.
+    """
+    with torch.no_grad():
+        output = on_copies(model, watched.inputs[:1])
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UsageError(f"the network gives {shape}; one tensor of logits (N, classes) is wanted")
+    if not output.isfinite().all():
+        raise UsageError("the network's scores are NaN or infinite")
 
 
-def _ends(values: Any) -> str:
-    return f"{values[0]:.3f} | {values[-1]:.3f}"
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """A folder that is made if need be, and goes again after an error if nothing was recorded.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "it is a file" if path.is_file() else error.strerror
+        raise UsageError(f"{path}: cannot be made a folder ({why}); choose another name") from error
+    try:
+        yield path
+    except BaseException:
+        if new and not any(path.glob("record/step_*.npz")):
+            shutil.rmtree(path, ignore_errors=True)
+        raise

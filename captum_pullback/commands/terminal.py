@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
+
+from captum_pullback.study.errors import UsageError
+from captum_pullback.study.text import printable
 
 PROGRAM = "captum-pullback"
 
 
-class UsageError(Exception):
-    """What was asked cannot be done; the message is one line for the user."""
-
-
-def printable(text: str) -> str:
-    """A file's name fit for one line of a terminal or a figure, whatever is in it."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def say(text: str) -> None:
     """Prints to stdout."""
-    _print(text, sys.stdout)
+    try:
+        _print(text, sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, for one
+        discard_output()
+        raise UsageError(f"standard output cannot be written ({error.strerror})") from error
 
 
-def complain(text: str) -> None:
-    """Prints to stderr, in one line."""
+def complain(text: str, lines: Sequence[str] = ()) -> None:
+    """Prints to stderr, in one line; under it, lines of the user's own code that are to blame."""
     _print(f"{PROGRAM}: {printable(' '.join(text.split()))}", sys.stderr)
+    for line in lines:
+        _print(printable(line), sys.stderr)
 
 
-def _print(text: str, file: TextIO) -> None:
+@contextmanager
+def doing(text: str) -> Iterator[None]:
+    """Shows what takes a while, on a terminal only, for as long as it takes."""
+    file = sys.stderr
+    shown = f"{PROGRAM}: {printable(text)} ..." if file is not None and file.isatty() else ""
+    try:
+        if shown:
+            print(shown, end="", file=file, flush=True)
+        yield
+    finally:
+        if shown:
+            print(f"\r{' ' * len(shown)}\r", end="", file=file, flush=True)
+
+
+def discard_output() -> None:
+    """Sends what is still buffered for stdout nowhere, so that it raises nothing at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(text: str, file: TextIO | None) -> None:
+    if file is None:  # it was closed before the start
+        return
     encoding = file.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), file=file, flush=True)

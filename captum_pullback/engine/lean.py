@@ -2,9 +2,9 @@
 
 For the gradients of weights, autograd keeps the input of every convolution and normalisation: most
 of the memory of a backward pass, and of no use to an attribution. (Hard max pools keep theirs for
-its shape.) Each rule here runs the original operation, keeps its weights and the shape of its
-input, and then calls PyTorch's own backward kernel, which returns the same bits. A rule that does
-not know its arguments returns None, and the operation runs as ever.
+its shape.) Each rule here keeps the weights and the shape of the input, and calls PyTorch's own
+backward kernel, which returns the same bits. A rule that does not know its arguments returns
+None, and the operation runs as ever.
 
 Only where no gradient with respect to parameters is asked for: the caller sees to that.
 """
@@ -17,12 +17,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
-from captum_pullback.engine.gates import unseen
+from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.windows import per_axis
 
-__all__ = ["LEAN"]
+__all__ = ["DETACHED", "LEAN"]
+
+#: Of which autograd itself keeps no input, if the weights need no gradient.
+DETACHED = {F.linear: None}
 
 # Overloads, which are quicker to call than what chooses among them.
 _convolution_backward: Callable[..., Any] = torch.ops.aten.convolution_backward.default
@@ -30,44 +32,13 @@ _batch_norm_backward: Callable[..., Any] = torch.ops.aten.native_batch_norm_back
 _avg_pool2d_backward: Callable[..., Tensor] = torch.ops.aten.avg_pool2d_backward.default
 
 
-class _Lean(Function):
-    """``operation(x)`` forward, ``pull_back(grad, something like x)`` backward.
-
-    What the operation returns beside the output, in a tuple, is kept and given to ``pull_back``.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        operation: Callable[[Tensor], Any],
-        pull_back: Callable[..., Tensor],
-    ) -> Tensor:
-        ctx.shape, ctx.strides, ctx.pull_back = x.shape, x.stride(), pull_back
-        output = operation(x)
-        if isinstance(output, tuple):
-            output, *kept = output
-            ctx.save_for_backward(*kept)
-        result: Tensor = output
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        kept = ctx.saved_tensors
-        with unseen():
-            return ctx.pull_back(grad, _like(grad, ctx.shape, ctx.strides), *kept), None, None
-
-
-_run: Callable[..., Tensor] = _Lean.apply
-
-
-def _like(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+def _like(context: Context, grad: Tensor) -> Tensor:
     """In place of an input of which PyTorch's kernels need the shape and the layout alone."""
     # Some walk through it: better through memory that is there. Their second derivatives want it
     # without a graph.
-    if (grad.shape, grad.stride()) == (shape, strides):
+    if (grad.shape, grad.stride()) == (context.shape, context.strides):
         return grad.detach()
-    return grad.new_empty_strided(shape, strides)
+    return grad.new_empty_strided(context.shape, context.strides)  # type: ignore[arg-type]
 
 
 # What follows the bias in a call, in order; transposed convolutions have their own.
@@ -75,66 +46,48 @@ _AFTER_BIAS = ("stride", "padding", "dilation", "groups")
 _AFTER_BIAS_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
-def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., Tensor | None]:
+def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., Held | None]:
     names = _AFTER_BIAS_TRANSPOSED if transposed else _AFTER_BIAS
 
     def rule(
-        operation: Callable[..., Tensor],
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor | None:
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Held | None:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         if x.dim() != dimensions + 2 or isinstance(given.get("padding"), str):
             return None  # without a batch dimension, or padded to "same"
-        return _convolve(
-            x,
-            weight,
-            bias,
-            lambda z: operation(z, weight, bias, *args, **kwargs),
-            (
-                per_axis(given.get("stride", 1), dimensions),
-                per_axis(given.get("padding", 0), dimensions),
-                per_axis(given.get("dilation", 1), dimensions),
-                transposed,
-                per_axis(given.get("output_padding", 0), dimensions),
-                given.get("groups", 1),
-            ),
+        if x.is_complex() or weight.is_complex():
+            return None
+        numbers = (
+            per_axis(given.get("stride", 1), dimensions),
+            per_axis(given.get("padding", 0), dimensions),
+            per_axis(given.get("dilation", 1), dimensions),
+            transposed,
+            per_axis(given.get("output_padding", 0), dimensions),
+            given.get("groups", 1),
         )
+        sizes = None if bias is None else list(bias.shape)
+
+        def pull(context: Context, grad: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+            pulled: tuple[Tensor, Any, Any] = _convolution_backward(
+                grad, _like(context, grad), weight, sizes, *numbers, [True, False, False]
+            )
+            return pulled[0], None
+
+        return _kept(pull, weight.detach())
 
     return rule
 
 
-def _convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    operation: Callable[[Tensor], Tensor],
-    numbers: tuple[Any, ...],
-) -> Tensor:
-    weight = weight.detach()
-    sizes = None if bias is None else list(bias.shape)
-
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
-        pulled: tuple[Tensor, Any, Any] = _convolution_backward(
-            grad, like, weight, sizes, *numbers, [True, False, False]
-        )
-        return pulled[0]
-
-    return _run(x, operation, pull_back)
+def _kept(pull: Callable[..., Any], *others: Tensor | None) -> Held:
+    """An operation of whose input the layout alone is kept, and of the others all."""
+    return Held(pull, others, _run_alone, tuple(range(1, len(others) + 1)), layout=True)
 
 
-def _linear(
-    operation: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    # Autograd itself keeps no input for a weight that needs no gradient.
-    return operation(x, weight.detach(), None if bias is None else bias.detach())
+def _run_alone(operation: Callable[[Tensor], Any], x: Tensor, *_: Any) -> tuple[Any]:
+    return (operation(x),)
 
 
 def _batch_norm(
-    operation: Callable[..., Tensor],
     x: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -143,28 +96,24 @@ def _batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Tensor | None:
+) -> Held | None:
     if training or running_mean is None or running_var is None:
         return None
-    scale = None if weight is None else weight.detach()
 
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
+    def pull(
+        context: Context, grad: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         # In eval mode the input's values do not count.
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
-            grad, like, scale, running_mean, running_var, None, None, False, eps,
+            grad, _like(context, grad), weight, mean, variance, None, None, False, eps,
             [True, False, False],
         )  # fmt: skip
-        return pulled[0]
+        return pulled[0], None, None, None
 
-    return _run(
-        x,
-        lambda z: operation(z, running_mean, running_var, weight, bias, False, momentum, eps),
-        pull_back,
-    )
+    return _kept(pull, running_mean, running_var, None if weight is None else weight.detach())
 
 
 def _avg_pool2d(
-    operation: Callable[..., Tensor],
     x: Tensor,
     kernel_size: Any,
     stride: Any = None,
@@ -172,25 +121,24 @@ def _avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:
+) -> Held:
     rest = (ceil_mode, count_include_pad, divisor_override)
     sizes = (per_axis(kernel_size, 2), per_axis(stride or kernel_size, 2), per_axis(padding, 2))
 
-    def pull_back(grad: Tensor, like: Tensor) -> Tensor:
-        pulled: Tensor = _avg_pool2d_backward(grad, like, *sizes, *rest)
+    def pull(context: Context, grad: Tensor) -> Tensor:
+        pulled: Tensor = _avg_pool2d_backward(grad, _like(context, grad), *sizes, *rest)
         return pulled
 
-    return _run(x, lambda z: operation(z, kernel_size, stride, padding, *rest), pull_back)
+    return _kept(pull)
 
 
-def _max_pool(dimensions: int) -> Callable[..., Tensor | None]:
+def _max_pool(dimensions: int) -> Callable[..., Held | None]:
     forward, backward = (
         getattr(torch.ops.aten, f"max_pool{dimensions}d_with_indices{name}").default
         for name in ("", "_backward")
     )
 
     def rule(
-        operation: Callable[..., Tensor],
         x: Tensor,
         kernel_size: Any,
         stride: Any = None,
@@ -198,30 +146,33 @@ def _max_pool(dimensions: int) -> Callable[..., Tensor | None]:
         dilation: Any = 1,
         ceil_mode: bool = False,
         return_indices: bool = False,
-    ) -> Tensor | None:
+    ) -> Held | None:
         if return_indices or x.device.type not in ("cpu", "cuda"):
             return None  # other devices have kernels of their own
         given = (kernel_size, stride or kernel_size, padding, dilation)
         sizes = (*(per_axis(each, dimensions) for each in given), ceil_mode)
 
-        def pull_back(grad: Tensor, like: Tensor, indices: Tensor) -> Tensor:
-            pulled: Tensor = backward(grad, like, *sizes, indices)
+        def run(operation: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
+            output, indices = forward(x, *sizes)
+            return output, indices
+
+        def pull(context: Context, grad: Tensor, indices: Tensor) -> Tensor:
+            pulled: Tensor = backward(grad, _like(context, grad), *sizes, indices)
             return pulled
 
-        return _run(x, lambda z: forward(z, *sizes), pull_back)
+        return Held(pull, (), run, (), layout=True)
 
     return rule
 
 
-#: function -> rule(function, *its arguments), which gives the output or None
-LEAN: dict[Any, Callable[..., Tensor | None]] = {
+#: function -> rule(*its arguments), which gives what is held of it, or None
+LEAN: dict[Any, Callable[..., Held | None]] = {
     F.conv1d: _convolution(1),
     F.conv2d: _convolution(2),
     F.conv3d: _convolution(3),
     F.conv_transpose1d: _convolution(1, transposed=True),
     F.conv_transpose2d: _convolution(2, transposed=True),
     F.conv_transpose3d: _convolution(3, transposed=True),
-    F.linear: _linear,
     F.batch_norm: _batch_norm,
     F.avg_pool2d: _avg_pool2d,
     F.max_pool2d: _max_pool(2),

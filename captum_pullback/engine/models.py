@@ -13,23 +13,12 @@ from torch import Tensor, nn
 
 __all__ = [
     "as_tuple",
-    "is_compiled",
     "leaves_of",
-    "may_run_gates",
     "named_modules",
     "on_copies",
     "refuse_scripted",
     "replaced_method",
 ]
-
-# Modules that run no gate of their own, only linear operations or other modules.
-_GATELESS = frozenset(
-    f"torch.nn.modules.{file}"
-    for file in (
-        "batchnorm", "container", "conv", "dropout", "flatten", "instancenorm", "linear",
-        "normalization", "padding", "pixelshuffle", "sparse", "upsampling",
-    )
-)  # fmt: skip
 
 
 def leaves_of(inputs: Tensor | tuple[Tensor, ...], *, integers: bool = False) -> tuple[Tensor, ...]:
@@ -99,17 +88,6 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
             wraps = isinstance(modules[parent], nn.DataParallel) or last == "_orig_mod"
             names[raw] = names[parent] if wraps else f"{names[parent]}.{last}".lstrip(".")
     return [(names[raw], module) for raw, module in modules.items()]
-
-
-def may_run_gates(module: nn.Module) -> bool:
-    """Whether this module's own forward may run a gate, so that its name matters."""
-    return type(module).__module__ not in _GATELESS
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether calling this module runs a compiled graph."""
-    compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled_in_place or isinstance(module, torch._dynamo.OptimizedModule)
 
 
 def refuse_scripted(model: Callable[..., Any], modules: list[tuple[str, nn.Module]]) -> None:

@@ -2,13 +2,13 @@ r"""What the backward pass of a soft max pool is: tensors only, no modules.
 
 Max pooling gates too: of each window one entry passes and the others do not. Softened at
 temperature :math:`T` (arXiv 2507.22832), with :math:`w = \mathrm{softmax}(x / T)` over the window
-and :math:`s = \sum_j w_j x_j`, the entry :math:`j` receives
+the entry :math:`j` receives :math:`g \, w_j` where the softmax is held (v5); or, with
+:math:`s = \sum_j w_j x_j`, the derivative of :math:`s` (v1 to v4),
 
 .. math::
-    g \, w_j \, \bigl(1 + (x_j - s) / T\bigr),
+    g \, w_j \, \bigl(1 + (x_j - s) / T\bigr).
 
-the derivative of :math:`s`. Padding is no entry of any window. Forward passes are always computed
-by the original operation, to the bit.
+Padding is no entry of any window.
 """
 
 from __future__ import annotations
@@ -19,20 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from captum_pullback.engine.gates import (
-    SMALLEST_TEMPERATURE,
-    Temperature,
-    mark,
-    quick,
-    saved,
-    split,
-    unseen,
-)
+from captum_pullback.engine.backward import Context, Held
+from captum_pullback.engine.gates import SMALLEST_TEMPERATURE
 from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
 
-__all__ = ["soft_max_pool", "values_of"]
+__all__ = ["max_pool", "values_of"]
 
 aten = torch.ops.aten
 
@@ -42,39 +34,24 @@ def values_of(returned: Any) -> Any:
     return returned[0] if isinstance(returned, tuple) else returned
 
 
-class _SoftMaxPool(Function):
-    @staticmethod
-    def forward(
-        x: Tensor,
-        temperature_tensor: Tensor | None,
-        operation: Callable[[Tensor], Any],
-        windows: Windows | AdaptiveWindows,
-        temperature: float,
-    ) -> Any:
-        return operation(x)
+def max_pool(windows: Windows | AdaptiveWindows, *, differentiated: bool = False) -> Held:
+    """A max pool over these windows, of (N, C, spatial...) or (C, spatial...).
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        x, temperature_tensor, ctx.operation, ctx.windows, ctx.temperature = inputs
-        if isinstance(output, tuple):
-            ctx.mark_non_differentiable(output[1])
-        # Not the output: the network may go on to change it in place.
-        ctx.save_for_backward(x, temperature_tensor, mark(x))
+    Args:
+        windows: Where the windows lie.
+        differentiated: Whether to differentiate the softmax, too; else it is held.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, temperature = saved(ctx)
-        with unseen():
-            if temperature is None:
-                rate = 1.0 / max(ctx.temperature, SMALLEST_TEMPERATURE)
-            else:
-                rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal()
-                rate = rate.expand(grads[0].shape)
-            pulled = _pull_back(grads[0], x, ctx.operation, ctx.windows, rate)
-        return pulled, None, None, None, None
+    def pull(context: Context, grad: Tensor, x: Tensor) -> Tensor:
+        temperature = context.temperature(x)
+        rate: float | Tensor
+        if isinstance(temperature, Tensor):
+            rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(grad.shape)
+        else:
+            rate = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
+        return _pull_back(grad, x, context.operation, windows, rate, differentiated)
 
-
-_run_pool = quick(_SoftMaxPool)
+    return Held(pull, hard=True)
 
 
 def _pull_back(
@@ -82,24 +59,31 @@ def _pull_back(
     x: Tensor,
     operation: Callable[[Tensor], Any],
     windows: Windows | AdaptiveWindows,
-    rate: Temperature,
+    rate: float | Tensor,
+    differentiated: bool,
 ) -> Tensor:
     """The soft gradient; rate is 1 / T."""
     windows = windows.regular(x, grad)
     # Sums are written into what they have made: not for second derivatives and compilers.
     may_write = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     if may_write and isinstance(windows, Windows) and isinstance(rate, float):
-        pulled = _by_sums(grad, x, windows, rate)
+        pulled = _by_sums(grad, x, windows, rate, differentiated)
         if pulled is not None:
             return pulled
     wide = torch.promote_types(x.dtype, torch.float32)
     x, dtype, grad = x.to(wide), grad.dtype, grad.to(wide)
     # The formula does not depend on the maxima: they only keep exp() in range.
-    return _by_taps(grad, x, values_of(operation(x.detach())), windows, rate).to(dtype)
+    maxima = values_of(operation(x.detach()))
+    return _by_taps(grad, x, maxima, windows, rate, differentiated).to(dtype)
 
 
 def _by_taps(
-    grad: Tensor, x: Tensor, y: Tensor, windows: Windows | AdaptiveWindows, rate: Temperature
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    windows: Windows | AdaptiveWindows,
+    rate: float | Tensor,
+    differentiated: bool,
 ) -> Tensor:
     """For any windows and any values: two walks over the windows' taps."""
     taps = list(windows.taps(x, y))
@@ -107,20 +91,26 @@ def _by_taps(
 
     def excess(reads: Index, feeds: Index) -> tuple[Tensor, Tensor]:
         # Relative to the window's maximum, so that exp() is at most 1 and never overflows; and
-        # finite, so that an entry masked by -inf has a weight of 0 and not 0 * inf.
-        below = (x[reads] - y[feeds]).clamp_min(lowest)
+        # finite, so that an entry masked by -inf has a weight of 0 and not 0 * inf, and what is
+        # as infinite as its window's maximum a difference of 0.
+        below = (x[reads] - y[feeds]).nan_to_num(nan=0.0).clamp_min(lowest)
         return below, torch.exp(below * (rate[feeds] if isinstance(rate, Tensor) else rate))
 
     total, moment = torch.zeros_like(y), torch.zeros_like(y)
     for reads, feeds in taps:
         below, weight = excess(reads, feeds)
         total[feeds] += weight
-        moment[feeds] += weight * below
-    # w_j (1 + (x_j - s) / T) g = weight_j (constant + slope * below_j)
+        if differentiated:
+            moment[feeds] += weight * below
     share = grad / total
+    pulled = grad.new_zeros(x.shape)
+    if not differentiated:
+        for reads, feeds in taps:
+            pulled[reads] += excess(reads, feeds)[1] * share[feeds]
+        return pulled
+    # w_j (1 + (x_j - s) / T) g = weight_j (constant + slope * below_j)
     slope = share * rate
     constant = share - slope * (moment / total)
-    pulled = grad.new_zeros(x.shape)
     for reads, feeds in taps:
         below, weight = excess(reads, feeds)
         pulled[reads] += weight * constant[feeds] + slope[feeds] * (weight * below)
@@ -133,12 +123,14 @@ _PIECE = 2**18
 _LEAST_SUM = {torch.float32: math.exp(-60.0), torch.float64: math.exp(-600.0)}
 
 
-def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor | None:
+def _by_sums(
+    grad: Tensor, x: Tensor, windows: Windows, rate: float, differentiated: bool
+) -> Tensor | None:
     """For regular windows: sums over windows and back, one axis after the other.
 
     With one shift for all windows of a plane, u = (x - max) / T and e = exp(u), the sums over
-    windows of e and of e u hold all that the formula needs. None where values lie too far apart
-    for that.
+    windows of e and of e u hold all that the formula needs; those of e alone where the softmax is
+    held. None where values lie too far apart for that.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     space = tuple(range(-len(windows.kernel), 0))
@@ -156,7 +148,14 @@ def _by_sums(grad: Tensor, x: Tensor, windows: Windows, rate: float) -> Tensor |
         piece = slice(start, start + step)
         part = planes[piece].to(wide)
         u = torch.add(part.amax(space, keepdim=True).mul_(-rate), part, alpha=rate)
-        e = u.exp()
+        e = u.exp_() if not differentiated else u.exp()
+        if not differentiated:
+            total = _sum(e, taps, grad)
+            if not bool(total.amin() > _LEAST_SUM[wide]):
+                return None
+            share = _cut(grads, 0, piece).to(wide) / total
+            _cut(target, 0, piece).copy_(_spread(share, taps, part).mul_(e))
+            continue
         eu = u.mul_(e)
         total, moment = _sum(e, taps, grad), _sum(eu, taps, grad)
         # False also for NaN, which infinite values become.
@@ -210,23 +209,3 @@ def _zeros(like: Tensor, axis: int, size: int) -> Tensor:
     if layout is None or like.is_contiguous() or not like.is_contiguous(memory_format=layout):
         return like.new_zeros(shape)
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout).zero_()
-
-
-def soft_max_pool(
-    operation: Callable[[Tensor], Any],
-    x: Tensor,
-    windows: Windows | AdaptiveWindows,
-    temperature: Temperature,
-) -> Any:
-    """Run a max pool whose backward pass is soft.
-
-    Args:
-        operation: The original operation, of x alone; what it returns (the maxima, or maxima and
-            indices) is returned to the bit.
-        x: Input of shape (N, C, spatial...) or (C, spatial...); the gate is computed in float32
-            at least.
-        windows: Where the windows lie.
-        temperature: In units of x, above 0, to inf. A tensor broadcasts against the output.
-    """
-    number, tensor = split(temperature)
-    return _run_pool(x, tensor, operation, windows, number)

@@ -3,87 +3,220 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
-__all__ = ["Met", "SofteningRecord"]
+from captum_pullback.engine._torch import has_batched_gradient, is_watched
+from captum_pullback.engine.spread import Spread
+
+__all__ = ["Entry", "Met", "SofteningRecord"]
 
 #: Name that stands for all modules inside a compiled graph, where names are gone.
 COMPILED = "(compiled)"
+#: Name that stands for where no function mode looks: threads, scripted code, custom functions.
+UNSEEN = "(unseen)"
+
+Done: TypeAlias = Literal["softened", "held", "derivative kept"]
 
 
 class Met(NamedTuple):
     """One kind of operation, as it was met in one module.
 
     Attributes:
-        module: The name of the module that ran it; "" is the model itself.
+        module: The name of the module that ran it; "" is the model itself, and "(unseen)" what
+            ran where it could not be met, such as in a thread of the network's own.
         operation: PyTorch's name of it.
-        calls: How often it ran with a gradient to pass on; for a compiled graph, 1 in all.
-        temperature: The temperature that it was given; None for what is no gate.
+        calls: How often it ran on the way to what was attributed to; for a compiled graph, 1 in
+            all.
+        temperature: The temperature that it was given; None where none counts.
+        done: Whether it was softened, held as it is, or its derivative kept.
     """
 
     module: str
     operation: str
     calls: int
     temperature: str | None
+    done: Done = "softened"
+
+
+class Entry:
+    """The calls of one operation in one module.
+
+    Attributes:
+        met: How many there were.
+        calls: Of how many the backward pass has run.
+    """
+
+    __slots__ = ("_lock", "calls", "done", "high", "low", "met", "record", "temperature")
+
+    def __init__(self, record: SofteningRecord, temperature: Any, done: Done) -> None:
+        self.record, self._lock = record, record.lock
+        self.temperature, self.done = temperature, done
+        self.met = self.calls = 0
+        self.low: float | None = None
+        self.high: float | None = None
+
+    def note(self, call: Any, force: Any, grad: Tensor) -> None:
+        """The backward pass of a call has run, for a gradient, at a temperature in force."""
+        record = self.record
+        if record.own_gradients:
+            return
+        # One that is not zero is enough: another head's gates get zeros.
+        counts = self.done != "derivative kept" and not record.ran and carries_something(grad)
+        with self._lock:
+            record.ran |= counts
+            if not call.counted:
+                call.counted = True
+                self.calls += 1
+            if isinstance(self.temperature, Spread) and not record.is_lean:
+                low, high = _range(force)
+                self.low = low if self.low is None else min(self.low, low)
+                self.high = high if self.high is None else max(self.high, high)
+
+    def shown(self) -> str | None:
+        """The temperature, for people."""
+        text = _shown(self.temperature)
+        if self.low is None or self.high is None:
+            return text
+        span = f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
+        return f"{text} ({span})"
+
+
+def carries_something(grad: Tensor) -> bool:
+    """Whether a gradient is other than zero, as far as one can see."""
+    plain = type(grad) is Tensor and not grad.is_meta and grad.layout == torch.strided
+    return not plain or is_watched() or has_batched_gradient(grad) or bool(grad.any())
+
+
+def _range(force: Any) -> tuple[float, float]:
+    if isinstance(force, Tensor):
+        return float(force.min()), float(force.max())
+    return float(force), float(force)
 
 
 class SofteningRecord:
-    """What was softened and what was left hard inside one `soften` block, in order of meeting.
+    """What was softened, held and left inside one `soften` block, in order of meeting.
 
     Printed, it is a table. Recording from several threads at once is safe.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: Counter[tuple[str, str, str | None]] = Counter()
+        self.lock = threading.Lock()
+        self._entries: dict[tuple[str, str, Any], Entry] = {}
         self._traced = _Traced()
+        self._unseen: dict[str, set[int]] = {}
+        #: Whether only what the attribution itself needs is recorded.
+        self.is_lean = False
+        #: Whether a gate has passed on something in the gradient that is taken, or was last.
+        self.ran = False
+        #: How deep in a gradient that the network takes in its own forward pass this is.
+        self.own_gradients = 0
+        #: Whether a gradient was taken: from then on, what counts is what lay on its way.
+        self.has_gradient = False
         #: Whether a gate ran in the block without a gradient to pass on, under `torch.no_grad`.
         self.gates_without_gradient = False
         #: Whether one of them ran in a reentrant checkpoint, whose backward pass was not seen yet.
         self.will_run_again = False
 
-    @property
-    def softened(self) -> list[Met]:
-        """The gates that had a soft backward pass."""
-        return [met for met in self._all() if met.temperature not in (None, "0")]
+    def entry(self, module: str, operation: str, temperature: Any, done: Done) -> Entry:
+        """The entry of an operation in a module, made where there is none yet."""
+        if isinstance(temperature, Tensor):
+            temperature = _shown(temperature)
+        key = (module, operation, temperature if done == "softened" else done)
+        entry = self._entries.get(key)
+        if entry is None:
+            with self.lock:
+                entry = self._entries.setdefault(key, Entry(self, temperature, done))
+        with self.lock:
+            entry.met += 1
+        return entry
 
-    @property
-    def left_hard(self) -> list[Met]:
-        """Gates of temperature 0, and nonlinearities that are no gates."""
-        return [met for met in self._all() if met.temperature in (None, "0")]
+    def note_unseen(self, operation: str, number: int) -> None:
+        """Note an operation of autograd's graph that was not met, once for each number."""
+        with self.lock:
+            self._unseen.setdefault(operation, set()).add(number)
 
-    @property
-    def gates(self) -> list[Met]:
-        """The gates that were met, those of temperature 0 included."""
-        return [met for met in self._all() if met.temperature is not None]
-
-    def count(self, module: str, operation: str, temperature: float | Tensor | None) -> None:
-        """Count one call; temperature is None for what is no gate."""
-        with self._lock:
-            self._calls[module, operation, _shown(temperature)] += 1
-
-    def count_traced(self, operation: str, temperature: float | None) -> None:
+    def count_traced(self, operation: str, temperature: Any) -> None:
         """Note an operation while Dynamo traces it: setting an attribute is what it replays."""
         setattr(self._traced, operation, temperature)
 
+    @property
+    def was_traced(self) -> bool:
+        """Whether gates ran inside a compiled graph."""
+        return any(given is not None for given in vars(self._traced).values())
+
+    @property
+    def softened(self) -> list[Met]:
+        """The gates that had a soft backward pass, on the way to what was attributed to."""
+        return [met for met in self._all() if met.done == "softened" and met.temperature != "0"]
+
+    @property
+    def held(self) -> list[Met]:
+        """The gates that were held as they are, on the way to what was attributed to."""
+        return [met for met in self._all() if met.done == "held"]
+
+    @property
+    def left_hard(self) -> list[Met]:
+        """Gates of temperature 0, and nonlinearities whose derivative was kept."""
+        return [
+            met for met in self._all() if met.done == "derivative kept" or met.temperature == "0"
+        ]
+
+    @property
+    def off_the_way(self) -> list[Met]:
+        """Gates through whose calls no gradient has gone."""
+        return [
+            Met(module, operation, entry.met, entry.shown(), entry.done)
+            for (module, operation, _), entry in list(self._entries.items())
+            if not self._count(entry) and entry.done != "derivative kept"
+        ]
+
+    @property
+    def kept(self) -> set[str]:
+        """Names of nonlinearities that ran without a rule, on the way or not."""
+        entries = list(self._entries.items())
+        return {key[1] for key, entry in entries if entry.done == "derivative kept"}
+
+    @property
+    def gates(self) -> list[Met]:
+        """The gates that were met, on the way or not, those of temperature 0 included."""
+        return [met for met in (*self._all(), *self.off_the_way) if met.done != "derivative kept"]
+
     def _all(self) -> list[Met]:
-        with self._lock:
-            met = [Met(*key[:2], calls, key[2]) for key, calls in self._calls.items()]
-        traced = vars(self._traced).items()
-        return met + [Met(COMPILED, name, 1, _shown(given)) for name, given in traced]
+        with self.lock:
+            found = [
+                Met(module, operation, self._count(entry), entry.shown(), entry.done)
+                for (module, operation, _), entry in self._entries.items()
+                if self._count(entry)
+            ]
+            found += [
+                Met(UNSEEN, operation, len(numbers), None, "derivative kept")
+                for operation, numbers in self._unseen.items()
+            ]
+        for name, given in vars(self._traced).items():
+            done: Done = "derivative kept" if given is None else "softened"
+            if given == "held":
+                found.append(Met(COMPILED, name, 1, None, "held"))
+            else:
+                found.append(Met(COMPILED, name, 1, _shown(given), done))
+        return found
+
+    def _count(self, entry: Entry) -> int:
+        return entry.calls if self.has_gradient else entry.met
 
     def __str__(self) -> str:
-        header = ("module", "operation", "calls", "temperature")
-        rows = [header]
+        rows = [("module", "operation", "calls", "temperature")]
         for met in self.softened:
             rows.append(
                 (met.module or "(model)", met.operation, str(met.calls), str(met.temperature))
             )
+        rows += [
+            (met.module or "(model)", met.operation, str(met.calls), "held") for met in self.held
+        ]
         for met in self.left_hard:
-            why = "left hard" if met.temperature is None else "0 (hard)"
+            why = "derivative kept" if met.temperature is None else "0 (hard)"
             rows.append((met.module or "(model)", met.operation, str(met.calls), why))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -91,20 +224,32 @@ class SofteningRecord:
             for row in rows
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        soft = sum(met.calls for met in self.softened)
-        hard = sum(met.calls for met in self.left_hard)
-        return "\n".join(
-            [*lines, f"{soft} gate calls softened, {hard} nonlinearity calls left hard"]
-        )
+        totals = [
+            f"{_calls(self.softened, 'gate call')} softened",
+            f"{_calls(self.held, 'gate call')} held",
+            f"{_calls(self.left_hard, 'nonlinearity call')} left hard",
+        ]
+        if off := self.off_the_way:
+            totals.append(f"{_calls(off, 'gate call')} off the way")
+        return "\n".join([*lines, ", ".join(totals)])
 
     __repr__ = __str__
+
+
+def _calls(met: list[Met], what: str) -> str:
+    count = sum(each.calls for each in met)
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 class _Traced:
     """Holds one attribute for each operation that a compiled graph contains."""
 
 
-def _shown(temperature: float | Tensor | None) -> str | None:
+def _shown(temperature: Any) -> str | None:
     if isinstance(temperature, Tensor):
         return f"tensor{list(temperature.shape)}"
-    return None if temperature is None else f"{temperature:g}"
+    if isinstance(temperature, Spread):
+        return f"{temperature.scale:g} spread"
+    if temperature is None or isinstance(temperature, str):
+        return temperature
+    return f"{temperature:g}"

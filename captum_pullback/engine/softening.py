@@ -1,12 +1,13 @@
 """How the gates of a forward pass are swapped for soft ones, for a while.
 
-The mode that runs them belongs to a thread and to a `with` block, the state of a gate to one call,
-and the hooks that name the modules have no state: nothing is left behind or seen elsewhere.
+The mode that runs them belongs to a thread and to a `with` block, and the state of a gate to one
+call: nothing is left behind or seen elsewhere.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,28 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.engine.gates import CheckpointMismatchError
+from captum_pullback.engine._torch import is_compiled_module, leave_mode, modes, module_key
+from captum_pullback.engine.backward import CheckpointMismatchError
 from captum_pullback.engine.mode import (
     NAMES_ARE_LOST,
     SofteningError,
     SofteningMode,
-    entering,
     innermost,
-    leaving,
 )
 from captum_pullback.engine.models import (
-    is_compiled,
-    may_run_gates,
     named_modules,
     refuse_scripted,
     replaced_method,
 )
 from captum_pullback.engine.record import SofteningRecord
-from captum_pullback.engine.temperature import TemperatureLike, Temperatures
+from captum_pullback.engine.rules import EXCITATION, RulesLike
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
+from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = [
     "SofteningError",
     "check",
+    "forward_pass",
     "refuse_inference_mode",
     "soften",
     "soften_for_inputs",
@@ -46,16 +47,18 @@ __all__ = [
 @contextmanager
 def soften(
     model: Callable[..., Any],
-    temperature: TemperatureLike = 0.3,
+    temperature: TemperatureLike = DEFAULT_TEMPERATURE,
     *,
     pool_temperature: TemperatureLike | None = None,
+    rules: RulesLike | None = None,
 ) -> Iterator[SofteningRecord]:
-    r"""Make every gradient taken inside the block an excitation pullback.
+    r"""Make every gradient taken inside the block a pullback.
 
-    Forward passes inside stay as they are, to the bit. In backward passes each gate
-    :math:`1[z > 0]` is replaced by :math:`\sigma(z / T)`, and each max pool's choice by a softmax
-    of temperature :math:`T` (arXiv 2507.22832). This holds for whatever this thread runs in the
-    block, so that any gradient method becomes its pullback version::
+    Forward passes inside stay as they are, to the bit. In backward passes each gate is held
+    fixed, and softened: ReLU's :math:`1[z > 0]` is replaced by :math:`\sigma(z / T)`, a max
+    pool's choice by a softmax of temperature :math:`T` (arXiv 2507.22832); of GELU, normalization
+    and attention the factor is held. This holds for whatever this thread runs in the block, so
+    that any gradient method becomes its pullback version::
 
         with soften(model) as record:
             attribution = IntegratedGradients(model).attribute(x, target=3)
@@ -63,23 +66,29 @@ def soften(
 
     Args:
         model: The network, or any callable. A `torch.nn.Module` gives names to its gates.
-        temperature: In units of the pre-activations, from 0 (hard gates, the plain gradient) to
-            inf (a linear network in which each ReLU passes one half). Or a mapping from module
-            names, or beginnings of names, to a number or to a tensor that broadcasts against
-            the gate's input (per channel: shape (C, 1, 1) for images); ``""`` is all the rest.
+        temperature: In units of the pre-activations, from 0 (gates as they are) to inf (a linear
+            network in which each ReLU passes one half), or a `Spread`. Or a mapping from module
+            names, or beginnings of names, or kinds of gates, to such or to a tensor that
+            broadcasts against the gate's input (per channel: shape (C, 1, 1) for images); ``""``
+            is all the rest.
         pool_temperature: The same for max pooling. None follows ``temperature``; 0 keeps pooling
             hard. A tensor broadcasts against the pool's output, and is above 0.
+        rules: What is held of each kind of gate: `SEMANTIC` (the default), `EXCITATION`, or a
+            mapping of one's own.
 
     Yields:
-        The record of what was softened, and of the nonlinearities met and left hard.
+        The record of what was softened and held, and of the nonlinearities that were left.
 
     Raises:
-        TypeError: A scripted or traced model, or something that is no temperature.
+        TypeError: A scripted or traced model, or something that is no temperature or no rule.
         ValueError: A temperature that is negative, NaN, of a shape that does not broadcast, or
-            that names no module.
-        SofteningError: No gate was met, so that gradients would be plain ones; or the block is
-            inside `torch.inference_mode`, where there are no gradients.
+            that names no module and no kind of gate.
+        SofteningError: No gate lies on the way to what a gradient is taken to, so that it would
+            be a plain one; or the block is inside `torch.inference_mode`, where there are none.
         CheckpointMismatchError: Activation checkpointing, and the gradient taken after the block.
+
+    Warns:
+        UserWarning: No gate ran under an entry of a temperature.
 
     Example:
         >>> z = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
@@ -91,57 +100,70 @@ def soften(
         module   operation  calls  temperature
         -------  ---------  -----  -----------
         (model)  relu       1      1
-        1 gate calls softened, 0 nonlinearity calls left hard
+        1 gate call softened, 0 gate calls held, 0 nonlinearity calls left hard
     """
-    with _softened(model, temperature, pool_temperature, lean=False) as record:
-        yield record
+    softness = Softness(temperature, pool_temperature, rules)
+    with _softened(model, softness, lean=False) as mode:
+        yield mode.record
 
 
 @contextmanager
 def soften_for_inputs(
     model: Callable[..., Any],
-    temperature: TemperatureLike,
-    pool_temperature: TemperatureLike | None = None,
+    softness: Softness,
     *,
-    keep_copies: bool = False,
+    full: bool = False,
     gradients: int = 1,
-) -> Iterator[SofteningRecord]:
+    batch: int | None = None,
+    tolerates_linear: bool = False,
+) -> Iterator[SofteningMode]:
     """`soften`, with less memory, where nobody asks for gradients with respect to parameters.
 
-    ``keep_copies`` serves networks that change a gate's input in place after the gate has run, and
-    those that take gradients themselves, so that gates are asked more than once. ``gradients`` is
-    how many are going to be taken of one forward pass; for more than one, graphs are kept.
+    Args:
+        model: The network, or any callable.
+        softness: Temperatures and rules.
+        full: For networks that change a gate's input in place after the gate has run, and those
+            that take gradients themselves: gates keep copies, and all gradients can be taken.
+        gradients: How many are going to be taken of one forward pass; for more than one, graphs
+            are kept.
+        batch: The number of examples, where it is known.
+        tolerates_linear: Whether a gradient through what is linear alone is as good as any.
     """
-    with _softened(
-        model,
-        temperature,
-        pool_temperature,
-        lean=True,
-        keep_copies=keep_copies,
-        keep_graph=gradients > 1,
-    ) as record:
-        yield record
+    with _softened(model, softness, lean=not full, tolerates_linear=tolerates_linear) as mode:
+        mode.keep_copies, mode.keep_graph = full, gradients > 1
+        mode.once = not (full or gradients > 1)
+        mode.batch = batch
+        yield mode
 
 
 @contextmanager
 def _softened(
-    model: Callable[..., Any],
-    temperature: TemperatureLike,
-    pool_temperature: TemperatureLike | None,
-    *,
-    lean: bool,
-    keep_copies: bool = False,
-    keep_graph: bool = False,
-) -> Iterator[SofteningRecord]:
+    model: Callable[..., Any], softness: Softness, *, lean: bool, tolerates_linear: bool = False
+) -> Iterator[SofteningMode]:
     refuse_inference_mode()
-    modules, mode = _prepare(model, temperature, pool_temperature)
-    mode.lean, mode.keep_copies, mode.keep_graph = lean, keep_copies, keep_graph
-    mode.once = lean and not (keep_copies or keep_graph)
+    modules, mode = _prepare(model, softness)
+    mode.lean = mode.record.is_lean = lean
+    mode.tolerates_linear = tolerates_linear
+    if not lean or mode.resolver.needs_names:
+        mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):
-        yield mode.record
+        yield mode
+    if not mode.left_nested:
+        raise SofteningError(
+            "softening blocks of one thread were left in another order than they were entered: "
+            "they must be nested, the last one entered being the first one left"
+        )
     if mode.record.will_run_again:
         raise CheckpointMismatchError
-    mode.require_gates(allow_idle=True)
+    if not (tolerates_linear and mode.record.has_gradient):
+        mode.require_gates(allow_idle=True)
+    if unused := mode.resolver.unused():
+        warnings.warn(
+            f"no gate ran under {', '.join(unused)}, so it had no effect: gates of functions "
+            "belong to the module in whose forward they are called",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 @contextmanager
@@ -155,27 +177,36 @@ def watch(
         see: Called as ``see(module, operation, input)`` before the gate runs, with the names of
             `SofteningRecord`. A pool's operation has "pool" in its name.
     """
-    modules, mode = _prepare(model, 0.0, None)
+    modules, mode = _prepare(model, Softness(0.0, rules=EXCITATION))
     mode.see = see
+    mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):
         yield mode.record
 
 
 @contextmanager
+def forward_pass(mode: SofteningMode) -> Iterator[None]:
+    """A block in which the network runs: gradients that are taken in it are its own."""
+    mode.running += 1
+    try:
+        yield
+    finally:
+        mode.running -= 1
+
+
+@contextmanager
 def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Iterator[None]:
-    # Dynamo would trace the hooks, and trace the model anew for each set of them.
-    compiled = {part for _, module in modules if is_compiled(module) for part in module.modules()}
-    with ExitStack() as undo:
-        for name, module in modules:
-            if may_run_gates(module) and module not in compiled:
-                enter = functools.partial(entering, mode.key, name)
-                leave = functools.partial(leaving, mode.key, name)
-                undo.callback(module.register_forward_pre_hook(enter).remove)
-                undo.callback(module.register_forward_hook(leave, always_call=True).remove)
-            if isinstance(module, nn.DataParallel):
-                undo.enter_context(replaced_method(module, "parallel_apply", _softly))
-        with mode:
-            yield
+    try:
+        with ExitStack() as undo:
+            for _, module in modules:
+                if isinstance(module, nn.DataParallel):
+                    undo.enter_context(replaced_method(module, "parallel_apply", _softly))
+            with mode:
+                yield
+    finally:
+        # Ctrl-C may come between any two steps of the above.
+        while any(found is mode for found in modes()):
+            leave_mode(mode)
 
 
 def refuse_inference_mode() -> None:
@@ -186,32 +217,20 @@ def refuse_inference_mode() -> None:
         )
 
 
-def check(
-    model: Callable[..., Any],
-    temperature: TemperatureLike,
-    pool_temperature: TemperatureLike | None,
-) -> None:
+def check(model: Callable[..., Any], softness: Softness) -> None:
     """Raise what `soften` would raise for these arguments, and do nothing else."""
-    _prepare(model, temperature, pool_temperature)
+    _prepare(model, softness)
 
 
 def _prepare(
-    model: Callable[..., Any],
-    temperature: TemperatureLike,
-    pool_temperature: TemperatureLike | None,
+    model: Callable[..., Any], softness: Softness
 ) -> tuple[list[tuple[str, nn.Module]], SofteningMode]:
-    temperatures = Temperatures(temperature)
-    pool_temperatures = temperatures
-    if pool_temperature is not None:
-        pool_temperatures = Temperatures(pool_temperature, "pool_temperature")
     modules = named_modules(model)
     refuse_scripted(model, modules)
-    for given in (temperatures, pool_temperatures):
-        given.check_names([name for name, _ in modules])
-    mode = SofteningMode(temperatures, pool_temperatures)
-    if not mode.uniform and any(is_compiled(module) for _, module in modules):
+    resolver = softness.resolver([name for name, _ in modules])
+    if resolver.needs_names and any(is_compiled_module(module) for _, module in modules):
         raise SofteningError(NAMES_ARE_LOST)
-    return modules, mode
+    return modules, SofteningMode(resolver)
 
 
 def _softly(parallel_apply: Callable[..., Any]) -> Callable[..., Any]:

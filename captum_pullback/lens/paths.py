@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 from captum_pullback.engine.observer import Observer
-from captum_pullback.engine.operations import GATES, split_call
+from captum_pullback.engine.rules import EXCITATION
 from captum_pullback.engine.softening import SofteningError, watch
 
 __all__ = ["FixedPaths", "Gate", "read_gates"]
@@ -56,7 +57,7 @@ class _Calls(Observer):
     def observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if func in GATES:
+        if func in NONLINEAR:
             self.call = (func, *split_call(args, kwargs)[1:])
 
 
@@ -105,7 +106,7 @@ def _open(operation: str, z: Tensor, func: Any, rest: Any, named: Any) -> Tensor
 
 
 def _choice(z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
-    name, _ = GATES[func]
+    name = NONLINEAR[func].name
     with_indices: Any = getattr(F, f"{name}_with_indices")
     named = {key: value for key, value in named.items() if key != "return_indices"}
     indices: Tensor = with_indices(z, *rest, **named)[1]
@@ -133,30 +134,41 @@ class FixedPaths(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in GATES:
+        if func not in NONLINEAR:
             return func(*args, **kwargs)
-        name, read = GATES[func]
+        name = NONLINEAR[func].name
         z, rest, named = split_call(args, kwargs)
-        met = read(*rest, **named)
-        if met is None:
+        kind, given, keywords, inplace = read_call(NONLINEAR[func], rest, named)
+        rule = EXCITATION.get(kind)
+        if rule is None or rule.read(*given, **keywords) is None:
             return func(*args, **kwargs)
         gate = next(self._gates)
         copy = z.clone()
         output = func(z.detach().clone(), *rest, **named)
         if isinstance(gate, tuple):
             values, *indices = output if isinstance(output, tuple) else (output,)
-            passed = _with_gradient(values, _pooled(copy, *gate))
+            passed = _WithGradient.apply(values, _pooled(copy, *gate))
             return (passed, *indices) if indices else passed
         if name in _LEAKY:
             closed = -func(-torch.ones_like(copy), *rest, **named).detach()
             gate = gate.to(closed) + (1 - gate.to(closed)) * closed
-        passed = _with_gradient(output, gate.to(copy) * copy)
-        return z.copy_(passed) if met.inplace else passed
+        passed = _WithGradient.apply(output, gate.to(copy) * copy)
+        return z.copy_(passed) if inplace else passed
 
 
-def _with_gradient(value: Tensor, linear: Tensor) -> Tensor:
-    """The value, with the gradient of something else."""
-    return linear + (value - linear).detach()
+class _WithGradient(torch.autograd.Function):
+    """The value, to the bit, with the gradient of something else.
+
+    A sum, ``linear + (value - linear).detach()``, would round.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, linear: Tensor) -> Tensor:
+        return value.clone()  # itself, it would be a view, which may not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[None, Any]:
+        return None, grads[0]
 
 
 def _pooled(x: Tensor, choices: Tensor, weights: Tensor) -> Tensor:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from captum_pullback.outputs import replacing
+from captum_pullback.outputs import replacing, sweep
 
 __all__ = ["LensError", "StepFiles"]
 
@@ -31,7 +33,8 @@ class StepFiles:
     """A folder with a file of arrays for each step.
 
     Files take their names only when they are whole and on the disk, so that a process may be
-    killed at any time: what has a step's name can be read.
+    killed at any time: what has a step's name can be read. Several processes may write to one
+    folder.
 
     Args:
         folder: Made if it is not there.
@@ -48,7 +51,7 @@ class StepFiles:
         described = json.loads(json.dumps({"format": _FORMAT, **description}))
         path = self.folder / "lens.json"
         if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = _description(path)
             differs = [key for key in described if there.get(key) != described[key]]
             if differs:
                 raise LensError(
@@ -70,23 +73,67 @@ class StepFiles:
 
     def write(self, step: int, arrays: Mapping[str, Array]) -> None:
         """Keep the arrays of one step."""
-        self._sweep()
+        sweep(self.folder)
         with _on_disk(self._path(step)) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @contextmanager
     def read(self, step: int) -> Iterator[Mapping[str, Array]]:
-        """The arrays of one step, each read when it is asked for."""
-        with np.load(self._path(step), allow_pickle=False) as arrays:
-            yield arrays
+        """The arrays of one step, each read when it is asked for.
+
+        Raises:
+            LensError: The file is damaged, or lacks an array.
+        """
+        path = self._path(step)
+        with ExitStack() as stack:
+            with _whole(path):
+                file = stack.enter_context(path.open("rb"))
+                arrays = np.load(file, allow_pickle=False)
+                if not isinstance(arrays, np.lib.npyio.NpzFile):
+                    raise ValueError("one array, and no archive of them")
+            yield _Arrays(path, stack.enter_context(arrays))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:09d}.npz"
 
-    def _sweep(self) -> None:
-        """Remove what a killed process left half written."""
-        for path in self.folder.glob(".*.part"):
-            path.unlink(missing_ok=True)
+
+class _Arrays(Mapping[str, Array]):
+    """A file's arrays, of which a damaged one is an error that names the file."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, Array]) -> None:
+        self._path, self._arrays = path, arrays
+
+    def __getitem__(self, name: str) -> Array:
+        with _whole(self._path):
+            return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """What goes wrong in here is the file's fault."""
+    try:
+        yield
+    except (KeyError, OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise LensError(
+            f"{path} is damaged ({type(error).__name__}): remove it, and record this step again"
+        ) from error
+
+
+def _description(path: Path) -> Mapping[str, Any]:
+    """What a folder's steps were recorded with."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise LensError(f"{path} is damaged: remove {path.parent}, and record again")
+    return found
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What commands, app and benchmarks share: methods, scores, metrics, loading, reports."""
+"""What commands, app and benchmarks share: loading, predictions, methods, scores, reports."""

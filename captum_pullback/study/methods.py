@@ -1,4 +1,4 @@
-"""The attribution methods that the command line knows, each by a short name."""
+"""The attribution methods of commands, app and benchmarks, each by a short name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from captum_pullback.zoo.networks import Network
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
 Attribute: TypeAlias = Callable[..., Any]
 
-INTEGRATION_STEPS = 50
-NOISE_SAMPLES = 25
+INTEGRATION_STEPS = 50  # of Integrated Gradients
+NOISE_SAMPLES = 25  # of the methods that average over noise
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,16 @@ class Settings:
         pool_temperature: of its max pooling; None follows ``temperature``.
         seed: of the noise of SmoothGrad and of the scores.
         scores: whether to compute infidelity and max-sensitivity.
+        steps: of Integrated Gradients.
+        samples: of the methods that average over noise.
     """
 
     temperature: float = 0.3
     pool_temperature: float | None = None
     seed: int = 0
     scores: bool = True
+    steps: int = INTEGRATION_STEPS
+    samples: int = NOISE_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class Method:
         make: given the network and the settings, the function that attributes.
         multiplies_by_inputs: whether attributions are contributions, to which perturbations
             relative to the inputs belong, or derivatives, to which absolute ones do.
+        draws: whether it draws random numbers.
     """
 
     title: str
     make: Callable[[Network, Settings], Attribute]
     multiplies_by_inputs: bool = False
+    draws: bool = False
 
 
 def title(method: str, settings: Settings) -> str:
@@ -83,7 +89,9 @@ def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningR
     with soften(
         network.model, settings.temperature, pool_temperature=settings.pool_temperature
     ) as record:
-        on_copies(network.model, inputs.detach().requires_grad_())
+        leaf = inputs.detach().requires_grad_()
+        # A gate counts when its backward ran on the way to the inputs.
+        torch.autograd.grad(on_copies(network.model, leaf).sum(), leaf, allow_unused=True)
     return record
 
 
@@ -98,37 +106,43 @@ def _saliency(network: Network, settings: Settings) -> Attribute:
     return lambda inputs, target: saliency.attribute(inputs, target=target, abs=False)
 
 
-def _integrated(network: Network, settings: Settings) -> Attribute:
-    integrated = attr.IntegratedGradients(network.model)
+def integrated(
+    network: Network,
+    steps: int = INTEGRATION_STEPS,
+    baseline: Callable[[Tensor], Tensor] | None = None,
+) -> Attribute:
+    """Integrated Gradients, with as many inputs at once as is wise.
 
-    def attribute(inputs: Any, target: int) -> Any:
-        batch = len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
-        return integrated.attribute(
+    Args:
+        network: whose score is explained.
+        steps: of the integral.
+        baseline: from inputs to where the path begins; None for zeros.
+    """
+    explainer = attr.IntegratedGradients(network.model)
+
+    def attribute(inputs: Any, target: Any) -> Any:
+        return explainer.attribute(
             inputs,
+            None if baseline is None else baseline(inputs),
             target=target,
-            n_steps=INTEGRATION_STEPS,
-            internal_batch_size=max(batch, at_once(network)),
+            n_steps=steps,
+            internal_batch_size=max(_batch(inputs), at_once(network)),
         )
 
     return attribute
 
 
-def _guided(network: Network, settings: Settings) -> Attribute:
-    if not any(isinstance(module, nn.ReLU) for module in network.model.modules()):
-        raise ValueError("guided backprop needs nn.ReLU modules; this network has none")
-    return attr.GuidedBackprop(network.model).attribute  # type: ignore[no-any-return]
-
-
-def _smooth(network: Network, explainer: Any, **options: Any) -> Attribute:
+def smooth(network: Network, explainer: Any, samples: int, **options: Any) -> Attribute:
+    """A method's mean over noise on the inputs (SmoothGrad), as many at once as is wise."""
     tunnel = attr.NoiseTunnel(explainer)
     deviation = noise_deviation(network)
 
-    def attribute(inputs: Any, target: int) -> Any:
+    def attribute(inputs: Any, target: Any) -> Any:
         return tunnel.attribute(
             inputs,
             nt_type="smoothgrad",
-            nt_samples=NOISE_SAMPLES,
-            nt_samples_batch_size=min(NOISE_SAMPLES, at_once(network)),
+            nt_samples=samples,
+            nt_samples_batch_size=max(1, min(samples, at_once(network) // _batch(inputs))),
             stdevs=deviation,
             target=target,
             **options,
@@ -137,16 +151,35 @@ def _smooth(network: Network, explainer: Any, **options: Any) -> Attribute:
     return attribute
 
 
+def _batch(inputs: Any) -> int:
+    """How many examples inputs are, a tensor or a tuple of just that."""
+    return len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
+
+
+def _guided(network: Network, settings: Settings) -> Attribute:
+    if not any(isinstance(module, nn.ReLU) for module in network.model.modules()):
+        raise ValueError("guided backprop needs nn.ReLU modules; this network has none")
+    return attr.GuidedBackprop(network.model).attribute  # type: ignore[no-any-return]
+
+
 METHODS = {
     "pullback": Method("Excitation pullback", lambda n, s: _pullback(n, s).attribute),
     "saliency": Method("Gradient", _saliency),
-    "ig": Method("Integrated Gradients", _integrated, multiplies_by_inputs=True),
+    "ig": Method(
+        "Integrated Gradients", lambda n, s: integrated(n, s.steps), multiplies_by_inputs=True
+    ),
     "inputxgradient": Method(
         "Input \N{MULTIPLICATION SIGN} gradient",
         lambda n, s: attr.InputXGradient(n.model).attribute,
         multiplies_by_inputs=True,
     ),
     "guidedbackprop": Method("Guided backprop", _guided),
-    "smoothgrad": Method("SmoothGrad", lambda n, s: _smooth(n, attr.Saliency(n.model), abs=False)),
-    "smoothpullback": Method("Smooth pullback", lambda n, s: _smooth(n, _pullback(n, s))),
+    "smoothgrad": Method(
+        "SmoothGrad",
+        lambda n, s: smooth(n, attr.Saliency(n.model), s.samples, abs=False),
+        draws=True,
+    ),
+    "smoothpullback": Method(
+        "Smooth pullback", lambda n, s: smooth(n, _pullback(n, s), s.samples), draws=True
+    ),
 }

@@ -11,13 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from captum_pullback.figures.comparison import plot_comparison
 from captum_pullback.figures.panels import Method as DrawingMethod
+from captum_pullback.study.loading import Seen
 from captum_pullback.study.methods import Settings, title
 from captum_pullback.study.scores import SCORES, Scored
+from captum_pullback.study.text import duration, percent
 from captum_pullback.zoo.networks import Network
+
+__all__ = [
+    "Explanation", "arrays", "caption", "class_name", "duration", "figure", "percent", "table",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,13 @@ class Explanation:
     """One photograph and one target.
 
     Attributes:
-        photo: the photograph's name.
-        inputs: what the network saw, (C, H, W), on the CPU.
+        seen: the photograph, as the network sees it.
         target: the class that is explained.
-        probabilities: of all the classes, (K,).
         maps: for each method's name, its attribution and scores.
     """
 
-    photo: str
-    inputs: Tensor
+    seen: Seen
     target: int
-    probabilities: Tensor
     maps: dict[str, Scored] = field(default_factory=dict)
 
 
@@ -56,11 +57,13 @@ def figure(
         for method in explanations[0].maps
     }
     return plot_comparison(
-        [e.inputs for e in explanations],
+        [e.seen.inputs for e in explanations],
         {name: [scored.attribution for scored in column] for name, column in columns.items()},
         mean=network.mean,
         std=network.std,
-        labels=["\n".join([e.photo, *_predictions(network, e, mark="» ")]) for e in explanations],
+        labels=[
+            "\n".join([e.seen.photo, *_predictions(network, e, mark="» ")]) for e in explanations
+        ],
         captions={name: [caption(scored) for scored in column] for name, column in columns.items()},
         method=method,
     )
@@ -71,7 +74,7 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
     row = "  {:<32} {:>10} {:>16} {:>9}".format
     lines = []
     for e in explanations:
-        lines.append(f"{e.photo}: {', '.join(_predictions(network, e))}")
+        lines.append(f"{e.seen.photo}: {', '.join(_predictions(network, e))}")
         lines.append(row(f"for {class_name(network, e.target)}", *_HEADER))
         for method, scored in e.maps.items():
             values = [
@@ -87,13 +90,17 @@ def arrays(explanations: Sequence[Explanation]) -> dict[str, npt.NDArray[Any]]:
     """Everything as arrays, an example per photograph and target.
 
     ``photographs`` (N,), ``inputs`` (N, C, H, W) as the network saw them, ``targets`` (N,),
-    ``probabilities`` (N, K), and under each method's name its attributions (N, C, H, W).
+    ``scores`` (N, K) as the network gave them, ``probabilities`` (N, K), which are NaN for a single
+    output, and under each method's name its attributions (N, C, H, W).
     """
     result: dict[str, npt.NDArray[Any]] = {
-        "photographs": np.array([e.photo for e in explanations]),
-        "inputs": torch.stack([e.inputs for e in explanations]).numpy(),
+        "photographs": np.array([e.seen.photo for e in explanations]),
+        "inputs": torch.stack([e.seen.inputs for e in explanations]).numpy(),
         "targets": np.array([e.target for e in explanations]),
-        "probabilities": torch.stack([e.probabilities for e in explanations]).numpy(),
+        "scores": torch.stack([e.seen.prediction.scores for e in explanations]).numpy(),
+        "probabilities": torch.stack(
+            [e.seen.prediction.probabilities for e in explanations]
+        ).numpy(),
     }
     for method in explanations[0].maps:
         maps = [e.maps[method].attribution for e in explanations]
@@ -108,19 +115,14 @@ def _predictions(
     network: Network, explanation: Explanation, count: int = 3, mark: str = ""
 ) -> list[str]:
     """The most probable classes, the target marked; and the target, if it is none of them."""
-    values = explanation.probabilities
-    shown = values.topk(min(count, len(values))).indices.tolist()
+    prediction = explanation.seen.prediction
+    shown = prediction.top(count)
     if explanation.target not in shown:
         shown = [*shown[:-1], explanation.target]
     return [
-        f"{mark if i == explanation.target else ''}{class_name(network, i)} {percent(values[i])}"
+        f"{mark if i == explanation.target else ''}{class_name(network, i)} {prediction.text(i)}"
         for i in shown
     ]
-
-
-def percent(probability: Tensor) -> str:
-    """A probability for people."""
-    return f"{probability:.1%}".replace("%", " %") if probability >= 0.001 else "< 0.1 %"
 
 
 def caption(scored: Scored) -> str:
@@ -128,8 +130,3 @@ def caption(scored: Scored) -> str:
     scores = {"infidelity": scored.infidelity, "max-sensitivity": scored.sensitivity}
     lines = [f"{name} {value:.3g}" for name, value in scores.items() if not math.isnan(value)]
     return "\n".join([*lines, duration(scored.seconds)])
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

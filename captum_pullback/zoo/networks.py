@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 import torchvision
@@ -19,17 +17,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
+from captum_pullback.zoo.classes import class_index, close
+from captum_pullback.zoo.errors import ZooError
 from captum_pullback.zoo.reference import ReferenceNet, unpack
+from captum_pullback.zoo.statefiles import fill, read_state
 
 __all__ = ["Network", "ReferenceNet", "ZooError", "class_index", "load", "reference_network"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EMBEDDED = Path(__file__).with_name("weights") / "reference.pt"
-
-
-class ZooError(RuntimeError):
-    """A network, its weights or one of its classes could not be had; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +119,13 @@ def load(
             preprocessing is then taken to be ImageNet's at 224 pixels) or a ``Network``.
         weights: None for the network's own, which torchvision downloads unless they are cached;
             the name of one of torchvision's weights (``"IMAGENET1K_V1"``); the file of a state
-            dict; or ``"random"``, drawn from torch's global generator.
+            dict, as `statefiles.read_state` reads it; or ``"random"``, drawn from torch's global
+            generator.
         device: Where the model goes.
 
     Raises:
-        ZooError: Unknown name, failed download, or weights that are damaged or do not fit.
+        ZooError: Unknown name, failed download, or weights that are damaged or do not fit. What
+            a function of one's own raises comes through.
     """
     if name == "embedded":
         network = _embedded(weights)
@@ -136,7 +135,7 @@ def load(
         network = _from_torchvision(name, weights)
     else:
         raise ZooError(
-            f"no network is called {name!r}{_close(name, names())}. There are 'embedded', "
+            f"no network is called {name!r}{close(name, names())}. There are 'embedded', "
             "torchvision's classifiers, and 'package.module:function'."
         )
     return replace(network, model=network.model.to(device).eval())
@@ -145,36 +144,6 @@ def load(
 def names() -> list[str]:
     """What ``load`` takes besides ``package.module:function``."""
     return ["embedded", *torchvision.models.list_models(module=torchvision.models)]
-
-
-def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> int:
-    """The number of a class, by its number or by its name in any case.
-
-    A whole name goes first, then one of the names in ``"tabby, tabby cat"``, then the beginning
-    or a word of a name; ``"cat"`` is so never taken for a catamaran alone.
-
-    Raises:
-        ZooError: No class is meant, or more than one.
-    """
-    if not isinstance(name_or_number, str):
-        return _in_range(classes, operator.index(name_or_number))
-    wanted = _plain(name_or_number)
-    word, plain = re.escape(wanted), [_plain(name) for name in classes]
-    rules: tuple[Callable[[str], bool], ...] = (
-        lambda name: name == wanted,
-        lambda name: wanted in name.split(", "),
-        lambda name: re.search(rf"^{word}|(?<!\w){word}(?!\w)", name) is not None,
-    )
-    for rule in rules if wanted else ():
-        found = [index for index, name in enumerate(plain) if rule(name)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            meant = ", ".join(f"{index} ({classes[index]})" for index in found[:8])
-            raise ZooError(f"{name_or_number!r} may mean several classes: {meant}")
-        if re.fullmatch(r"[+-]?\d+", wanted):
-            return _in_range(classes, int(wanted))
-    raise ZooError(f"no class is called {name_or_number!r}{_close(wanted, plain)}")
 
 
 def read_network(path: Path, name: str, device: str | torch.device = "cpu") -> Network:
@@ -220,7 +189,7 @@ def _from_torchvision(name: str, weights: str | Path | None) -> Network:
     except Exception as error:  # of the network, the disk, the checksum or the unpickling
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
         raise ZooError(
-            f"torchvision's weights of {name!r} could not be had: {error}. They are expected "
+            f"torchvision's weights of {name!r} could not be loaded: {error}. They are expected "
             f"from {known.url} or as {cache}; where there is no network, give a copy of that "
             "file: weights=FILE, or --weights FILE on the command line."
         ) from error
@@ -248,12 +217,24 @@ def _settings(name: str, known: Any) -> dict[str, Any]:
 
 def _imported(name: str, weights: str | Path | None) -> Network:
     where, _, attribute = name.partition(":")
+    if where.endswith(".py"):
+        stem = where.removesuffix(".py").replace("/", ".")
+        raise ZooError(f"{name!r}: give the module's name, without .py: {stem}:{attribute}")
     try:
-        made = getattr(importlib.import_module(where), attribute)
-    except ImportError as error:
-        raise ZooError(f"{name!r}: cannot import {where!r}: {error}") from error
-    except (AttributeError, ValueError) as error:
-        raise ZooError(f"{name!r}: {error}") from error
+        module = importlib.import_module(where)
+    except (Exception, SystemExit) as error:  # of any kind: it is somebody's own module
+        if isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}."):
+            raise ZooError(
+                f"{name!r}: there is no module {error.name!r} in this folder, nor is one "
+                "installed; run the command in the folder that holds it"
+            ) from None
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        raise ZooError(f"{name!r}: cannot import {where!r}: {said}") from error
+    if not hasattr(module, attribute):
+        raise ZooError(
+            f"{name!r}: {where} has no attribute {attribute!r}{close(attribute, dir(module))}"
+        )
+    made = getattr(module, attribute)
     if not callable(made) or isinstance(made, nn.Module):
         raise ZooError(f"{name!r} is no function, but a {type(made).__name__}")
     network = made()
@@ -262,6 +243,7 @@ def _imported(name: str, weights: str | Path | None) -> Network:
     if not isinstance(network, Network):
         kind = type(network).__name__
         raise ZooError(f"{name!r} returned a {kind}, neither an nn.Module nor a Network")
+    network = replace(network, name=network.name or name)
     if weights == "random":
         raise ZooError(f"{name!r} makes its own weights; 'random' is for networks of the zoo")
     return network if weights is None else _with_weights(network, weights)
@@ -272,41 +254,12 @@ def _with_weights(network: Network, weights: str | Path) -> Network:
     network = replace(network, meta={"weights": str(weights)})
     if weights == "random":
         return network
-    name = network.name
-    if not Path(weights).is_file():
-        raise ZooError(f"weights of {name!r}: there is no file {str(weights)!r}")
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen unrelated types on a broken file
-        reason = str(error).split("\n", 1)[0]
-        raise ZooError(
-            f"weights of {name!r}: {weights} is no readable state dict: {reason}"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        held = ", ".join(map(repr, list(state)[:5])) if isinstance(state, Mapping) else type(state)
-        raise ZooError(f"weights of {name!r}: {weights} holds no state dict of tensors, but {held}")
-    if name.startswith("densenet"):  # torchvision renames the keys of its own files like so
-        state = {
-            re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.", r"\1", k): v for k, v in state.items()
-        }
-    try:
-        network.model.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip()[:300] for line in str(error).splitlines()[1:5]]
-        raise ZooError(f"weights of {name!r}: {weights} does not fit: {' '.join(lines)}") from error
+        state = read_state(weights)
+        if network.name.startswith("densenet"):  # torchvision renames its own files' keys like so
+            old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.")
+            state = {old.sub(r"\1", key): value for key, value in state.items()}
+        fill(network.model, weights, state)
+    except ZooError as error:
+        raise ZooError(f"weights of {network.name!r}: {error}") from error
     return network
-
-
-def _in_range(classes: Sequence[str], number: int) -> int:
-    if number < 0 or (classes and number >= len(classes)):
-        raise ZooError(f"class {number} is not within 0 to {len(classes) - 1}")
-    return number
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())
-
-
-def _close(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    return f"; close to it are {', '.join(map(repr, close))}" if close else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,9 @@ _FORMATS: tuple[str, ...] = (
     "JPEG2000",
 )
 _FORMATS += ("AVIF", "HEIF")
+
+#: How HEIF files begin, after their first four bytes.
+_HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1"))
 
 # What to do for each value of EXIF's orientation tag.
 _TURNS = {
@@ -76,6 +81,8 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
     """
     name = os.fspath(path)
     _check_file(name)
+    if _is_heif(name):
+        _add_heif_reader()
     with warnings.catch_warnings():
         # Pillow warns of odd EXIF, of palettes and of bombs. The first two do no harm here and
         # the last has a limit, and an error, of its own below.
@@ -149,6 +156,20 @@ def _check_file(name: str) -> None:
         raise PhotoError(f"{name}: is empty; fetch the photograph again")
 
 
+def _is_heif(name: str) -> bool:
+    try:
+        with open(name, "rb") as file:
+            return file.read(12)[4:12] in _HEIF
+    except OSError:  # whoever opens it next says why
+        return False
+
+
+def _add_heif_reader() -> None:
+    """Lets Pillow read HEIC, as iPhones write it, where pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+
+
 def _formats() -> list[str]:
     Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
@@ -164,10 +185,11 @@ def _unreadable(name: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{name}: may not be read; change its permissions"
     if isinstance(error, UnidentifiedImageError):
-        with open(name, "rb") as file:
-            is_heif = file.read(12)[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
-        if is_heif:
-            return f"{name}: is HEIC, which Pillow does not read; save it as JPEG or PNG"
+        if _is_heif(name):
+            return (
+                f"{name}: is HEIC, which Pillow does not read by itself; pip install pillow-heif, "
+                "or save it as JPEG or PNG"
+            )
         return f"{name}: is not a picture that Pillow reads; save it as JPEG or PNG"
     return f"{name}: is broken or truncated ({_reason(error)}); fetch the photograph again"
 

@@ -1,0 +1,114 @@
+r"""The gate of attention: its weights are held, and the query and key paths carry nothing.
+
+.. math::
+    y = \mathrm{softmax}(l) \, v, \quad l = \frac{q k^\top}{\sqrt d} + m
+    \qquad\Longrightarrow\qquad
+    \bar v = \mathrm{softmax}(l / T)^\top \, \bar y
+
+with T = 1 for the weights as they are. Source: arXiv 2507.22832 v5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_pullback.engine.backward import Context, Held
+
+__all__ = ["scaled_dot_product_attention"]
+
+# Numbers in one piece of work: attention weights of that many are held at once.
+_PIECE = 2**24
+
+
+def scaled_dot_product_attention(
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *_: Any,
+    **__: Any,
+) -> Held | None:
+    """Attention in one call, of queries (..., L, E), keys (..., S, E) and values (..., S, Ev)."""
+    if dropout_p:
+        return None  # which weights are dropped is not told
+
+    def run(
+        operation: Callable[[Tensor], Tensor],
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+    ) -> tuple[Tensor]:
+        output = F.scaled_dot_product_attention(
+            query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return (output,)
+
+    def pull(
+        context: Context, grad: Tensor, query: Tensor, key: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        pulled = pull_value(context, grad, query, key, mask)
+        return None, None, pulled, None
+
+    def pull_value(
+        context: Context, grad: Tensor, query: Tensor, key: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        heads = key.shape[-3] if enable_gqa else 0
+        if enable_gqa:
+            key = key.repeat_interleave(query.shape[-3] // heads, -3)
+        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        rows, columns = query.shape[-2], key.shape[-2]
+        if is_causal:
+            mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
+        count = query[..., 0, 0].numel()
+        size = max(1, _PIECE // max(1, count * columns))
+        total: Tensor | None = None
+        for start in range(0, rows, size):
+            piece = slice(start, start + size)
+            part = mask
+            if mask is not None and mask.dim() > 1 and mask.shape[-2] == rows:
+                part = mask[..., piece, :]
+            logits = _logits(query[..., piece, :], key, part, factor)
+            temperature = context.temperature(logits)
+            weights = softened(logits, temperature).to(grad.dtype)
+            share = weights.mT @ grad[..., piece, :]
+            total = share if total is None else total + share
+        if total is None:  # no rows
+            return grad.new_zeros(value.shape)
+        if enable_gqa:
+            shape = (*total.shape[:-3], heads, -1, *total.shape[-2:])
+            total = total.reshape(shape).sum(-3)
+        return total.sum_to_size(value.shape)
+
+    return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0)
+
+
+def _logits(query: Tensor, key: Tensor, mask: Tensor | None, factor: float) -> Tensor:
+    logits = (query @ key.mT) * factor
+    if mask is None:
+        return logits
+    if mask.dtype == torch.bool:
+        return logits.masked_fill(~mask, -math.inf)
+    return logits + mask
+
+
+def softened(logits: Tensor, temperature: float | Tensor, dim: int = -1) -> Tensor:
+    """``softmax(logits / T)``; rows that are masked altogether are 0, as PyTorch has it."""
+    hidden = logits == -math.inf
+    if isinstance(temperature, Tensor):
+        divided = logits / temperature.clamp_min(1e-20)
+    elif temperature == 1:
+        divided = logits
+    else:
+        divided = logits / max(temperature, 1e-20)
+    weights = torch.softmax(divided.masked_fill(hidden, -math.inf), dim)
+    return weights.masked_fill(hidden, 0.0)

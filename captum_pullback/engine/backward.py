@@ -1,0 +1,359 @@
+"""The one autograd function: an operation's own forward pass, and a backward pass of our choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from captum_pullback.engine._torch import (
+    has_batched_gradient,
+    is_transformed,
+    is_watched,
+    own,
+    unseen,
+)
+from captum_pullback.engine.spread import Spread, Temperature
+
+__all__ = [
+    "Call",
+    "CheckpointMismatchError",
+    "Context",
+    "GateInputChangedError",
+    "Held",
+    "derivative",
+    "may_write",
+    "run",
+]
+
+Gradients = Tensor | None | tuple[Tensor | None, ...]
+
+
+class CheckpointMismatchError(RuntimeError):
+    """Activation checkpointing recomputed, or would recompute, a forward pass outside `soften`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "activation checkpointing runs the forward pass again when the gradient is taken, and "
+            "that must be inside of soften(): take it inside the `with soften(...)` block"
+        )
+
+
+class GateInputChangedError(RuntimeError):
+    """A network changed the input of a gate in place, after the gate had run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the network changed the input of a gate in place after the gate had run, and soft "
+            "gates need that input: let it use an operation that is not in place there"
+        )
+
+
+class Held(NamedTuple):
+    """What is held of one call of an operation, and how gradients go back through it.
+
+    Attributes:
+        pull: ``pull(context, gradient, *saved)`` gives the gradient of the input; or, where there
+            are ``others``, those of the input and of each of them, in a tuple.
+        others: The call's other tensors, which ``run`` takes after the input.
+        run: ``run(operation, input, *others)`` gives the output and what else is to be kept of
+            the forward pass, in a tuple. None runs the operation on the input alone.
+        saves: Which of the input (0) and the others (1, 2, ...) ``pull`` needs. It gets these, and
+            then what ``run`` has kept.
+        layout: Whether ``pull`` needs the input's shape and strides (``context.shape``).
+        softens: Whether the temperature counts here; if not, the gate is held as it is.
+        gate: Whether the output is a gate for what it multiplies.
+        hard: Whether at temperature 0 it is PyTorch's own derivative.
+        neutral: The temperature at which the gate is held as it is.
+        share: Of an identity, which share of its gradient it passes on.
+    """
+
+    pull: Callable[..., Gradients]
+    others: tuple[Tensor | None, ...] = ()
+    run: Callable[..., tuple[Any, ...]] | None = None
+    saves: tuple[int, ...] = (0,)
+    layout: bool = False
+    softens: bool = True
+    gate: bool = False
+    hard: bool = False
+    neutral: float = 0.0
+    share: float | None = None
+
+
+@dataclass
+class Call:
+    """One call of an operation.
+
+    Attributes:
+        operation: The call as a function of its input, and of what replaces ``held.others`` where
+            these are given too; it may work in place.
+        held: What is held of it.
+        temperature: In units of the input; None where it is no gate.
+        batch: The number of examples, where it is known.
+        once: Whether the gradient is going to be taken once, after which memory may be used anew.
+        entry: Of the record, which is told when the backward pass has come here.
+        derivative: Whether its derivative is kept after all, since its output is the network's.
+        record: Which knows when the network takes gradients itself, which are plain ones.
+        keeps_all: Whether the input and the others are kept for these, whatever the rule
+            needs.
+    """
+
+    operation: Callable[..., Any]
+    held: Held
+    temperature: Temperature | None = None
+    batch: int | None = None
+    once: bool = False
+    entry: Any = None
+    derivative: bool = False
+    record: Any = None
+    keeps_all: bool = False
+    used: bool = False
+    counted: bool = False
+
+
+class Context:
+    """What a rule may ask for in a backward pass.
+
+    Attributes:
+        operation: The original call, as a function of its input alone. It may work in place.
+        wanted: For the input and each of the other tensors, whether a gradient is wanted.
+        reuse: Whether the memory of the first saved tensor may be used for the result.
+        shape: The input's shape; None unless it was asked for.
+        strides: The input's strides.
+        call: What is being pulled back.
+        force: The temperature in force.
+        tensor: The temperature, where it is a tensor.
+    """
+
+    __slots__ = (
+        "call", "force", "operation", "reuse", "shape", "strides", "tensor", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self, call: Call, tensor: Tensor | None, wanted: tuple[bool, ...], *, reuse: bool
+    ) -> None:
+        self.operation = call.operation
+        self.wanted = wanted
+        self.reuse = reuse
+        self.shape: torch.Size | None = None
+        self.strides: tuple[int, ...] = ()
+        self.call = call
+        self.tensor = tensor
+        self.force: Any = call.temperature if tensor is None else tensor
+
+    def temperature(self, z: Tensor) -> float | Tensor:
+        """The temperature, as a number or as a tensor that broadcasts against z.
+
+        Args:
+            z: What it is in units of: of shape (N, ...), if it is the spread of each example.
+        """
+        given = self.force
+        if isinstance(given, Spread):
+            given = self.force = given.of(z, self.call.batch)
+        return 0.0 if given is None else given
+
+
+# Checkpointing hands saved tensors back by their order in a second forward pass. If that pass ran
+# outside `soften`, other tensors were saved, and z would silently be something else: then what
+# should be this empty tensor of a shape that no network has is something else too.
+_MARK = (0, 7, 0, 7)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
+    first, copy, temperature, call, *others = inputs
+    tensors = (first if copy is None else copy, *others)
+    held = call.held
+    ctx.call, ctx.reuse = call, call.once and copy is not None
+    if held.layout:
+        ctx.layout = first.shape, first.stride()
+    if copy is not None:
+        ctx.mark_dirty(first)
+    ctx.set_materialize_grads(False)
+    saves = [tensors[place] for place in held.saves]
+    if call.keeps_all:
+        saves = [*tensors, *saves]
+    ctx.save_for_backward(*saves, *kept, temperature, first.new_empty(_MARK))
+
+
+def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
+    try:
+        *saved, temperature, mark = ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace operation" in str(error):
+            raise GateInputChangedError from error
+        raise
+    if mark.shape != _MARK:
+        raise CheckpointMismatchError
+    return saved, temperature
+
+
+def may_write(grad: Tensor) -> bool:
+    """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
+    return not (torch.is_grad_enabled() or is_watched() or has_batched_gradient(grad))
+
+
+def derivative(
+    call: Call, tensors: Sequence[Tensor | None], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """PyTorch's own derivative of an operation, as its gradients of the input and the others.
+
+    Args:
+        call: Of the operation.
+        tensors: The input and the others.
+        wanted: For each of them whether its gradient is.
+        grad: The gradient of the output.
+    """
+    if is_transformed():
+        return _transformed(call, tensors, wanted, grad)
+    keeps_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        given = []
+        for tensor, wants in zip(tensors, wanted, strict=True):
+            if tensor is not None and wants:
+                if not (keeps_graph and tensor.requires_grad):
+                    tensor = tensor.detach().requires_grad_()
+                # One of its own for each place, where one tensor has several.
+                tensor = tensor.view_as(tensor)
+            given.append(tensor)
+        first, *others = given
+        output = call.operation(first.clone(), *others)  # it may work in place
+        output = output[0] if isinstance(output, tuple) else output
+        ends = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
+        found = iter(
+            torch.autograd.grad(output, ends, grad, create_graph=keeps_graph, allow_unused=True)
+        )
+    return tuple(next(found) if wants else None for wants in wanted)
+
+
+def _transformed(
+    call: Call, tensors: Sequence[Tensor | None], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The same inside of `torch.func`."""
+    ends = [tensor for tensor, wants in zip(tensors, wanted, strict=True) if wants]
+
+    def operation(*given: Tensor) -> Tensor:
+        each = iter(given)
+        first, *others = (
+            next(each) if wants else tensor for tensor, wants in zip(tensors, wanted, strict=True)
+        )
+        output = call.operation(first.clone(), *others)  # type: ignore[union-attr]
+        return output[0] if isinstance(output, tuple) else output
+
+    found = iter(torch.func.vjp(operation, *ends)[1](grad))
+    return tuple(next(found) if wants else None for wants in wanted)
+
+
+class _Held(Function):
+    """Takes the input, a copy of it where it is written in place, a temperature, and the rest.
+
+    The input comes first, or in-place operations on views go wrong. Compilers and `torch.func`
+    want forward and setup_context apart.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        first: Tensor,
+        copy: Tensor | None,
+        temperature: Tensor | None,
+        call: Call,
+        *others: Tensor | None,
+    ) -> Any:
+        run = call.held.run
+        return call.operation(first) if run is None else run(call.operation, first, *others)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        beside = output[1:] if isinstance(output, tuple) else ()
+        if beside:
+            ctx.mark_non_differentiable(*beside)
+        _save(ctx, inputs, beside if inputs[3].held.run is not None else ())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call, grad = ctx.call, grads[0]
+        held = call.held
+        if grad is None:
+            return (None,) * (4 + len(held.others))
+        saved, temperature = _saved(ctx)
+        needs = ctx.needs_input_grad
+        with unseen():
+            is_own = call.record is not None and call.record.own_gradients
+            if is_own and held.share is not None:
+                return grad, None, None, None
+            if call.keeps_all:
+                given, saved = saved[: 1 + len(held.others)], saved[1 + len(held.others) :]
+                if is_own:
+                    first, *rest = derivative(call, given, (needs[0], *needs[4:]), grad)
+                    return first, None, None, None, *rest
+            reuse = ctx.reuse and may_write(grad)
+            if ctx.reuse:
+                # Saved-tensor hooks bypass autograd's own check that nothing has changed since.
+                if call.used:
+                    raise GateInputChangedError
+                call.used = reuse
+            context = Context(call, temperature, (needs[0], *needs[4:]), reuse=reuse)
+            if held.layout:
+                context.shape, context.strides = ctx.layout
+            pulled = held.pull(context, grad, *saved)
+            if call.entry is not None:
+                call.entry.note(call, context.force, grad)
+        if not held.others:
+            return pulled, None, None, None
+        return pulled[0], None, None, None, *pulled[1:]
+
+
+class _Quick(_Held):
+    """The same in one piece: PyTorch reads the signature anew in each call of one in two pieces."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        first, _, _, call, *others = inputs
+        run = call.held.run
+        if run is not None:
+            output, *kept = run(call.operation, first, *others)
+            output = own(output)
+            _save(ctx, inputs, tuple(kept))
+            return output
+        output = call.operation(first)
+        if isinstance(output, tuple):
+            output = (own(output[0]), *output[1:])
+            ctx.mark_non_differentiable(*output[1:])
+        elif inputs[1] is None:
+            output = own(output)
+        _save(ctx, inputs, ())
+        return output
+
+    setup_context = staticmethod(Function.setup_context)
+
+
+def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
+    """Run an operation with its own forward pass, and the backward pass of a rule.
+
+    Args:
+        call: The operation, and what is held of it.
+        x: Its input.
+        inplace: Whether the operation writes its result into ``x``, of which a copy is then kept.
+
+    Returns:
+        What the operation returns, to the bit.
+    """
+    temperature = call.temperature if isinstance(call.temperature, Tensor) else None
+    held = call.held
+    watched = is_watched()
+    function = _Held if watched else _Quick
+    if not inplace:
+        output = function.apply(x, None, temperature, call, *held.others)
+    elif torch.compiler.is_compiling():
+        # Dynamo has no mark_dirty; the compiler's functionalization makes these copies nothing.
+        operation = call.operation
+        call = Call(lambda z: operation(z.clone()), held, call.temperature, call.batch)
+        return x.copy_(_Held.apply(x.clone(), None, temperature, call, *held.others))
+    else:
+        output = function.apply(x, x.clone(), temperature, call, *held.others)
+    return output[0] if watched and held.run is not None else output

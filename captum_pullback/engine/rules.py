@@ -1,0 +1,330 @@
+"""Rules: what is held of each kind of gate, one function and one row for each.
+
+A rule reads the arguments of one call after its input, and says what is held of it. A composite
+says which rule holds for which kind of gate. `EXCITATION` has rules for ReLU's family and max
+pools, `SEMANTIC` for every kind; users write their own from these::
+
+    rules = {**SEMANTIC, "max_pool": "differentiated", "gelu": None}
+    rules = {**SEMANTIC, "softsign": Rule(lambda: Held(pull))}
+    rules = {**SEMANTIC, "features": EXCITATION}  # by module name: the longest prefix counts
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_pullback.engine import attention, gates, norms
+from captum_pullback.engine.backward import Context, Held
+from captum_pullback.engine.gates import RELU, PiecewiseLinear
+from captum_pullback.engine.names import KINDS
+from captum_pullback.engine.pooling import max_pool
+from captum_pullback.engine.spread import Temperature
+from captum_pullback.engine.windows import AdaptiveWindows, Windows, per_axis
+
+__all__ = ["EXCITATION", "READINGS", "SEMANTIC", "Composite", "Rule", "RulesLike"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is held of one kind of gate.
+
+    Attributes:
+        read: From the arguments of a call after its input (less ``inplace``) to what is held of
+            it; or to None, where these arguments make it no gate.
+        group: "gate", or "pool" for what takes the pool temperature.
+        temperature: The kind's own temperature, where no other is given for this kind. None takes
+            the common one.
+        inside: Whether to look for gates inside an operation that is written in Python, instead.
+    """
+
+    read: Callable[..., Held | None]
+    group: str = "gate"
+    temperature: Temperature | None = None
+    inside: bool = False
+
+
+class Composite(Mapping[Any, Any]):
+    """A mapping from kinds of gates to rules that cannot be changed: ``{**SEMANTIC, ...}`` copies.
+
+    Args:
+        name: Of the composite.
+        rules: Kinds of gates with their rules.
+    """
+
+    def __init__(self, name: str, rules: Mapping[str, Rule]) -> None:
+        self.name = name
+        self._rules = dict(rules)
+
+    def __getitem__(self, kind: Any) -> Any:
+        return self._rules[kind]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> Any:
+        return _named, (self.name,)
+
+
+RulesLike: TypeAlias = Mapping[Any, Any]
+"""Kinds of gates (or functions) with a `Rule`, the name of a reading, or None to keep the
+derivative; and names of modules with such a mapping of their own."""
+
+
+# --- elementwise operations ---
+
+
+def _relu(step: gates.Step) -> Rule:
+    return Rule(lambda *_, **__: RELU.held(step))  # of a clamp, too
+
+
+def _capped(reading: str, step: gates.Step = gates.step) -> Rule:
+    def read(low: float, high: float) -> Held:
+        return gates.capped(float(low), float(high), reading, step)
+
+    return Rule(read)
+
+
+def _leaky_relu(step: gates.Step) -> Rule:
+    def read(negative_slope: float = 0.01) -> Held:
+        return PiecewiseLinear((negative_slope, 1.0), (0.0,)).held(step)
+
+    return Rule(read)
+
+
+def _rrelu(step: gates.Step) -> Rule:
+    def read(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Held | None:
+        # In training its left slope is drawn anew for each entry: no gate, but noise.
+        slope = (lower + upper) / 2
+        return None if training else PiecewiseLinear((slope, 1.0), (0.0,)).held(step)
+
+    return Rule(read)
+
+
+def _threshold(step: gates.Step) -> Rule:
+    def read(threshold: float, value: float) -> Held:
+        return PiecewiseLinear((0.0, 1.0), (threshold,)).held(step)
+
+    return Rule(read)
+
+
+def _prelu(step: gates.Step) -> Rule:
+    return Rule(lambda weight: gates.prelu(weight, step))
+
+
+def _secant(*_: Any, **__: Any) -> Held:
+    return gates.secant()
+
+
+def _gelu(approximate: str = "none") -> Held:
+    return gates.gated(gates.tanh_normal_gate if approximate == "tanh" else gates.normal_gate)
+
+
+def _sigmoid(*_: Any) -> Held:
+    return gates.secant(gate=True)
+
+
+def _pow(exponent: Any) -> Held | None:
+    if isinstance(exponent, Tensor) or exponent != int(exponent) or exponent < 1:
+        return None  # no secant from 0
+    return gates.secant()
+
+
+def _glu(dim: int = -1) -> Held:
+    """``a * sigmoid(b)``, whose sigmoid is held."""
+
+    def pull(context: Context, grad: Tensor, x: Tensor) -> Tensor:
+        pulled = grad * x.chunk(2, dim)[1].sigmoid()
+        return torch.cat([pulled, torch.zeros_like(pulled)], dim)
+
+    return Held(pull, softens=False)
+
+
+# --- windows ---
+
+
+def _max_pool(differentiated: bool) -> Rule:
+    def read(
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | bool | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+        *,
+        dimensions: int,
+        adaptive: bool,
+    ) -> Held:
+        if adaptive:  # the arguments are others: sizes of the output
+            return max_pool(AdaptiveWindows(dimensions), differentiated=differentiated)
+        kernel = per_axis(kernel_size, dimensions)
+        strided = stride is not None and stride != () and stride != []
+        windows = Windows(
+            kernel,
+            per_axis(stride, dimensions) if strided else kernel,  # type: ignore[arg-type]
+            per_axis(padding, dimensions),
+            per_axis(dilation, dimensions),
+        )
+        return max_pool(windows, differentiated=differentiated)
+
+    return Rule(read, group="pool")
+
+
+# --- the rows ---
+
+
+def _taken_apart(*_: Any, **__: Any) -> Held | None:
+    """For products, which the mode takes apart: a factor that is a gate is held."""
+    return None
+
+
+_SECANT = Rule(_secant)
+_PLAIN = gates.step
+_NORMAL = gates.step_normal
+
+READINGS: dict[str, dict[str, Rule]] = {
+    "relu": {"logistic": _relu(_PLAIN), "normal": _relu(_NORMAL)},
+    "relu6": {
+        "derivative": _capped("derivative"),
+        "held": _capped("held"),
+        "excited": _capped("excited"),
+        "normal": _capped("derivative", _NORMAL),
+    },
+    "leaky_relu": {"logistic": _leaky_relu(_PLAIN), "normal": _leaky_relu(_NORMAL)},
+    "prelu": {"logistic": _prelu(_PLAIN), "normal": _prelu(_NORMAL)},
+    "rrelu": {"logistic": _rrelu(_PLAIN), "normal": _rrelu(_NORMAL)},
+    "threshold": {"logistic": _threshold(_PLAIN), "normal": _threshold(_NORMAL)},
+    "max_pool": {"held": _max_pool(False), "differentiated": _max_pool(True)},
+    "gelu": {"held": Rule(_gelu)},
+    "silu": {"held": Rule(lambda *_, **__: gates.gated(gates.sigmoid_gate))},
+    "hardswish": {"held": Rule(lambda *_, **__: gates.gated(gates.hardswish_gate))},
+    "sigmoid": {"held": Rule(_sigmoid)},
+    "hardsigmoid": {"held": Rule(lambda *_, **__: gates.secant(gate=True))},
+    "glu": {"held": Rule(_glu)},
+    "pow": {"held": Rule(_pow)},
+    "layer_norm": {"held": Rule(norms.layer_norm)},
+    "rms_norm": {"held": Rule(norms.rms_norm)},
+    "group_norm": {"held": Rule(norms.group_norm)},
+    "instance_norm": {"held": Rule(norms.instance_norm)},
+    "normalize": {"held": Rule(norms.normalize)},
+    "local_response_norm": {"held": Rule(_taken_apart, inside=True)},
+    "attention": {"held": Rule(attention.scaled_dot_product_attention, temperature=1.0)},
+    "product": {"shared": Rule(_taken_apart)},
+    **{
+        kind: {"held": _SECANT}
+        for kind in (
+            "abs", "asinh", "atan", "celu", "cos", "cosh", "elu", "erf", "exp", "exp2", "expm1",
+            "hardshrink", "log1p", "logsigmoid", "mish", "selu", "sin", "sinh", "softplus",
+            "softshrink", "softsign", "square", "tan", "tanh", "tanhshrink",
+        )
+    },
+}  # fmt: skip
+"""For each kind of gate its readings by name, of which the first is the composites'."""
+
+_FAMILY = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "max_pool")
+
+EXCITATION = Composite(
+    "EXCITATION", {kind: next(iter(READINGS[kind].values())) for kind in _FAMILY}
+)
+"""Rules for ReLU's family and max pools; all else keeps its derivative (arXiv 2507.22832 v1 to
+v4, "excitation pullbacks")."""
+
+SEMANTIC = Composite(
+    "SEMANTIC", {kind: next(iter(readings.values())) for kind, readings in READINGS.items()}
+)
+"""Rules for every kind of gate (arXiv 2507.22832 v5 and v6, "semantic pullbacks")."""
+
+
+def _named(name: str) -> Composite:
+    return {"EXCITATION": EXCITATION, "SEMANTIC": SEMANTIC}[name]
+
+
+# --- a composite as it was given, checked ---
+
+
+class Rules:
+    """Answers which rule holds for a kind of gate in a module.
+
+    Args:
+        given: As the user gave it.
+
+    Raises:
+        TypeError: A key or a value is none of what `RulesLike` names.
+        ValueError: A name is neither a kind of gate nor followed by rules of a module, or no
+            reading of its kind.
+    """
+
+    def __init__(self, given: RulesLike) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"rules must be a mapping such as SEMANTIC, not {type(given).__name__}")
+        self.modules: dict[str, Rules] = {}
+        self.kinds: dict[str, Rule] = {}
+        #: Functions that are no operations of PyTorch's with a name, such as custom operators.
+        self.functions: dict[Any, Rule] = {}
+        for key, value in given.items():
+            if isinstance(value, Mapping):
+                self.modules[_checked_module(key)] = Rules(value)
+            elif isinstance(key, str):
+                rule = _checked(key, value)
+                if rule is not None:
+                    self.kinds[key] = rule
+            elif callable(key) and isinstance(value, Rule):
+                self.functions[key] = value
+            else:
+                raise TypeError(
+                    f"rules has {key!r}: give names of kinds of gates, or functions, with a Rule"
+                )
+
+    def __call__(self, module: str, kind: Any) -> Rule | None:
+        """The rule for a kind of gate (or a function) in the module of this name."""
+        if self.modules:
+            parts = module.split(".")
+            for length in range(len(parts), 0, -1):
+                inner = self.modules.get(".".join(parts[:length]))
+                if inner is not None:
+                    return inner("", kind)
+        return self.kinds.get(kind) if isinstance(kind, str) else self.functions.get(kind)
+
+    def check_modules(self, names: Sequence[str]) -> None:
+        """Raise ValueError if rules are given for a module that is none of these."""
+        for name in self.modules:
+            if not any(known == name or known.startswith(name + ".") for known in names):
+                raise ValueError(f"rules names {name!r}, but the model has no module of this name")
+
+
+def _checked_module(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"rules of a module must be keyed by its name, not by {name!r}")
+    return name
+
+
+def _checked(kind: str, value: Any) -> Rule | None:
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, 1)
+        raise ValueError(
+            f"rules names {kind!r}, which is no kind of gate"
+            + (f" (did you mean {near[0]!r}?)" if near else "")
+            + "; rules of a module are a mapping, as in {'features': EXCITATION}"
+        )
+    if value is None or isinstance(value, Rule):
+        return value
+    if isinstance(value, str):
+        readings = READINGS.get(kind, {})
+        if value not in readings:
+            known = ", ".join(map(repr, readings)) or "none"
+            raise ValueError(f"rules[{kind!r}] is {value!r}; its readings are {known}")
+        return readings[value]
+    raise TypeError(
+        f"rules[{kind!r}] must be a Rule, the name of a reading or None, not {type(value).__name__}"
+    )

@@ -1,0 +1,112 @@
+"""Temperature, pool temperature and rules, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from captum_pullback.engine.rules import SEMANTIC, Rule, Rules, RulesLike
+from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.temperature import TemperatureLike, Temperatures
+
+__all__ = ["DEFAULT_TEMPERATURE", "Resolved", "Resolver", "Softness"]
+
+DEFAULT_TEMPERATURE: TemperatureLike = 0.3
+
+
+@dataclass(frozen=True)
+class Softness:
+    """How soft gates are, and by which rules.
+
+    Attributes:
+        temperature: A number from 0 (hard) to inf, a `Spread`, or a mapping from names of
+            modules or kinds of gates to such.
+        pool_temperature: The same for max pooling; None follows ``temperature``.
+        rules: A composite; None is `SEMANTIC`.
+    """
+
+    temperature: TemperatureLike = DEFAULT_TEMPERATURE
+    pool_temperature: TemperatureLike | None = None
+    rules: RulesLike | None = None
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether each temperature is 0."""
+        pools = self.temperature if self.pool_temperature is None else self.pool_temperature
+        return all(
+            not isinstance(given, (Mapping, Spread)) and given == 0
+            for given in (self.temperature, pools)
+        )
+
+    def resolver(self, modules: Sequence[str]) -> Resolver:
+        """What answers for each gate of a model with modules of these names.
+
+        Raises:
+            TypeError, ValueError: Something is no temperature or no rule, or names no module.
+        """
+        kept: Resolver | None = self.__dict__.get("_resolver")
+        if kept is not None:
+            return kept
+        temperatures = Temperatures(self.temperature)
+        pools = temperatures
+        if self.pool_temperature is not None:
+            pools = Temperatures(self.pool_temperature, "pool_temperature")
+            pools.check_names(modules)
+        temperatures.check_names(modules)
+        rules = Rules(SEMANTIC if self.rules is None else self.rules)
+        rules.check_modules(modules)
+        resolver = Resolver(temperatures, pools, rules)
+        if not resolver.needs_names:  # it is the same for any model
+            object.__setattr__(self, "_resolver", resolver)
+        return resolver
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_resolver"}
+
+
+class Resolved(NamedTuple):
+    """The rule and the temperature of one kind of gate in one module."""
+
+    rule: Rule | None
+    temperature: Temperature
+
+
+class Resolver:
+    """Answers for each kind of gate in each module, and remembers the answer.
+
+    Attributes:
+        temperatures: Of gates.
+        pools: Of max pools.
+        rules: For kinds of gates.
+    """
+
+    def __init__(self, temperatures: Temperatures, pools: Temperatures, rules: Rules) -> None:
+        self.temperatures, self.pools, self.rules = temperatures, pools, rules
+        self._found: dict[tuple[str, Any], Resolved] = {}
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether the answer depends on the module."""
+        return not (
+            self.temperatures.is_uniform and self.pools.is_uniform and not self.rules.modules
+        )
+
+    def __call__(self, module: str, kind: Any) -> Resolved:
+        """The rule and the temperature of a kind of gate in the module of this name."""
+        found = self._found.get((module, kind))
+        if found is None:
+            rule = self.rules(module, kind)
+            temperature: Temperature = 0.0
+            if rule is not None:
+                given = self.pools if rule.group == "pool" else self.temperatures
+                temperature = given(module, str(kind), rule.temperature)
+            found = self._found[module, kind] = Resolved(rule, temperature)
+        return found
+
+    def unused(self) -> list[str]:
+        """Entries of temperatures under which no gate has run."""
+        given = [self.temperatures]
+        if self.pools is not self.temperatures:
+            given.append(self.pools)
+        return [f"{each.argument}[{name!r}]" for each in given for name in each.unused]

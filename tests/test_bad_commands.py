@@ -1,0 +1,733 @@
+"""Some 300 command lines that cannot be done: each ends in one line and a documented exit code.
+
+Under the line there may be lines of the user's own module, indented. There is no traceback, nothing
+on stdout, and no new file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_pullback import TrainingLens
+from captum_pullback.commands import cli
+from captum_pullback.commands.checkpoints import examples
+
+ROOT = Path(__file__).parents[1]
+CODES = (1, 2, 130)  # other than 0, as --help has them
+
+TINY = """
+import sys
+import torch
+from torch import nn
+from captum_pullback.zoo.networks import Network, preprocessing
+
+CLASSES = ("tench, Tinca tinca", "goldfish", "tabby, tabby cat", "tiger cat", "rocket")
+number = 3
+instance = nn.ReLU()
+
+def network(*last):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 5), *last
+    )
+    return Network(model, CLASSES, preprocessing(16), input_size=16)
+
+def unnamed():
+    return network().model
+
+class Module(nn.Module):
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+    def forward(self, x):
+        return self.run(x)
+
+def key_error(x):
+    return {}["a key"]
+
+def in_gradients(x):
+    if torch.is_grad_enabled():
+        raise IndexError("only with gradients")
+    return x
+
+def key(): return network(Module(key_error))
+def gradients(): return network(Module(in_gradients))
+def pair(): return network(Module(lambda x: (x, x)))
+def nothing(): return network(Module(lambda x: None))
+def dictionary(): return network(Module(lambda x: {"logits": x}))
+def flat(): return network(Module(lambda x: x[0]))
+def deep(): return network(Module(lambda x: x[..., None]))
+def empty(): return network(Module(lambda x: x[:, :0]))
+def nan(): return network(Module(lambda x: x * float("nan")))
+def infinite(): return network(Module(lambda x: x / 0))
+def leaves(): return network(Module(lambda x: sys.exit("bye")))
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
+    return Network(model, CLASSES, preprocessing(16), input_size=16)
+def wrong_size():
+    return Network(network().model, CLASSES, preprocessing(8), input_size=8)
+def wrong_preprocess():
+    return Network(network().model, CLASSES, lambda image: image.no_such_method(), input_size=16)
+def scripted():
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Network(
+            torch.jit.script(network().model), CLASSES, preprocessing(16), input_size=16
+        )
+def raises(): raise KeyError("weights")
+def asserts(): assert False
+def exits(): sys.exit("usage: tiny")
+def needs(argument): return network()
+def returns_none(): return None
+def returns_number(): return 5
+def returns_class(): return nn.ReLU
+def perceptron():
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+def perceptron_pair(): return nn.Sequential(perceptron(), Module(lambda x: (x, x)))
+"""
+
+
+def picture_of(width: int, height: int) -> bytes:
+    """The beginning of a PNG that says it has so many pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT" + bytes(13)
+
+
+def make_photographs() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(noise).save("noise.png")
+    whole = Path("noise.png").read_bytes()
+    for name, content in {
+        "truncated.png": whole[: len(whole) // 2],
+        "empty.jpg": b"",
+        "broken.jpg": b"\xff\xd8\xff\xe0 no photograph",
+        "text.txt": b"a text",
+        "page.jpg": b"<html>not found</html>",
+        "bomb.png": picture_of(100_000, 100_000),
+        "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(64),
+        "vector.svg": b"<svg/>",
+        "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    }.items():
+        Path(name).write_bytes(content)
+    Path("folder").mkdir()
+    Path("folder.png").mkdir()
+    os.symlink("loop.png", "loop.png")
+    os.symlink("/nowhere/at/all.png", "dangling.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.png")
+
+
+def make_weights(tiny: object) -> None:
+    state = tiny.network().model.state_dict()  # type: ignore[attr-defined]
+    for name, saved in {
+        "list": [torch.zeros(2)],
+        "tensor": torch.zeros(2),
+        "number": 3,
+        "no_tensors": {"epoch": 3, "loss": 0.5},
+        "empty_dict": {},
+        "empty_state": {"state_dict": {}, "epoch": 1},
+        "renamed": {f"part{i}.x": value for i, value in enumerate(state.values())},
+        "fewer": dict(list(state.items())[:-1]),
+        "more": {**state, "9.weight": torch.zeros(1)},
+        "reshaped": {**state, "4.bias": torch.zeros(7)},
+        "nan": {**state, "4.bias": torch.full((5,), torch.nan)},
+        "whole": nn.Linear(2, 2),
+    }.items():
+        torch.save(saved, f"{name}.pt")
+    Path("garbage.pt").write_bytes(b"PK\x03\x04 garbage")
+    Path("zero.pt").write_bytes(b"")
+    Path("garbage.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
+
+
+def make_modules() -> None:
+    Path("tiny.py").write_text(TINY)
+    Path("syntax.py").write_text("def make(:\n    pass\n")
+    Path("needs_more.py").write_text("import a_module_that_is_not_there\n")
+    Path("fails.py").write_text("raise RuntimeError('this module does not want to')\n")
+    Path("divides.py").write_text("value = 1 / 0\n")
+    Path("leaves.py").write_text("import sys\nsys.exit(3)\n")
+    Path("inner.py").write_text("import torch\ntorch.no_such_name\n")
+
+
+def make_runs(tiny: object) -> None:
+    """Folders of checkpoints, data, and records, for the command lens."""
+    model = tiny.perceptron()  # type: ignore[attr-defined]
+    good = model.state_dict()
+
+    def checkpoints(name: str, **files: object) -> None:
+        Path(name).mkdir()
+        for file, saved in files.items():
+            torch.save(saved, f"{name}/{file}.pt")
+
+    checkpoints("run", step_1=good, step_2=good, step_3=good)
+    checkpoints("run_one", step_1=good)
+    checkpoints("run_unnumbered", first=good, second=good)
+    checkpoints("run_same", a_1=good, b_1=good)
+    checkpoints("run_nan", step_1={k: v * torch.nan for k, v in good.items()}, step_2=good)
+    checkpoints("run_later_nan", step_1=good, step_2={k: v * torch.nan for k, v in good.items()})
+    checkpoints("run_other", step_1={"other": torch.zeros(1)}, step_2=good)
+    checkpoints("run_reshaped", step_1=good, step_2={**good, "0.bias": torch.zeros(9)})
+    checkpoints("run_whole", step_1=model, step_2=model)
+    Path("run_garbage").mkdir()
+    for step in (1, 2):
+        Path(f"run_garbage/step_{step}.pt").write_bytes(b"nothing")
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    y = np.arange(8) % 2
+    for name, arrays in {
+        "good": {"inputs": x, "labels": y},
+        "no_labels": {"inputs": x},
+        "no_inputs": {"labels": y},
+        "none": {},
+        "fewer_labels": {"inputs": x, "labels": y[:5]},
+        "wide_labels": {"inputs": x, "labels": np.eye(2)[y]},
+        "no_examples": {"inputs": x[:0], "labels": y[:0]},
+        "flat_inputs": {"inputs": x[:, 0], "labels": y},
+        "one_number": {"inputs": np.float32(1), "labels": np.int64(1)},
+        "empty_inputs": {"inputs": x[:, :0], "labels": y},
+        "nan_inputs": {"inputs": x * np.nan, "labels": y},
+        "nan_labels": {"inputs": x, "labels": y * np.nan},
+        "infinite_labels": {"inputs": x, "labels": np.where(y, np.inf, 0)},
+        "half_labels": {"inputs": x, "labels": y + 0.5},
+        "negative_labels": {"inputs": x, "labels": y - 1},
+        "large_labels": {"inputs": x, "labels": y * 7},
+        "huge_labels": {"inputs": x, "labels": y * 2**40},
+        "text_labels": {"inputs": x, "labels": y.astype(str)},
+        "text_inputs": {"inputs": x.astype(str), "labels": y},
+        "complex_inputs": {"inputs": x.astype(complex), "labels": y},
+        "object_inputs": {"inputs": x.astype(object), "labels": y},
+        "one_class": {"inputs": x, "labels": y * 0},
+        "other_width": {"inputs": x[:, :3], "labels": y},
+        "deep_inputs": {"inputs": x[:, None, :, None], "labels": y},
+    }.items():
+        np.savez(f"{name}.npz", **arrays)
+    Path("zero.npz").write_bytes(b"")
+    Path("garbage.npz").write_bytes(b"PK\x03\x04 garbage")
+    good_bytes = Path("good.npz").read_bytes()
+    Path("cut.npz").write_bytes(good_bytes[: len(good_bytes) // 2])
+    np.save("array.npy", x)
+    os.rename("array.npy", "array.npz")
+    for name in ("a", "b"):
+        Path(f"pictures_bad/{name}").mkdir(parents=True)
+        Path(f"pictures_bad/{name}/1.png").write_bytes(b"no picture")
+        Path(f"pictures_empty/{name}").mkdir(parents=True)
+    Path("pictures_one/a").mkdir(parents=True)
+    os.link("noise.png", "pictures_one/a/1.png")
+
+
+def make_records(tiny: object) -> None:
+    """Records of the run, good but for one file."""
+    watched = examples(Path("good.npz"), 224, 4)
+    lens = TrainingLens(watched.inputs, watched.labels, "record_good/record")
+    for step in (1, 2, 3):
+        lens.record(tiny.perceptron(), step)  # type: ignore[attr-defined]
+    for name, file, content in (
+        ("text", "lens.json", b"no json"),
+        ("list", "lens.json", b"[1, 2]"),
+        ("bytes", "lens.json", b"\xff\xfe\x00"),
+        ("other", "lens.json", json.dumps({"format": 1, "inputs": "others"}).encode()),
+        ("step", "step_000000002.npz", b"no archive"),
+        ("empty", "step_000000002.npz", b""),
+        ("cut", "step_000000002.npz", None),
+    ):
+        folder = Path(f"record_{name}/record")
+        folder.mkdir(parents=True)
+        for path in Path("record_good/record").iterdir():
+            os.link(path, folder / path.name)
+        part = (folder / file).read_bytes()
+        (folder / file).unlink()
+        (folder / file).write_bytes(part[: len(part) // 2] if content is None else content)
+
+
+LENS = (
+    "lens --checkpoints {checkpoints} --data {data} --out {out} --model tiny:perceptron "
+    "--per-class 4"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working folder of all the commands, with everything that they name."""
+    here, before = os.getcwd(), list(sys.path)
+    folder = tmp_path_factory.mktemp("commands")
+    os.chdir(folder)
+    try:
+        make_modules()
+        sys.path.insert(0, str(folder))
+        sys.modules.pop("tiny", None)
+        tiny = importlib.import_module("tiny")
+        make_photographs()
+        make_weights(tiny)
+        make_runs(tiny)
+        make_records(tiny)
+        yield folder
+    finally:
+        sys.path[:] = before
+        sys.modules.pop("tiny", None)
+        os.chdir(here)
+
+
+#: Options that take numbers, for each the values that are none of it.
+WHOLE = ("''", "x", "1.5", "nan", "1e3", "-1", "99999999999999999999999", "0x10", "1,2")
+REAL = ("''", "x", "nan", "-0.5", "1,5")
+NUMBERS = {
+    "explain --top-k": WHOLE,
+    "explain --seed": WHOLE,
+    "explain --temperature": (*REAL, "-inf", "fitted"),
+    "explain --pool-temperature": (*REAL, "fit"),
+    "ascend --temperature": (*REAL, "fit"),
+    "ascend --pool-temperature": REAL,
+    "ascend --steps": (*WHOLE, "0"),
+    "ascend --step-size": (*REAL, "0", "inf"),
+    "ascend --radius": (*REAL, "0", "inf"),
+    "ascend --seed": (*WHOLE, "18446744073709551616"),
+    "lens --size": (*WHOLE, "0", "100000"),
+    "lens --per-class": (*WHOLE, "0"),
+    "lens --seed": (*WHOLE, "18446744073709551616"),
+    "app --port": (*WHOLE, "0", "65536", "http"),
+}
+
+#: A command line, and what its one line says. Where there is no --model, tiny:network is meant.
+LINES = r"""
+                                        -> the following arguments are required: COMMAND
+explode                                 -> invalid choice: 'explode'
+Explain noise.png                       -> invalid choice: 'Explain'
+--verbose                               -> the following arguments are required: COMMAND
+explain --frobnicate                    -> unrecognized arguments: --frobnicate
+explain -x                              -> unrecognized arguments: -x
+explain noise.png --model               -> --model: expected one argument
+explain noise.png --weights             -> --weights: expected one argument
+explain noise.png --target              -> --target: expected one argument
+explain noise.png --out                 -> --out: expected one argument
+explain noise.png --show                -> --show: expected one argument
+explain noise.png --show pretty         -> --show: invalid choice: 'pretty'
+explain noise.png --show ''             -> --show: invalid choice: ''
+explain noise.png --no-scores=1         -> --no-scores: ignored explicit argument '1'
+ascend noise.png --scale house          -> --scale: invalid choice: 'house'
+ascend noise.png --show all             -> --show: invalid choice: 'all'
+ascend noise.png --target 1,9           -> class 9 is not within 0 to 4
+ascend noise.png --npz a.npz            -> unrecognized arguments: --npz
+lens noise.png                          -> unrecognized arguments: noise.png
+lens --weights none                     -> --weights: invalid choice: 'none'
+app noise.png                           -> unrecognized arguments: noise.png
+
+explain ''                              -> PHOTO: a name is wanted, not an empty one
+explain ' '                             -> PHOTO: a name is wanted, not an empty one
+explain noise.png --out ''              -> --out: a name is wanted
+explain noise.png --npz ''              -> --npz: a name is wanted
+explain noise.png --model ''            -> --model: a name is wanted
+explain noise.png --weights ''          -> --weights: a name is wanted
+explain noise.png --device ''           -> --device: a name is wanted
+ascend ''                               -> PHOTO: a name is wanted
+ascend noise.png --gif ''               -> --gif: a name is wanted
+ascend noise.png --out ''               -> --out: a name is wanted
+lens --out ''                           -> --out: a name is wanted
+lens --data '' --checkpoints run        -> --data: a name is wanted
+lens --checkpoints '' --data good.npz   -> --checkpoints: a name is wanted
+lens --model '' --checkpoints run       -> --model: a name is wanted
+app --host ''                           -> --host: a name is wanted
+app --model ''                          -> --model: a name is wanted
+
+explain missing.png                     -> missing.png: no such file
+explain no/such/folder/a.png            -> no/such/folder/a.png: no such file
+explain empty.jpg                       -> empty.jpg: is empty
+explain broken.jpg                      -> broken.jpg: is
+explain truncated.png                   -> truncated.png: is broken or truncated
+explain text.txt                        -> text.txt: is not a picture
+explain page.jpg                        -> page.jpg: is not a picture
+explain vector.svg                      -> vector.svg: is not a picture
+explain script.eps                      -> script.eps: is not a picture
+explain bomb.png                        -> bomb.png: has more than [\d,]+ pixels
+explain phone.heic                      -> phone.heic: is (HEIC|broken)
+explain folder                          -> folder: is a folder
+explain .                               -> is a folder
+explain pipe.png                        -> pipe.png: is not a regular file
+explain /dev/null                       -> /dev/null: is not a regular file
+explain loop.png                        -> loop.png'?: cannot be opened
+explain dangling.png                    -> dangling.png: no such file
+explain '*.gif'                         -> \*\.gif: no file fits this pattern
+explain 'folder/*'                      -> folder/\*: no file fits this pattern
+explain 'no[0-9].png'                   -> no\[0-9\].png: no file fits this pattern
+explain 'empty.*'                       -> empty.jpg: is empty
+explain grace_hoper                     -> grace_hoper: no such file
+explain noise.png/a.png                 -> noise.png/a.png'?: cannot be opened
+ascend missing.png                      -> missing.png: no such file
+ascend empty.jpg                        -> empty.jpg: is empty
+ascend 'z*.jpg'                         -> z\*.jpg: no file fits this pattern
+ascend truncated.png                    -> truncated.png: is broken or truncated
+ascend folder                           -> folder: is a folder
+
+explain noise.png --out a.docx          -> a.docx: a name that ends in .png or .pdf or .svg
+explain noise.png --out a               -> a: a name that ends in
+explain noise.png --out .png            -> .png: a name that ends in
+explain noise.png --out folder          -> folder: a name that ends in
+explain noise.png --out folder.png      -> folder.png: is not a regular file
+explain noise.png --out noise.png       -> noise.png: is one of the photographs
+explain 'nois?.png' --out noise.png     -> noise.png: is one of the photographs
+explain noise.png --out ./noise.png     -> noise.png: is one of the photographs
+explain noise.png --out no/a.png        -> no/a.png: there is no folder
+explain noise.png --out noise.png/a.png -> noise.png/a.png: there is no folder
+explain noise.png --out pipe.png        -> pipe.png: is not a regular file
+explain noise.png --out loop.png        -> loop.png
+explain noise.png --out dangling.png    -> dangling.png: there is no folder /nowhere/at
+explain noise.png --out /proc/a.png     -> /proc/a.png: nothing can be written in /proc
+explain noise.png --npz a.npy           -> a.npy: a name that ends in .npz
+explain noise.png --npz no/a.npz        -> no/a.npz: there is no folder
+explain noise.png --npz /proc/a.npz     -> /proc/a.npz: nothing can be written in /proc
+ascend noise.png --out a.gif            -> a.gif: a name that ends in .png or .pdf or .svg
+ascend noise.png --gif a.png            -> a.png: a name that ends in .gif
+ascend noise.png --gif no/a.gif         -> no/a.gif: there is no folder
+ascend noise.png --out noise.png        -> noise.png: is one of the photographs
+ascend noise.png --gif /proc/a.gif      -> /proc/a.gif: nothing can be written in /proc
+
+explain noise.png --methods ''          -> no method is called ''; there are pullback
+explain noise.png --methods ,           -> no method is called ''
+explain noise.png --methods ig,         -> no method is called ''
+explain noise.png --methods lime        -> no method is called 'lime'
+explain noise.png --methods IG          -> no method is called 'IG'
+explain noise.png --methods 'ig saliency' -> no method is called 'ig saliency'
+explain noise.png --target goldfsh      -> no class is called 'goldfsh'; close to it are 'goldfish'
+explain noise.png --target ''           -> no class is called ''
+explain noise.png --target ,            -> no class is called ''
+explain noise.png --target goldfish,    -> no class is called ''
+explain noise.png --target cat          -> 'cat' may mean several classes: 2 \(tabby, .*, 3
+explain noise.png --target 5            -> class 5 is not within 0 to 4
+explain noise.png --target -1           -> class -1 is not within 0 to 4
+explain noise.png --target=-1           -> class -1 is not within 0 to 4
+explain noise.png --target 1.0          -> no class is called '1.0'
+explain noise.png --target 99999999999999999999999999 -> no class is called '9999999
+explain noise.png --target 0 --target x -> no class is called 'x'
+explain noise.png --top-k 0             -> nothing to explain
+explain noise.png --model tiny:unnamed --target -1 -> class -1: .* numbered from 0
+explain noise.png --model tiny:unnamed --target cat -> 'cat': this network's have numbers only
+ascend noise.png --targets unicorn      -> no class is called 'unicorn'
+ascend noise.png --targets ''           -> no class is called ''
+ascend noise.png --targets self,        -> no class is called ''
+ascend noise.png --targets 0,5          -> class 5 is not within 0 to 4
+ascend noise.png --targets=-1           -> class -1 is not within 0 to 4
+ascend noise.png --targets cat          -> 'cat' may mean several classes
+ascend noise.png --targets Random       -> no class is called 'Random'
+
+explain noise.png --device abacus       -> there is no device 'abacus' here
+explain noise.png --device cuda:99      -> there is no device 'cuda:99' here
+explain noise.png --device cpu:x        -> there is no device 'cpu:x' here
+explain noise.png --device meta         -> tiny:network fails on noise.png
+ascend noise.png --device abacus        -> there is no device 'abacus' here
+app --device abacus                     -> there is no device 'abacus' here
+
+explain noise.png --model resnet5       -> no network is called 'resnet5'; close .*'resnet50'
+explain noise.png --model tiny          -> no network is called 'tiny'
+explain noise.png --model Embedded      -> no network is called 'Embedded'; .*'embedded'
+explain noise.png --model absent:make   -> 'absent:make': there is no module 'absent' in this fol
+explain noise.png --model absent.a:make -> 'absent.a:make': there is no module 'absent' in this
+explain noise.png --model tiny.py:network -> without .py: tiny:network
+explain noise.png --model ./tiny.py:f   -> 'tiny:f'|without .py
+explain noise.png --model :network      -> ':network': cannot import ''
+explain noise.png --model .tiny:network -> '.tiny:network': cannot import '.tiny'
+explain noise.png --model tiny:         -> 'tiny:': tiny has no attribute ''
+explain noise.png --model tiny:netwrk   -> 'tiny:netwrk': tiny has no attribute .*'network'
+explain noise.png --model tiny:a:b      -> 'tiny:a:b': tiny has no attribute 'a:b'
+explain noise.png --model tiny:number   -> 'tiny:number' is no function, but a int
+explain noise.png --model tiny:instance -> 'tiny:instance' is no function, but a ReLU
+explain noise.png --model tiny:CLASSES  -> 'tiny:CLASSES' is no function, but a tuple
+explain noise.png --model tiny:returns_none -> 'tiny:returns_none' returned a NoneType
+explain noise.png --model tiny:returns_number -> 'tiny:returns_number' returned a int
+explain noise.png --model tiny:returns_class -> 'tiny:returns_class' returned a type
+explain noise.png --model syntax:make   -> 'syntax:make': cannot import 'syntax': SyntaxError
+explain noise.png --model needs_more:f  -> cannot import 'needs_more': .*a_module_that_is_not_there
+explain noise.png --model fails:f       -> cannot import 'fails': .*does not want to
+explain noise.png --model divides:f     -> cannot import 'divides': ZeroDivisionError
+explain noise.png --model leaves:f      -> cannot import 'leaves': SystemExit: 3
+explain noise.png --model inner:f       -> cannot import 'inner': AttributeError
+explain noise.png --model tiny:raises   -> tiny:raises cannot be made: KeyError: 'weights'
+explain noise.png --model tiny:asserts  -> tiny:asserts cannot be made: AssertionError
+explain noise.png --model tiny:exits    -> tiny:exits cannot be made: SystemExit: usage
+explain noise.png --model tiny:needs    -> tiny:needs cannot be made: needs\(\) missing 1 required
+explain noise.png --model tiny:key      -> tiny:key fails on noise.png: KeyError: 'a key'
+explain noise.png --model tiny:gradients -> noise.png: Gradient of tiny:gradients: IndexError: only
+explain noise.png --model tiny:pair     -> tiny:pair fails on noise.png: it gives .* type tuple
+explain noise.png --model tiny:nothing  -> tiny:nothing fails on noise.png: it gives .* NoneType
+explain noise.png --model tiny:dictionary -> tiny:dictionary fails on noise.png: it gives .* dict
+explain noise.png --model tiny:flat     -> tiny:flat fails on noise.png: it gives .*shape \(5,\)
+explain noise.png --model tiny:deep     -> tiny:deep fails .* it gives .*shape \(1, 5, 1\)
+explain noise.png --model tiny:empty    -> tiny:empty fails .* it gives .*shape \(1, 0\)
+explain noise.png --model tiny:nan      -> tiny:nan fails on noise.png: 5 of its 5 scores are NaN
+explain noise.png --model tiny:infinite -> tiny:infinite fails on noise.png: 5 of its 5 scores
+explain noise.png --model tiny:leaves   -> tiny:leaves leaves the program: SystemExit: bye
+explain noise.png --model tiny:linear   -> noise.png: Excitation pullback of tiny:linear: nothing
+explain noise.png --model tiny:scripted -> Excitation pullback of tiny:scripted: scripted or traced
+explain noise.png --model tiny:wrong_size -> tiny:wrong_size fails on noise.png: .*72
+explain noise.png --model tiny:wrong_preprocess -> wrong_preprocess fails on noise.png: .*no_such
+explain noise.png --model tiny:linear --methods guidedbackprop -> guided backprop needs nn.ReLU
+explain noise.png --model tiny:linear --temperature fit -> --temperature fit of tiny:linear: nothing
+explain noise.png --model tiny:scripted --temperature fit -> --temperature fit of tiny:scripted
+explain noise.png --model tiny:gradients --temperature fit -> --temperature fit of tiny:gradients
+ascend noise.png --model tiny:raises    -> tiny:raises cannot be made: KeyError
+ascend noise.png --model tiny:key       -> tiny:key fails on noise.png: KeyError
+ascend noise.png --model tiny:gradients -> noise.png: tiny:gradients: IndexError
+ascend noise.png --model tiny:nan       -> tiny:nan fails on noise.png
+ascend noise.png --model tiny:scripted  -> tiny:scripted: scripted or traced
+ascend noise.png --model tiny:linear    -> noise.png: tiny:linear: nothing was softened
+ascend noise.png --model absent:make    -> there is no module 'absent'
+ascend noise.png --model resnet5        -> no network is called 'resnet5'
+app --model resnet5                     -> no network is called 'resnet5'
+app --model absent:make                 -> there is no module 'absent'
+app --model tiny:raises                 -> tiny:raises cannot be made: KeyError
+app --model tiny:key                    -> tiny:key cannot be used: KeyError
+app --model tiny:pair                   -> tiny:pair cannot be used
+app --model tiny:leaves                 -> tiny:leaves leaves the program: SystemExit: bye
+app --weights zero.pt                   -> --weights wants one --model
+app --model tiny:network --model tiny:linear --weights zero.pt -> --weights wants one --model
+app --model tiny:network --weights missing.pt -> weights of 'tiny:network': there is no file
+app --host nowhere.invalid              -> cannot listen at nowhere.invalid
+app --host 256.256.256.256              -> cannot listen at 256.256.256.256
+
+explain noise.png --weights missing.pt  -> weights of 'tiny:network': there is no file 'missing.pt'
+explain noise.png --weights folder      -> weights of 'tiny:network': there is no file 'folder'
+explain noise.png --weights random      -> 'tiny:network' makes its own weights
+explain noise.png --weights zero.pt     -> weights of 'tiny:network': zero.pt is no readable state
+explain noise.png --weights garbage.pt  -> garbage.pt is no readable state dict
+explain noise.png --weights noise.png   -> noise.png is no readable state dict
+explain noise.png --weights text.txt    -> text.txt is no readable state dict
+explain noise.png --weights list.pt     -> list.pt holds no state dict of tensors, but list
+explain noise.png --weights tensor.pt   -> tensor.pt holds no state dict of tensors, but Tensor
+explain noise.png --weights number.pt   -> number.pt holds no state dict of tensors, but int
+explain noise.png --weights no_tensors.pt -> no_tensors.pt holds no state .* but 'epoch', 'loss'
+explain noise.png --weights empty_dict.pt -> empty_dict.pt holds no state dict of tensors: it is em
+explain noise.png --weights empty_state.pt -> empty_state.pt holds no .* it is empty
+explain noise.png --weights renamed.pt  -> renamed.pt does not fit: 4 missing .* 4 not in the netwo
+explain noise.png --weights fewer.pt    -> fewer.pt does not fit: 1 missing \(4.bias\)
+explain noise.png --weights more.pt     -> more.pt does not fit: 1 not in the network \(9.weight\)
+explain noise.png --weights reshaped.pt -> 4.bias is \(7,\), and \(5,\) in the network
+explain noise.png --weights nan.pt      -> nan.pt has NaN in 4.bias: the training diverged
+explain noise.png --weights whole.pt    -> whole.pt holds a Python object, torch.*state_dict\(\)
+explain noise.png --weights garbage.safetensors -> garbage.safetensors (is no|needs)
+explain noise.png --weights missing.safetensors -> there is no file 'missing.safetensors'
+explain noise.png --model resnet18 --weights missing.pt -> weights of 'resnet18': there is no file
+explain noise.png --model embedded --weights nan.pt -> nan.pt does not fit|nan.pt has NaN
+ascend noise.png --weights missing.pt   -> weights of 'tiny:network': there is no file
+ascend noise.png --weights whole.pt     -> whole.pt holds a Python object
+ascend noise.png --weights nan.pt       -> nan.pt has NaN in 4.bias
+
+lens --data good.npz                    -> --checkpoints and --data go together
+lens --checkpoints run                  -> --checkpoints and --data go together
+lens --model tiny:perceptron            -> --model and --size say what --checkpoints are of
+lens --size 32                          -> --model and --size say what --checkpoints are of
+"""
+
+#: What is wrong with a run, and what is said; all else of the command is right.
+RUNS = r"""
+checkpoints missing        -> missing: is no folder of checkpoints
+checkpoints noise.png      -> noise.png: is no folder of checkpoints
+checkpoints folder         -> folder: there are 0 checkpoints; two or more are wanted
+checkpoints run_one        -> run_one: there are 1 checkpoints
+checkpoints run_unnumbered -> run_unnumbered: there are 0 checkpoints
+checkpoints run_same       -> is of step 1, as
+checkpoints run_garbage    -> step_1.pt is no readable state dict
+checkpoints run_whole      -> step_1.pt holds a Python object
+checkpoints run_nan        -> step_1.pt has NaN in 0.weight: the training diverged
+checkpoints run_later_nan  -> step_2.pt has NaN in 0.weight
+checkpoints run_other      -> step_1.pt does not fit: 4 missing
+checkpoints run_reshaped   -> step_2.pt does not fit: 0.bias is \(9,\), and \(6,\) in the network
+data missing               -> missing: is neither a folder of pictures nor an .npz file
+data missing.npz           -> missing.npz: there is no such file
+data noise.png             -> noise.png: is neither a folder of pictures nor an .npz file
+data folder                -> folder: holds 0 folders of pictures
+data pictures_empty        -> pictures_empty: holds 0 folders of pictures
+data pictures_one          -> pictures_one: holds 1 folders of pictures
+data pictures_bad          -> 1.png: is not a picture
+data folder.png            -> folder.png: holds 0 folders of pictures
+data zero.npz              -> zero.npz: cannot be read as an .npz file
+data garbage.npz           -> garbage.npz: cannot be read as an .npz file
+data cut.npz               -> cut.npz: cannot be read as an .npz file
+data array.npz             -> array.npz: cannot be read as an .npz file
+data none.npz              -> none.npz: has no array 'inputs' \(its arrays: none\)
+data no_labels.npz         -> no_labels.npz: has no array 'labels' \(its arrays: inputs\)
+data no_inputs.npz         -> no_inputs.npz: has no array 'inputs' \(its arrays: labels\)
+data fewer_labels.npz      -> has inputs of shape \(8, 4\) and labels of shape \(5,\)
+data wide_labels.npz       -> has inputs of shape \(8, 4\) and labels of shape \(8, 2\)
+data no_examples.npz       -> has inputs of shape \(0, 4\)
+data flat_inputs.npz       -> has inputs of shape \(8,\)
+data one_number.npz        -> has inputs of shape \(\)
+data empty_inputs.npz      -> has inputs of shape \(8, 0\)
+data nan_inputs.npz        -> nan_inputs.npz: inputs are NaN or infinite in places
+data nan_labels.npz        -> nan_labels.npz: labels are NaN or infinite in places
+data infinite_labels.npz   -> infinite_labels.npz: labels are NaN or infinite
+data half_labels.npz       -> half_labels.npz: labels must be whole numbers of 0 or more
+data negative_labels.npz   -> negative_labels.npz: labels must be whole numbers of 0 or more
+data huge_labels.npz       -> huge_labels.npz: labels must be whole numbers of 0 or more
+data large_labels.npz      -> labels up to 7, and the network has logits for 2 classes only
+data text_labels.npz       -> text_labels.npz: 'inputs' and 'labels' must be numbers
+data text_inputs.npz       -> text_inputs.npz: 'inputs' and 'labels' must be numbers
+data complex_inputs.npz    -> complex_inputs.npz: 'inputs' and 'labels' must be numbers
+data object_inputs.npz     -> object_inputs.npz: cannot be read as an .npz file
+data one_class.npz         -> one_class.npz: has one class only; two or more are wanted
+data other_width.npz       -> Sequential fails at step 1: .*shapes cannot be multiplied
+data deep_inputs.npz       -> Sequential fails at step 1: .*shapes cannot be multiplied
+model absent:make          -> there is no module 'absent' in this folder
+model tiny:raises          -> tiny:raises cannot be made: KeyError
+model resnet5              -> no network is called 'resnet5'
+model tiny:linear          -> step_1.pt does not fit
+model tiny:perceptron_pair -> does not fit|the network gives tuple
+out noise.png              -> noise.png: cannot be made a folder \(it is a file\)
+out noise.png/a            -> noise.png/a: cannot be made a folder
+out /proc/a                -> /proc/a: cannot be made a folder
+out record_text            -> lens.json is damaged: remove record_text/record, and record again
+out record_list            -> lens.json is damaged
+out record_bytes           -> lens.json is damaged
+out record_other           -> record_other/record holds a record of other
+out record_step            -> step_000000002.npz is damaged .*: remove it
+out record_empty           -> step_000000002.npz is damaged .*: remove it
+out record_cut             -> step_000000002.npz is damaged .*: remove it
+"""
+
+
+def table(text: str) -> list[tuple[str, str]]:
+    pairs = [line.split("->", 1) for line in text.splitlines() if "->" in line]
+    return [(left.strip(), right.strip()) for left, right in pairs]
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for option, values in NUMBERS.items():
+        name = option.split()[1]
+        found += [(f"{option}={value}", f"{name}: .*(wanted|is a number)") for value in values]
+    found += table(LINES)
+    for wrong, says in table(RUNS):
+        option, value = wrong.split()
+        # Steps that are recorded before the error are kept: it has to be where there are some.
+        out = "record_good" if value in ("run_later_nan", "run_reshaped") else "new"
+        parts = {"checkpoints": "run", "data": "good.npz", "out": out, option: value}
+        line = LENS.format(**parts)
+        line = line.replace("tiny:perceptron", value) if option == "model" else line
+        found.append((line, says))
+    return found
+
+
+def arguments(line: str) -> list[str]:
+    words = shlex.split(line)
+    if words[:1] in (["explain"], ["ascend"]) and "--model" not in words:
+        words += ["--model", "tiny:network"]
+    if words[:1] == ["app"]:
+        words += ["--no-browser"]
+    return words
+
+
+def test_there_are_some_300() -> None:
+    lines = [line for line, _ in commands()]
+    assert len(lines) == len(set(lines))
+    assert len(lines) > 300
+
+
+@pytest.mark.parametrize(("line", "says"), commands(), ids=[line for line, _ in commands()])
+def test_one_line_and_a_code(
+    folder: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    words = arguments(line)
+    if words[:1] == ["app"] and importlib.util.find_spec("gradio") is None:
+        says = f"{says}|needs Gradio"
+    before = sorted(os.listdir(folder))
+    path = list(sys.path)
+    code = cli.main(words)
+    out, err = capsys.readouterr()
+    assert code in CODES
+    assert code == 2, err
+    assert_said(err, says)
+    assert out == ""
+    assert sorted(os.listdir(folder)) == before
+    assert sys.path == path
+
+
+def assert_said(err: str, says: str) -> None:
+    """One line; under it, lines of the user's own modules alone."""
+    first, *rest = err.splitlines()
+    assert first.startswith("captum-pullback: error: ")
+    assert re.search(says, first), first
+    assert "Traceback" not in err
+    assert all(row.startswith("  ") for row in rest), err
+    for row in rest:
+        if row.startswith("  File"):
+            assert re.match(r'  File "\w+\.py", line \d+', row), row
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "code"),
+    [
+        ("explain noise.png --model tiny:key", "tiny:key fails on noise.png: KeyError", 2),
+        ("explode", "invalid choice: 'explode'", 2),
+        ("lens --data good.npz", "--checkpoints and --data go together", 2),
+        ("explain noise.png --top-k -1", "--top-k: a whole number of at least 0 is wanted", 2),
+    ],
+)
+def test_as_the_installed_command(folder: Path, line: str, says: str, code: int) -> None:
+    """Which does not have the working folder on its path by itself."""
+    start = "import sys; from captum_pullback.commands.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", start,
+         *arguments(line)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == code
+    assert_said(done.stderr, says)
+    assert done.stdout == ""
+
+
+def test_only_ones_own_lines_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that led to the error, in the order in which they ran."""
+    assert cli.main(arguments("explain noise.png --model tiny:key")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    source = TINY.splitlines()
+    shown = [
+        (int(match[1]), below.strip())
+        for row, below in itertools.pairwise(lines)
+        if (match := re.match(r'  File "tiny\.py", line (\d+)', row))
+    ]
+    assert len(lines) == 1 + 2 * len(shown)
+    assert [text for _, text in shown] == ["return self.run(x)", 'return {}["a key"]']
+    assert all(source[number - 1].strip() == text for number, text in shown)
+
+
+def test_a_fault_of_the_program_is_called_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("nobody thought of it")
+
+    monkeypatch.setattr("captum_pullback.commands.explain._rows", fail)
+    monkeypatch.setattr("captum_pullback.study.errors._is_own", lambda file: False)
+    assert cli.main(arguments("explain noise.png")) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("captum-pullback: fault: ZeroDivisionError: nobody thought of it. ")
+    assert err.count("\n") == 1
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    assert cli.main(arguments("explain noise.png")) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_codes_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for code in (0, *CODES):
+        assert re.search(rf"\b{code}, ", text)

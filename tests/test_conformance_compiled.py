@@ -1,0 +1,60 @@
+"""Compiled networks have the pullbacks of the networks that they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from families import FAMILIES
+from pulling import pulled
+from reference import relative_error
+from torch import Tensor, nn
+
+COMPILED = ["vit", "convnext", "hf_bert_sdpa"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_network_has_the_same_pullback(name: str) -> None:
+    model, x, _ = FAMILIES[name]()
+    assert_compiles(model, x)
+
+
+def assert_compiles(model: nn.Module, x: Tensor) -> None:
+    expected = pulled(model, x)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager")
+    assert relative_error(pulled(compiled, x), expected) < 1e-10
+
+
+class Piece(nn.Module):
+    """A part of a network that multiplies two things that it makes of its input."""
+
+    def __init__(self, join: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.join = join
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self.one(x), self.other(x)).flatten(1)
+
+
+PIECES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squeeze-and-excitation": lambda a, b: a * b.sigmoid(),
+    "gated linear unit": lambda a, b: F.glu(torch.cat([a, b], -1)),
+    "SwiGLU": lambda a, b: a * F.silu(b),
+    "product": lambda a, b: a * b,
+    "quotient": lambda a, b: a / (1 + b.abs()),
+    "attention": lambda a, b: (a[..., None] * b[:, None]).softmax(-1) @ b[..., None],
+    "norm": lambda a, b: a + b * torch.rsqrt(b.pow(2).mean(-1, keepdim=True) + 1e-6),
+    "unit length": lambda a, b: a + F.normalize(b, dim=-1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PIECES)
+def test_a_compiled_piece_has_the_same_pullback(name: str) -> None:
+    assert_compiles(Piece(PIECES[name]), torch.randn(3, 4, dtype=torch.float64))
