@@ -49,7 +49,7 @@ def small() -> Network:
 
 def plain() -> nn.Module:
     """A network without a gate."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5), nn.Tanh())
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
 
 
 NAME = f"{__name__}:small"
