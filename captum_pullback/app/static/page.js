@@ -86,7 +86,10 @@
     ready = {};
     return names.map((name) => {
       const value = now[name];
-      if (value === undefined) return { __type__: "update" };
+      // Not under the hand of somebody who is typing: what stands there counts when they leave.
+      const typing = document.activeElement?.matches?.("input[type=number]")
+        && document.activeElement.closest("#cp-" + name);
+      if (value === undefined || typing) return { __type__: "update" };
       return value?.choices ? { __type__: "update", ...value } : value;
     });
   };
