@@ -220,7 +220,7 @@ def test_a_block_that_is_left_inside_another_mode_leaves_that_mode() -> None:
     other.__exit__(None, None, None)
 
 
-def test_hooks_of_interleaved_blocks_go_with_their_block() -> None:
+def test_interleaved_blocks_put_no_hooks_on_the_model() -> None:
     model = nn.Sequential(nn.Linear(5, 5), nn.ReLU()).double()
 
     def run(temperature: float) -> Iterator[None]:
@@ -231,12 +231,10 @@ def test_hooks_of_interleaved_blocks_go_with_their_block() -> None:
 
     one, other = run(0.5), run(2.0)
     next(one)
-    each = hooks(model)
     next(other)
-    assert hooks(model) == 2 * each
+    assert hooks(model) == 0
     with pytest.raises(SofteningError, match="nested"):
         one.close()  # type: ignore[attr-defined]
-    assert hooks(model) == each
     other.close()  # type: ignore[attr-defined]
     assert hooks(model) == 0
 
@@ -327,6 +325,8 @@ def use_an_attribution(model: nn.Module) -> None:
     ExcitationPullback(model, 0.5).attribute(Z[None], 0)
 
 
+# Where a generator that nobody needs any more is closed, Python itself swallows the interrupt.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("use", [use_a_block, use_an_attribution])
 def test_an_interrupt_at_any_call_leaves_no_mode_and_no_hook(use: Any) -> None:
     model = network()

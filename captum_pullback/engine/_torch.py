@@ -6,6 +6,7 @@ operators below `torch.ops.aten`. `tests/test_torch_private.py` fails by name wh
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import CheckpointFunction
 __all__ = [
     "FUNCTION_HOMES",
     "enter_mode",
+    "end_interrupted_calls",
     "has_batched_gradient",
     "input_shapes",
     "is_compiled_module",
@@ -32,6 +34,7 @@ __all__ = [
     "modes",
     "module_key",
     "own",
+    "restore_modes",
     "running_modules",
     "saved_value",
     "unseen",
@@ -70,20 +73,45 @@ def enter_mode(mode: TorchFunctionMode) -> None:
     torch._C._push_on_torch_function_stack(mode)
 
 
-def leave_mode(mode: TorchFunctionMode) -> bool:
-    """Take a mode out of the stack, wherever in it it is; whether it was on top."""
-    above: list[TorchFunctionMode] = []
-    depth = mode_depth()
-    if not any(found is mode for found in modes()):
-        return False
-    try:
-        while (top := torch._C._pop_torch_function_stack()) is not mode:
-            above.append(top)
-    finally:
-        # Also where Ctrl-C comes between two of these lines.
-        while above and mode_depth() < depth - 1:
-            torch._C._push_on_torch_function_stack(above.pop())
-    return not above
+def leave_mode(mode: TorchFunctionMode) -> list[TorchFunctionMode]:
+    """Take a mode out of the stack, wherever in it it is; gives those that are above it."""
+    found = modes()
+    last = max((place for place, each in enumerate(found) if each is mode), default=len(found))
+    above = found[last + 1 :]
+    restore_modes([*found[:last], *above])
+    return above
+
+
+def restore_modes(wanted: list[TorchFunctionMode]) -> None:
+    """Let the stack be this one: what differs from it is taken off, and what is missing put on."""
+    same = 0
+    for one, other in zip(modes(), wanted, strict=False):
+        if one is not other:
+            break
+        same += 1
+    while mode_depth() > same:
+        torch._C._pop_torch_function_stack()
+    for mode in wanted[same:]:
+        torch._C._push_on_torch_function_stack(mode)
+
+
+def end_interrupted_calls(error: BaseException) -> None:
+    """End what would put modes back later, after Ctrl-C.
+
+    PyTorch takes a mode off the stack while it handles a call, in a generator. Where Ctrl-C keeps
+    that from being left, it goes on when the error's traceback is gone, after all blocks.
+    """
+    handles = torch.overrides._pop_mode_temporarily.__wrapped__.__code__
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        if frame.f_code is _LEAVE:
+            generator = frame.f_locals["self"].gen
+            if generator.gi_code is handles and not generator.gi_running:
+                generator.close()
+
+
+_LEAVE = contextlib._GeneratorContextManager.__exit__.__code__
 
 
 def unseen() -> AbstractContextManager[Any]:

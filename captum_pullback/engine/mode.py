@@ -121,13 +121,15 @@ class SofteningMode(TorchFunctionMode):
         return self
 
     def __exit__(self, *_: Any) -> None:
+        active = _active.get()
+        last = len(active) - 1 - active[::-1].index(self) if self in active else len(active)
         try:
-            nested = leave_mode(self)
+            above = leave_mode(self)
+            # Other tasks of this thread take turns with this one: what they enter is their own.
+            theirs = [isinstance(m, SofteningMode) and m not in active for m in above]
+            self.left_nested = all(theirs) and last >= len(active) - 1
         finally:
-            active = _active.get()
-            last = len(active) - 1 - active[::-1].index(self) if self in active else len(active)
             _active.set(active[:last] + active[last + 1 :])
-        self.left_nested = nested and last >= len(active) - 1
 
     def fork(self) -> SofteningMode:
         """The same softening for another thread that runs a share of this forward pass."""
