@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,7 +35,7 @@ __all__ = [
     "module_key",
     "own",
     "restore_modes",
-    "running_modules",
+    "running_module",
     "saved_value",
     "unseen",
     "unwrapped",
@@ -143,13 +143,17 @@ def without_override(function: Any) -> Any:
 # --- which modules are running ---
 
 
-def running_modules() -> Iterator[nn.Module]:
-    """The modules whose call this thread is in, the innermost first."""
+def running_module(known: Container[int]) -> int | None:
+    """The key of the innermost module whose call this thread is in, of those that are known."""
+    # No generator: where one that is not exhausted is closed, Python swallows Ctrl-C.
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _CALL:
-            yield frame.f_locals["self"]
+            key = module_key(frame.f_locals["self"])
+            if key in known:
+                return key
         frame = frame.f_back
+    return None
 
 
 _CALL = nn.Module._call_impl.__code__
@@ -201,7 +205,9 @@ def is_in_checkpoint() -> bool:
 def is_compiled_module(module: torch.nn.Module) -> bool:
     """Whether calling this module runs a compiled graph."""
     compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled_in_place or isinstance(module, torch._dynamo.OptimizedModule)
+    # Not imported for this, which takes seconds: who has compiled something has imported it.
+    compiler = sys.modules.get("torch._dynamo")
+    return compiled_in_place or isinstance(module, getattr(compiler, "OptimizedModule", ()))
 
 
 # --- autograd's graph ---

@@ -26,8 +26,7 @@ from captum_pullback.engine._torch import (
     is_watched,
     leave_mode,
     modes,
-    module_key,
-    running_modules,
+    running_module,
     unwrapped,
     without_override,
 )
@@ -139,18 +138,13 @@ class SofteningMode(TorchFunctionMode):
         """The name of the module that is running; "" for the model itself, and what is none."""
         if torch.compiler.is_compiling() or not self.names:
             return ""
-        for module in running_modules():
-            name = self.names.get(module_key(module))
-            if name is not None:
-                return name
-        return ""
+        key = running_module(self.names)
+        return "" if key is None else self.names[key]
 
     @property
     def is_running(self) -> bool:
         """Whether the network is in its forward pass."""
-        return self.running > 0 or any(
-            module_key(module) in self.names for module in running_modules()
-        )
+        return self.running > 0 or running_module(self.names) is not None
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
         """Raise if no gate was met, which would make every gradient a plain one."""

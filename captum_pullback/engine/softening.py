@@ -226,7 +226,7 @@ def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Ite
         raise
     finally:
         # Ctrl-C may come between any two steps of the above.
-        while any(found is mode for found in modes()):
+        while mode in modes():
             leave_mode(mode)
 
 
