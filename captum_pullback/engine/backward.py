@@ -23,14 +23,30 @@ __all__ = [
     "Call",
     "CheckpointMismatchError",
     "Context",
+    "ForwardModeError",
     "GateInputChangedError",
     "Held",
+    "SofteningError",
     "derivative",
     "may_write",
     "run",
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
+
+
+class SofteningError(RuntimeError):
+    """A pullback was asked for that cannot be given."""
+
+
+class ForwardModeError(SofteningError):
+    """A derivative is taken forward, with the forward pass itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
+            "ones, since soft gates are soft in the backward pass: take a gradient"
+        )
 
 
 class CheckpointMismatchError(RuntimeError):
@@ -275,6 +291,10 @@ class _Held(Function):
         _save(ctx, inputs, beside if inputs[3].held.run is not None else ())
 
     @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise ForwardModeError
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call, grad = ctx.call, grads[0]
         held = call.held
@@ -349,10 +369,14 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     function = _Held if watched else _Quick
     if not inplace:
         output = function.apply(x, None, temperature, call, *held.others)
-    elif torch.compiler.is_compiling():
-        # Dynamo has no mark_dirty; the compiler's functionalization makes these copies nothing.
+    elif watched:
+        # Dynamo and torch.func have no mark_dirty; the compiler's functionalization makes these
+        # copies nothing.
         operation = call.operation
-        call = Call(lambda z: operation(z.clone()), held, call.temperature, call.batch)
+        call = Call(
+            lambda z, *others: operation(z.clone(), *others), held, call.temperature, call.batch,
+            entry=call.entry, record=call.record, keeps_all=call.keeps_all,
+        )  # fmt: skip
         return x.copy_(_Held.apply(x.clone(), None, temperature, call, *held.others))
     else:
         output = function.apply(x, x.clone(), temperature, call, *held.others)

@@ -30,7 +30,7 @@ from captum_pullback.engine._torch import (
     unwrapped,
     without_override,
 )
-from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.backward import Call, ForwardModeError, SofteningError, run
 from captum_pullback.engine.choices import CHOICES, COMPARISONS, Masks
 from captum_pullback.engine.lean import DETACHED, LEAN
 from captum_pullback.engine.names import (
@@ -55,10 +55,6 @@ NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
     "use the original module, or one temperature for all"
 )
-
-
-class SofteningError(RuntimeError):
-    """A pullback was asked for that cannot be given."""
 
 
 class LeaveLeanError(RuntimeError):
@@ -589,10 +585,7 @@ def _refuse_forward_mode(x: Any) -> None:
     if not isinstance(x, Tensor) or torch.compiler.is_compiling():
         return
     if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
-        raise SofteningError(
-            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
-            "ones, since soft gates are soft in the backward pass: take a gradient"
-        )
+        raise ForwardModeError
 
 
 def _is_constant(factor: Any) -> bool:
