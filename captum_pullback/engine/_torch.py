@@ -21,9 +21,11 @@ from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
     "FUNCTION_HOMES",
+    "autocasts",
     "enter_mode",
     "end_interrupted_calls",
     "has_batched_gradient",
+    "has_saved_tensor_hooks",
     "input_shapes",
     "is_compiled_module",
     "is_in_checkpoint",
@@ -40,6 +42,7 @@ __all__ = [
     "unseen",
     "unwrapped",
     "will_run",
+    "witness",
     "without_override",
 ]
 
@@ -234,6 +237,25 @@ def own(output: Any) -> Any:
         owned = torch.Tensor._make_subclass(type(output), plain)
     owned.__dict__.update(output.__dict__)
     return owned
+
+
+def has_saved_tensor_hooks() -> bool:
+    """Whether hooks take what is saved for a backward pass: then autograd checks no versions."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def witness(tensor: Tensor) -> Tensor:
+    """An empty tensor whose version is that of another one, also when that changes."""
+    seen = tensor.detach()
+    seen.data = tensor.new_empty(0)
+    return seen
+
+
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on for tensors like this one."""
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
 def will_run(node: Node | None) -> bool:

@@ -12,10 +12,12 @@ from torch.autograd import Function
 
 from captum_pullback.engine._torch import (
     has_batched_gradient,
+    has_saved_tensor_hooks,
     is_transformed,
     is_watched,
     own,
     unseen,
+    witness,
 )
 from captum_pullback.engine.spread import Spread, Temperature
 
@@ -192,7 +194,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
     saves = [tensors[place] for place in held.saves]
     if call.keeps_all:
         saves = [*tensors, *saves]
-    ctx.save_for_backward(*saves, *kept, temperature, first.new_empty(_MARK))
+    if has_saved_tensor_hooks() and not is_transformed():
+        seen = [witness(part) for part in saves if type(part) is Tensor]
+        ctx.seen = [(part, part._version) for part in seen]
+    mark = torch.empty(_MARK, device=first.device)
+    ctx.save_for_backward(*saves, *kept, temperature, mark)
 
 
 def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
@@ -204,6 +210,8 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
         raise
     if mark.shape != _MARK:
         raise CheckpointMismatchError
+    if any([part._version != version for part, version in getattr(ctx, "seen", ())]):
+        raise GateInputChangedError
     return saved, temperature
 
 

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import (
+    autocasts,
     enter_mode,
     is_in_checkpoint,
     is_watched,
@@ -212,7 +213,7 @@ class SofteningMode(TorchFunctionMode):
         kind, given, keywords, inplace = read_call(operation, rest, named)
         rule, temperature = self.resolver(self.module(), kind)
         held = None
-        if rule is not None:
+        if rule is not None and not x.is_complex():  # of complex numbers no gate is known
             if rule.inside or func is _ATTENTION:
                 return self._run_inside(func, args, kwargs)
             if self.lean:
@@ -241,6 +242,13 @@ class SofteningMode(TorchFunctionMode):
             temperature = None
         elif not isinstance(temperature, (Tensor, Spread)) and not temperature and held.hard:
             return self._run_hard(func, operation.name, (x, *rest), named)
+        if x.is_nested or x.layout != torch.strided:
+            kind = "nested" if x.is_nested else str(x.layout)
+            dense = "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
+            raise SofteningError(
+                f"{operation.name} got a {kind} tensor, which gates cannot be held of: give it a "
+                f"dense one, x.{dense}, or keep its derivative by rules={{{operation.kind!r}: None}}"
+            )
         if torch.compiler.is_compiling():
             return self._run_traced(
                 operation.name, operation_, held, x, temperature, rule.group, inplace
@@ -430,7 +438,7 @@ class SofteningMode(TorchFunctionMode):
             type(x) is Tensor
             and x.requires_grad
             and torch.is_grad_enabled()
-            and not torch.is_autocast_enabled(x.device.type)
+            and not autocasts(x)
             and not is_watched()
             and all(map(_is_fixed, args[1:]))
             and all(map(_is_fixed, kwargs.values()))
