@@ -299,10 +299,6 @@ class _Held(Function):
         _save(ctx, inputs, beside if inputs[3].held.run is not None else ())
 
     @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Any:
-        raise ForwardModeError
-
-    @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call, grad = ctx.call, grads[0]
         held = call.held
@@ -336,7 +332,15 @@ class _Held(Function):
         return pulled[0], None, None, None, *pulled[1:]
 
 
-class _Quick(_Held):
+class _Named(_Held):
+    """The same, which says why it has no forward mode. Dynamo wants none that says so."""
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise ForwardModeError
+
+
+class _Quick(_Named):
     """The same in one piece: PyTorch reads the signature anew in each call of one in two pieces."""
 
     @staticmethod
@@ -374,7 +378,7 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     watched = is_watched()
-    function = _Held if watched else _Quick
+    function = _Held if torch.compiler.is_compiling() else _Named if watched else _Quick
     if not inplace:
         output = function.apply(x, None, temperature, call, *held.others)
     elif watched:
@@ -385,7 +389,7 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
             lambda z, *others: operation(z.clone(), *others), held, call.temperature, call.batch,
             entry=call.entry, record=call.record, keeps_all=call.keeps_all,
         )  # fmt: skip
-        return x.copy_(_Held.apply(x.clone(), None, temperature, call, *held.others))
+        return x.copy_(function.apply(x.clone(), None, temperature, call, *held.others))
     else:
         output = function.apply(x, x.clone(), temperature, call, *held.others)
     return output[0] if watched and held.run is not None else output
