@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import adaptive_windows, gradient, max_over, max_pool, relative_error, windows
+from reference import adaptive_windows, gradient, max_over, relative_error, windows
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

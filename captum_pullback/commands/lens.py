@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from captum_pullback.commands.checkpoints import (
     Examples,
+    check_classes,
     checkpoints,
     digits_run,
     examples,
@@ -113,6 +114,8 @@ def _saved_run(
     files = checkpoints(folder)
     network, own_size = network_for(read_state(files[0][1]), model)
     watched = examples(data, size or own_size, per_class)
+    if data.is_dir():
+        check_classes(network, watched)
     what = f"{len(files)} checkpoints of {model or type(network).__name__}"
     return watched, ((step, fill(network, path)) for step, path in files), len(files), what
 

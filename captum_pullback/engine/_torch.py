@@ -22,8 +22,8 @@ from torch.utils.checkpoint import CheckpointFunction
 __all__ = [
     "FUNCTION_HOMES",
     "autocasts",
-    "enter_mode",
     "end_interrupted_calls",
+    "enter_mode",
     "has_batched_gradient",
     "has_saved_tensor_hooks",
     "input_shapes",
@@ -35,6 +35,7 @@ __all__ = [
     "mode_depth",
     "modes",
     "module_key",
+    "notes",
     "own",
     "restore_modes",
     "running_module",
@@ -42,8 +43,8 @@ __all__ = [
     "unseen",
     "unwrapped",
     "will_run",
-    "witness",
     "without_override",
+    "witness",
 ]
 
 
@@ -216,6 +217,12 @@ def is_compiled_module(module: torch.nn.Module) -> bool:
 # --- autograd's graph ---
 
 
+def notes(node: Node) -> dict[str, Any]:
+    """What is kept with a node, for as long as it lives."""
+    kept: Any = node.metadata  # a property, which the type hints take for a method
+    return kept  # type: ignore[no-any-return]
+
+
 def saved_value(node: Node, name: str, default: Any = None) -> Any:
     """What a node keeps under a name, such as ``training`` of a BatchNorm."""
     return getattr(node, f"_saved_{name}", default)
@@ -233,7 +240,7 @@ def own(output: Any) -> Any:
     if type(output) is Tensor:
         return output.detach()
     with torch._C.DisableTorchFunctionSubclass():
-        plain = output.as_subclass(Tensor).detach()  # type: ignore[attr-defined]
+        plain = output.as_subclass(Tensor).detach()
         owned = torch.Tensor._make_subclass(type(output), plain)
     owned.__dict__.update(output.__dict__)
     return owned

@@ -1,9 +1,9 @@
 r"""The gate of attention: its weights are held, and the query and key paths carry nothing.
 
 .. math::
-    y = \mathrm{softmax}\Bigl(\frac{q k^\top}{\sqrt d} + m\Bigr) v
+    y = \mathrm{softmax}(l) \, v, \quad l = \frac{q k^\top}{\sqrt d} + m
     \qquad\Longrightarrow\qquad
-    \bar v = \mathrm{softmax}\Bigl(\frac{1}{T}\Bigl(\frac{q k^\top}{\sqrt d} + m\Bigr)\Bigr)^{\!\top} \bar y
+    \bar v = \mathrm{softmax}(l / T)^\top \, \bar y
 
 with T = 1 for the weights as they are. Source: arXiv 2507.22832 v5.
 """
@@ -85,7 +85,8 @@ def scaled_dot_product_attention(
         if total is None:  # no rows
             return grad.new_zeros(value.shape)
         if enable_gqa:
-            total = total.unflatten(-3, (heads, -1)).sum(-3)
+            shape = (*total.shape[:-3], heads, -1, *total.shape[-2:])
+            total = total.reshape(shape).sum(-3)
         return total.sum_to_size(value.shape)
 
     return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0)

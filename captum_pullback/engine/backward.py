@@ -210,7 +210,7 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
         raise
     if mark.shape != _MARK:
         raise CheckpointMismatchError
-    if any([part._version != version for part, version in getattr(ctx, "seen", ())]):
+    if any(part._version != version for part, version in getattr(ctx, "seen", ())):
         raise GateInputChangedError
     return saved, temperature
 
@@ -344,7 +344,7 @@ class _Quick(_Named):
     """The same in one piece: PyTorch reads the signature anew in each call of one in two pieces."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> Any:
         first, _, _, call, *others = inputs
         run = call.held.run
         if run is not None:
@@ -361,7 +361,7 @@ class _Quick(_Named):
         _save(ctx, inputs, ())
         return output
 
-    setup_context = staticmethod(Function.setup_context)  # type: ignore[assignment]
+    setup_context = staticmethod(Function.setup_context)
 
 
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:

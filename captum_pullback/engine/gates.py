@@ -273,7 +273,8 @@ def _widened(z: Tensor, temperature: Number) -> Tensor:
 
 def normal_gate(z: Tensor, temperature: Number) -> Tensor:
     r""":math:`\Phi(z / \sqrt{1 + T^2})`: GELU's gate averaged over Gaussian noise of scale T."""
-    return torch.special.ndtr(_widened(z, temperature))
+    gate: Tensor = torch.special.ndtr(_widened(z, temperature))
+    return gate
 
 
 def tanh_normal_gate(z: Tensor, temperature: Number) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from captum_pullback.engine._torch import saved_value, unwrapped
+from captum_pullback.engine._torch import notes, saved_value, unwrapped
 
 __all__ = [
     "CONSTANT",
@@ -164,7 +164,7 @@ def mark_source(tensor: Tensor) -> None:
     """Let a tensor be one of those that others depend on: what a layer gives, for one."""
     node = unwrapped(tensor).grad_fn
     if node is not None:
-        node.metadata[_SOURCES] = frozenset((id(node),))
+        notes(node)[_SOURCES] = frozenset((id(node),))
 
 
 def _sources(root: Node) -> frozenset[int]:
@@ -172,19 +172,19 @@ def _sources(root: Node) -> frozenset[int]:
     stack = [root]
     while stack:
         node = stack[-1]
-        if _SOURCES in node.metadata:
+        if _SOURCES in notes(node):
             stack.pop()
             continue
         children = _children(node)
-        missing = [child for child in children if _SOURCES not in child.metadata]
+        missing = [child for child in children if _SOURCES not in notes(child)]
         if missing:
             stack += missing
             continue
-        node.metadata[_SOURCES] = _own_sources(node).union(
-            *(child.metadata[_SOURCES] for child in children)
+        notes(node)[_SOURCES] = _own_sources(node).union(
+            *(notes(child)[_SOURCES] for child in children)
         )
         stack.pop()
-    found: frozenset[int] = root.metadata[_SOURCES]
+    found: frozenset[int] = notes(root)[_SOURCES]
     return found
 
 
@@ -244,6 +244,20 @@ def gate_of(root: Node) -> Node | None:
     return None
 
 
+def output_gate(output: Tensor) -> Node | None:
+    """The softmax or sigmoid that an output is, up to steps that move it about."""
+    node = unwrapped(output).grad_fn
+    for _ in range(_MOST_STEPS):
+        if node is None:
+            return None
+        held = getattr(getattr(node, "call", None), "held", None)
+        if held is not None or operation(node) not in LINEAR:
+            return node if held is not None and held.gate else None
+        children = _children(node)
+        node = children[0] if len(children) == 1 else None
+    return None
+
+
 # --- what lies between an output and what is attributed to ---
 
 
@@ -256,9 +270,9 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
-        if node in given or _SEEN in node.metadata:
+        if node in given or _SEEN in notes(node):
             continue
-        node.metadata[_SEEN] = True
+        notes(node)[_SEEN] = True
         stack += _children(node)
 
 
@@ -266,7 +280,7 @@ def mark_linear(output: Any) -> None:
     """Note that what was just computed is linear, which its node does not tell."""
     node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
     if node is not None:
-        node.metadata[_LINEAR] = True
+        notes(node)[_LINEAR] = True
 
 
 def nonlinear_between(
@@ -283,7 +297,8 @@ def nonlinear_between(
         The nodes with the names of their operations.
     """
     for node, leads in _between(outputs, inputs):
-        if hasattr(node, "call") or _LINEAR in node.metadata or (not also_seen and _SEEN in node.metadata):
+        kept = notes(node)
+        if hasattr(node, "call") or _LINEAR in kept or (not also_seen and _SEEN in kept):
             continue
         name = operation(node)
         if name in LINEAR or name == "Embedding":
@@ -338,12 +353,12 @@ def way_between(outputs: Sequence[Tensor], part: Tensor) -> Way:
     reached = gates = False
     for node, _ in _between(outputs, [part]):
         held = getattr(getattr(node, "call", None), "entry", None) is not None
-        reached, gates = True, gates or held or _GATE in node.metadata
+        reached, gates = True, gates or held or _GATE in notes(node)
     return Way(reached, gates)
 
 
 def mark_gate(node: Node, done: str) -> None:
     """Note that a node of PyTorch's own is a gate that is held, or hard as it was asked for."""
-    node.metadata[_SEEN] = True
+    notes(node)[_SEEN] = True
     if done != "derivative kept":
-        node.metadata[_GATE] = True
+        notes(node)[_GATE] = True

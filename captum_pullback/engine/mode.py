@@ -27,6 +27,7 @@ from captum_pullback.engine._torch import (
     is_watched,
     leave_mode,
     modes,
+    notes,
     running_module,
     unwrapped,
     without_override,
@@ -40,6 +41,9 @@ from captum_pullback.engine.names import (
     TRAINING,
     Operation,
     Product,
+    is_training,
+    nonlinear_of,
+    product_of,
     read_call,
     split_call,
     trains,
@@ -49,6 +53,7 @@ from captum_pullback.engine.products import LOGITS, carries, find_factors, held_
 from captum_pullback.engine.record import Entry, SofteningRecord, carries_something
 from captum_pullback.engine.softness import Resolver
 from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.traced import find_traced_factors, mark_traced
 
 __all__ = ["NAMES_ARE_LOST", "LeaveLeanError", "SofteningError", "SofteningMode", "innermost"]
 
@@ -171,26 +176,39 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            output = self._dispatch(func, args, kwargs)
+            mark_traced(func, args, kwargs, output)
+            return output
         if func not in _KNOWN and func not in self.functions:
             return func(*args, **kwargs)
-        if not (torch.compiler.is_compiling() or self in _active.get()):
+        if self not in _active.get():
             return func(*args, **kwargs)  # another task's turn in this thread
+        return self._dispatch(func, args, kwargs)
+
+    def _dispatch(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an operation by what it is."""
         if func in _GRADIENTS:
             return self._run_gradient(func, args, kwargs)
-        if func in COMPARISONS:
-            return self._compare(func, args, kwargs)
-        if func in CHOICES:
-            return self._choose(func, args, kwargs)
-        if func in NONLINEAR:
-            return self._run_nonlinear(func, NONLINEAR[func], args, kwargs)
+        if not torch.compiler.is_compiling():
+            if func in COMPARISONS:
+                return self._compare(func, args, kwargs)
+            if func in CHOICES:
+                return self._choose(func, args, kwargs)
+        operation = nonlinear_of(func)
+        if operation is not None:
+            return self._run_nonlinear(func, operation, args, kwargs)
         if func in self.functions:
             operation = Operation(getattr(func, "__name__", str(func)), func)
             return self._run_nonlinear(func, operation, args, kwargs)
-        if func in PRODUCTS:
-            output = self._run_product(func, PRODUCTS[func], args, kwargs)
+        product = product_of(func)
+        if product is not None:
+            output = self._run_product(func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
-        elif func in TRAINING and trains(func, args, kwargs):
+        elif is_training(func) and trains(func, args, kwargs):
             output = func(*args, **kwargs)
             self._note_left(TRAINING[func].name, output, args)
             return output
@@ -211,7 +229,8 @@ class SofteningMode(TorchFunctionMode):
         if not isinstance(x, Tensor):
             return func(*args, **kwargs)
         kind, given, keywords, inplace = read_call(operation, rest, named)
-        rule, temperature = self.resolver(self.module(), kind)
+        module = self.module()
+        rule, temperature = self.resolver(module, kind)
         held = None
         if rule is not None and not x.is_complex():  # of complex numbers no gate is known
             if rule.inside or func is _ATTENTION:
@@ -226,7 +245,7 @@ class SofteningMode(TorchFunctionMode):
             self._keep_logits(kind, output, x, given, keywords)
             return output
         if self.see is not None:
-            self.see(self.module(), operation.name, x.detach())
+            self.see(module, operation.name, x.detach())
         if not (torch.is_grad_enabled() and (carries(x) or any(map(carries, held.others)))):
             self._note_idle(x)
             return func(*args, **kwargs)
@@ -238,43 +257,39 @@ class SofteningMode(TorchFunctionMode):
             given = (news.get(id(part), part) for part in rest)
             return func(z, *given, **{key: news.get(id(part), part) for key, part in named.items()})
 
-        if not held.softens:
-            temperature = None
-        elif not isinstance(temperature, (Tensor, Spread)) and not temperature and held.hard:
+        force = temperature if held.softens else None
+        is_number = not isinstance(force, (Tensor, Spread))
+        if held.hard and is_number and force == 0:
             return self._run_hard(func, operation.name, (x, *rest), named)
         if x.is_nested or x.layout != torch.strided:
-            kind = "nested" if x.is_nested else str(x.layout)
+            layout = "nested" if x.is_nested else str(x.layout)
             dense = "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
             raise SofteningError(
-                f"{operation.name} got a {kind} tensor, which gates cannot be held of: give it a "
-                f"dense one, x.{dense}, or keep its derivative by rules={{{operation.kind!r}: None}}"
+                f"{operation.name} got a {layout} tensor, which gates cannot be held of: give it a "
+                f"dense one, x.{dense}, or keep its derivative by the rule {kind!r}: None"
             )
         if torch.compiler.is_compiling():
-            return self._run_traced(
-                operation.name, operation_, held, x, temperature, rule.group, inplace
-            )
+            return self._run_traced(operation.name, operation_, held, x, force, rule.group, inplace)
         if self.keep_copies and not inplace:
             x = x.clone()
-        if isinstance(temperature, Tensor):
-            temperature = temperature.to(x.device)
+        if isinstance(force, Tensor):
+            force = force.to(x.device)
             if rule.group != "pool":
-                self._check_shape(temperature, x, f"input of its {operation.name}")
-        soft = held.softens and (
-            isinstance(temperature, (Tensor, Spread)) or temperature != held.neutral
-        )
+                self._check_shape(force, x, f"input of its {operation.name}")
+        as_it_is = is_number and force in (None, held.neutral)
         entry = self.record.entry(
-            self.module(),
+            module,
             operation.name,
-            temperature if soft else None,
-            "softened" if soft else "held",
+            None if as_it_is else force,
+            "held" if as_it_is else "softened",
         )
         call = Call(
-            operation_, held, temperature, self.batch, self.once and inplace, entry,
+            operation_, held, force, self.batch, self.once and inplace, entry,
             record=self.record, keeps_all=not self.lean,
         )  # fmt: skip
         output = run(call, x, inplace=inplace)
-        if isinstance(temperature, Tensor) and rule.group == "pool":
-            self._check_shape(temperature, values_of(output), f"output of its {operation.name}")
+        if isinstance(force, Tensor) and rule.group == "pool":
+            self._check_shape(force, values_of(output), f"output of its {operation.name}")
         return output
 
     def _run_hard(
@@ -341,7 +356,9 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """A product of what depends on the inputs; NotImplemented for any other."""
-        if (len(args) == 2 and _is_constant(args[1])) or not torch.is_grad_enabled():
+        if len(args) > 1 and product.factors == (0, 1) and _is_constant(args[1]):
+            return NotImplemented
+        if not torch.is_grad_enabled():
             return NotImplemented
         given = list(args)
         names = [name for name in ("other", "mat2", "tensor2", "weight", "vec2") if name in kwargs]
@@ -350,7 +367,9 @@ class SofteningMode(TorchFunctionMode):
             given.append(kwargs.pop(names[0]))
         if product.operands and len(given) == 2 and isinstance(given[1], (list, tuple)):
             given = [given[0], *given[1]]
-        if sum(map(carries, given)) < 2 or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return self._run_traced_product(func, product, given, kwargs)
+        if sum(map(carries, given)) < 2:
             return NotImplemented
         factors = find_factors(product, given)
         if factors is None:
@@ -390,6 +409,40 @@ class SofteningMode(TorchFunctionMode):
         self._count_backward(output, entry, given)
         return output
 
+    def _run_traced_product(
+        self,
+        func: Callable[..., Any],
+        product: Product,
+        given: list[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        factors = find_traced_factors(product, given)
+        if factors is None:
+            return NotImplemented
+        is_attention = "softmax" in factors.gates.values()
+        rule, temperature = self.resolver(
+            "", "attention" if factors.held and is_attention else "product"
+        )
+        if rule is None:
+            self.record.count_traced(product.name, None)
+            return func(*given, **kwargs)
+        if factors.held and is_attention and temperature != 1:
+            raise SofteningError(
+                "attention that is written out has the temperature 1 in a compiled graph: use "
+                "the original module for another one"
+            )
+        self.record.count_traced(product.name, "held")
+        target = given[0] if product.inplace else None
+        for place in factors.held:
+            given[place] = given[place].detach()
+        if not factors.held:
+            share = 1 / len(factors.places)
+            for place in factors.places:
+                given[place] = passing(given[place], share, self.record)
+        if target is not None and (0 in factors.held or not factors.held):
+            return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+        return func(*given, **kwargs)
+
     def _keep_logits(
         self, kind: str, output: Any, x: Tensor, rest: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
@@ -401,7 +454,7 @@ class SofteningMode(TorchFunctionMode):
         if rule is None or node is None or temperature == 1:
             return
         dim = named["dim"] if "dim" in named else rest[0] if rest else -1
-        node.metadata[LOGITS] = (x.detach(), dim)
+        notes(node)[LOGITS] = (x.detach(), dim)
 
     # --- choices by a mask ---
 
@@ -472,7 +525,7 @@ class SofteningMode(TorchFunctionMode):
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
         check = not self.differentiates_gradients and any(
-            not isinstance(part, nn.Parameter) for part in inputs or [None]
+            not isinstance(part, nn.Parameter) for part in inputs or outputs
         )
         if check and not record.will_run_again:
             self._look(outputs, inputs)
@@ -515,12 +568,13 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            node = unwrapped(output).grad_fn
-            gate = None if node is None else graph.gate_of(node)
-            if gate is not None and hasattr(gate, "call"):
+            gate = graph.output_gate(output)
+            if gate is not None:
                 gate.call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
+                if name == "compiled_function" and self.record.was_traced:
+                    continue
                 self.record.note_unseen(name, node._sequence_nr())
         elif inputs is not None and len(inputs) > 1 and not self.record.was_traced:
             for number, part in enumerate(inputs):
@@ -666,4 +720,6 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 }  # fmt: skip
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
-_KNOWN = dict.fromkeys((*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *COMPARISONS, *CHOICES, *_GRADIENTS))
+_KNOWN = dict.fromkeys(
+    (*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *COMPARISONS, *CHOICES, *_GRADIENTS)
+)

@@ -26,6 +26,9 @@ __all__ = [
     "TRAINING",
     "Operation",
     "Product",
+    "is_training",
+    "nonlinear_of",
+    "product_of",
     "read_call",
     "spellings",
     "split_call",
@@ -39,7 +42,8 @@ class Operation:
 
     Attributes:
         name: What records call it.
-        kind: The kind of gate that it is, as rules and temperatures name it.
+        kind: The kind of gate that it is, as rules and temperatures name it; the function itself,
+            of an operation that is not PyTorch's.
         inplace: Whether it always writes into its input.
         flag: Where among the arguments after the input it says whether it does; None if nowhere.
         read: From the arguments after the input to the kind and the arguments that its rule reads,
@@ -47,7 +51,7 @@ class Operation:
     """
 
     name: str
-    kind: str
+    kind: Any
     inplace: bool = False
     flag: int | None = None
     read: Callable[..., tuple[str, tuple[Any, ...], dict[str, Any]]] | None = None
@@ -74,8 +78,8 @@ _KIND_OF = {
 }
 
 _NONLINEAR = (
-    *_KIND_OF, "__pow__", "__rpow__", "abs", "acos", "acosh", "amax", "amin", "aminmax", "asin", "asinh",
-    "atan", "atan2", "atanh", "cdist", "ceil", "celu", "clamp", "clamp_max", "cos", "cosh",
+    *_KIND_OF, "__pow__", "__rpow__", "abs", "acos", "acosh", "amax", "amin", "aminmax", "asin",
+    "asinh", "atan", "atan2", "atanh", "cdist", "ceil", "celu", "clamp", "clamp_max", "cos", "cosh",
     "cosine_similarity", "cummax", "cummin", "cumprod", "elu", "erf", "erfc", "erfinv", "exp",
     "exp2", "expm1", "float_power", "floor", "fmax", "fmin", "fmod", "fractional_max_pool2d",
     "fractional_max_pool3d", "frac", "gelu", "glu", "group_norm", "gru", "gru_cell",
@@ -236,11 +240,44 @@ def _products() -> dict[Any, Product]:
     enter("bilinear linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d")
     enter("conv_transpose3d convolution")
     for function in spellings("einsum"):
-        table[function] = Product("einsum", operands=True)
+        table[function] = Product("einsum", (), operands=True)
     return table
 
 
 PRODUCTS: dict[Any, Product] = _products()
+
+
+# Dynamo's own look into a dict misses functions that PyTorch wraps, so that tables are looked into
+# where it does not look; but it cannot hand on what has functions in it.
+_IN_SIGHT = {
+    function: operation
+    for function, operation in NONLINEAR.items()
+    if operation.read is not None or getattr(function, "__closure__", None)
+}
+
+
+def nonlinear_of(func: Any) -> Operation | None:
+    """What a function is, if it is not linear."""
+    if not torch.compiler.is_compiling():
+        return NONLINEAR.get(func)
+    return _IN_SIGHT[func] if func in _IN_SIGHT else _nonlinear_of(func)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _nonlinear_of(func: Any) -> Operation | None:
+    return NONLINEAR.get(func)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def product_of(func: Any) -> Product | None:
+    """What a function is, if it multiplies or divides."""
+    return PRODUCTS.get(func)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_training(func: Any) -> bool:
+    """Whether a function is linear unless it trains."""
+    return func in TRAINING
 
 
 def split_call(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from captum_pullback.engine._torch import is_transformed, unwrapped
+from captum_pullback.engine._torch import is_transformed, notes, unwrapped
 from captum_pullback.engine.attention import softened
 from captum_pullback.engine.backward import Call, Context, Held, run
 from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sources
@@ -108,7 +108,7 @@ def held_product(
     record: Any,
     lean: bool,
 ) -> Any:
-    """The product whose gates are held; those that are softmaxes at a temperature, if it is not 1.
+    """The product whose gates are held; softmaxes among them have a temperature.
 
     Where all is kept (not ``lean``), gradients that the network takes itself go through the gates.
     """
@@ -156,7 +156,7 @@ def _twin(gate: Tensor, node: Node | None, temperature: Temperature) -> Tensor |
     Between the two are linear steps alone, which autograd knows the transpose of; the transpose
     of the transpose is wanted.
     """
-    kept = None if node is None or operation(node) != "Softmax" else node.metadata.get(LOGITS)
+    kept = None if node is None or operation(node) != "Softmax" else notes(node).get(LOGITS)
     if kept is None or node is None:
         return None
     logits, dim = kept

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import has_batched_gradient, is_watched
-from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.spread import Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
 
@@ -138,7 +138,7 @@ class SofteningRecord:
         with self.lock:
             self._unseen.setdefault(operation, set()).add(number)
 
-    def count_traced(self, operation: str, temperature: Temperature | None) -> None:
+    def count_traced(self, operation: str, temperature: Any) -> None:
         """Note an operation while Dynamo traces it: setting an attribute is what it replays."""
         setattr(self._traced, operation, temperature)
 

@@ -135,9 +135,7 @@ def soften_for_inputs(
         batch: The number of examples, where it is known.
         tolerates_linear: Whether a gradient through what is linear alone is as good as any.
     """
-    with _softened(
-        model, softness, lean=not full, tolerates_linear=tolerates_linear
-    ) as mode:
+    with _softened(model, softness, lean=not full, tolerates_linear=tolerates_linear) as mode:
         mode.keep_copies, mode.keep_graph = full, gradients > 1
         mode.once = not (full or gradients > 1)
         mode.batch = batch

@@ -33,9 +33,10 @@ class Spread:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, bool) or not isinstance(self.scale, Real):
-            raise TypeError(f"Spread takes a number, not {type(self.scale).__name__}")
-        scale = float(self.scale)
+        given: object = self.scale
+        if isinstance(given, bool) or not isinstance(given, Real):
+            raise TypeError(f"Spread takes a number, not {type(given).__name__}")
+        scale = float(given)
         if math.isnan(scale) or scale < 0:
             raise ValueError(f"Spread({scale}): give a number from 0 (hard gates) to inf")
         object.__setattr__(self, "scale", scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def load(path: str | Path) -> Any:
     if path.suffix == ".safetensors":
         return _safetensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Tensors stay on the disk until they are used; not in what torch wrote before version 1.6.
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load raises half a dozen unrelated types on a broken file
         raise ZooError(f"{path} {_unreadable(str(error))}") from error
 
