@@ -388,13 +388,14 @@ class SofteningMode(TorchFunctionMode):
             output = target.copy_(
                 held_product(
                     _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
-                    record=self.record, lean=self.lean,
+                    batch=self.batch, record=self.record, lean=self.lean,
                 )
             )  # fmt: skip
         else:
             output = held_product(
-                func, given, kwargs, factors, temperature, record=self.record, lean=self.lean
-            )
+                func, given, kwargs, factors, temperature,
+                batch=self.batch, record=self.record, lean=self.lean,
+            )  # fmt: skip
         self._count_backward(output, entry, given)
         return output
 
