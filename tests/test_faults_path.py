@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Saliency
-from pulls import WAYS, depth, sigma
+from pulls import EXCITATION_ONLY, WAYS, depth, sigma
 from reference import gradient
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import (
@@ -97,7 +97,7 @@ def test_every_way_to_take_a_gradient_says_so(take: str, x: Tensor) -> None:
     leaf = x.clone().requires_grad_()
 
     def run() -> None:
-        with soften(nn.Identity(), T):
+        with soften(nn.Identity(), T, **EXCITATION_ONLY):
             y = two_heads(leaf).sum()
             if take == "grad":
                 torch.autograd.grad(y, leaf)
@@ -138,7 +138,7 @@ def test_swin_v2_is_not_a_plain_gradient_without_a_word() -> None:
         num_classes=3, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2,
     ).eval()  # fmt: skip
     x = torch.randn(1, 3, 32, 32)
-    plain = Saliency(model).attribute(x, 1, abs=False)
+    plain = Saliency(model).attribute(x.clone().requires_grad_(), 1, abs=False)
     try:
         found = ExcitationPullback(model, T).attribute(x, 1)
     except SofteningError:
@@ -176,7 +176,7 @@ def test_an_input_that_meets_no_gate_is_named(
 ) -> None:
     inputs = tuple(x + i for i in range(count))
     with pytest.raises(SofteningError, match=rf"(input|part)\D*\b{part}\b"):
-        ExcitationPullback(forward, T).attribute(inputs)
+        ExcitationPullback(forward, T, **EXCITATION_ONLY).attribute(inputs)
     assert depth() == 0
 
 
@@ -285,7 +285,7 @@ class Deviations(nn.Module):
         return x - x.std(1, keepdim=True)
 
 
-# Of no composite a gate: whatever the rules, nothing on such a way is softened or held.
+# Not among ReLUs and max pools: nothing on such a way is softened or held.
 HARD: dict[str, Callable[[], nn.Module]] = {
     "a product with itself": Squares, "a deviation": Deviations, "abs": lambda: _Of(torch.abs),
     "exp": lambda: _Of(torch.exp), "sin": lambda: _Of(torch.sin),
@@ -307,10 +307,10 @@ def test_hard_nonlinearities_alone_on_the_way_are_refused(name: str, gate: bool,
     off = nn.ReLU() if gate else nn.Identity()
     below = Stack(nn.Linear(4, 5), HARD[name](), nn.Linear(5, 3), off)
     with pytest.raises(SofteningError, match="nothing was softened"):
-        NeuronExcitationPullback(below, below.layers[2], T).attribute(x, 1)
+        NeuronExcitationPullback(below, below.layers[2], T, **EXCITATION_ONLY).attribute(x, 1)
     above = Stack(off, nn.Linear(4, 5), HARD[name](), nn.Linear(5, 3))
     with pytest.raises(SofteningError, match="nothing was softened"):
-        LayerExcitationPullback(above, above.layers[1], T).attribute(x, 1)
+        LayerExcitationPullback(above, above.layers[1], T, **EXCITATION_ONLY).attribute(x, 1)
 
 
 @pytest.mark.parametrize("method", [NeuronExcitationPullback, LayerExcitationPullback])
@@ -321,7 +321,8 @@ def test_a_gate_and_a_hard_nonlinearity_on_the_way(method: Any, x: Tensor) -> No
     factor = two.weight[1].detach() * 2 * z.clamp(min=0) * sigma(z, T)
     layer = model.layers[3] if method is NeuronExcitationPullback else model.layers[0]
     expected = factor @ one.weight.detach() if layer is model.layers[3] else factor
-    torch.testing.assert_close(method(model, layer, T).attribute(x, 1), expected)
+    found = method(model, layer, T, **EXCITATION_ONLY).attribute(x, 1)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_network_of_linear_operations_alone_is_refused(x: Tensor) -> None:

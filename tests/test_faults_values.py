@@ -140,7 +140,7 @@ def test_a_temperature_of_zero_is_recorded_as_hard(zero: str) -> None:
     assert [(met.operation, met.calls, met.temperature) for met in record.left_hard] == [
         ("relu", 1, "0")
     ]
-    assert str(record).endswith("0 gate calls softened, 1 nonlinearity calls left hard")
+    assert str(record).endswith("0 gate calls softened, 0 gate calls held, 1 nonlinearity call left hard")
 
 
 @pytest.mark.parametrize("zero", [z for z in ZEROS if "3" not in z])

@@ -308,7 +308,7 @@ class _Held(Function):
                 context.shape, context.strides = ctx.layout
             pulled = held.pull(context, grad, *saved)
             if call.entry is not None:
-                call.entry.note(call, context.force)
+                call.entry.note(call, context.force, grad)
         if not held.others:
             return pulled, None, None, None
         return pulled[0], None, None, None, *pulled[1:]

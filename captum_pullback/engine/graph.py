@@ -98,7 +98,7 @@ _MOST_STEPS = 200
 _NAME = re.compile(r"^(?:.*::)?(.*?)(?:Backward(?:AutogradNestedTensor)?\d*)?$")
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SOURCES, _SEEN = "captum_pullback.sources", "captum_pullback.seen"
-_GATE = "captum_pullback.gate"
+_GATE, _LINEAR = "captum_pullback.gate", "captum_pullback.linear"
 
 _operations: dict[str, str] = {}
 
@@ -244,6 +244,20 @@ def gate_of(root: Node) -> Node | None:
     return None
 
 
+def output_gate(output: Tensor) -> Node | None:
+    """The softmax or sigmoid that an output is, up to steps that move it about."""
+    node = unwrapped(output).grad_fn
+    for _ in range(_MOST_STEPS):
+        if node is None:
+            return None
+        held = getattr(getattr(node, "call", None), "held", None)
+        if held is not None or operation(node) not in LINEAR:
+            return node if held is not None and held.gate else None
+        children = _children(node)
+        node = children[0] if len(children) == 1 else None
+    return None
+
+
 # --- what lies between an output and what is attributed to ---
 
 
@@ -262,6 +276,13 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
         stack += _children(node)
 
 
+def mark_linear(output: Any) -> None:
+    """Note that what was just computed is linear, which its node does not tell."""
+    node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
+    if node is not None:
+        notes(node)[_LINEAR] = True
+
+
 def nonlinear_between(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor] | None, *, also_seen: bool = False
 ) -> Iterator[tuple[Node, str]]:
@@ -276,7 +297,8 @@ def nonlinear_between(
         The nodes with the names of their operations.
     """
     for node, leads in _between(outputs, inputs):
-        if hasattr(node, "call") or (not also_seen and _SEEN in notes(node)):
+        kept = notes(node)
+        if hasattr(node, "call") or _LINEAR in kept or (not also_seen and _SEEN in kept):
             continue
         name = operation(node)
         if name in LINEAR or name == "Embedding":

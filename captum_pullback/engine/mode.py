@@ -33,6 +33,7 @@ from captum_pullback.engine._torch import (
     without_override,
 )
 from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.choices import CHOICES, COMPARISONS, Masks
 from captum_pullback.engine.lean import DETACHED, LEAN
 from captum_pullback.engine.names import (
     NONLINEAR,
@@ -49,7 +50,7 @@ from captum_pullback.engine.names import (
 )
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import LOGITS, carries, find_factors, held_product, passing
-from captum_pullback.engine.record import Entry, SofteningRecord
+from captum_pullback.engine.record import Entry, SofteningRecord, carries_something
 from captum_pullback.engine.softness import Resolver
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.traced import find_traced_factors, mark_traced
@@ -88,6 +89,7 @@ class SofteningMode(TorchFunctionMode):
         see: Shown the input of each gate before it runs.
         names: Names of modules, by `module_key`, where the record or the rules need them.
         running: How deep in the network's own forward pass this is.
+        takes_gradient: Whether a gradient is being taken that is not the network's own.
     """
 
     def __init__(self, resolver: Resolver) -> None:
@@ -103,9 +105,11 @@ class SofteningMode(TorchFunctionMode):
         # No modules themselves: Dynamo would take them for parts of the mode.
         self.names: dict[int, str] = {}
         self.running = 0
+        self.takes_gradient = False
         self.left_nested = True
         self.differentiates_gradients = False
         self.tolerates_linear = False
+        self.masks = Masks()
         self.functions = resolver.rules.functions
         # For compiled graphs, which have no names, and which take a new temperature without a
         # new trace if it is a tensor.
@@ -195,6 +199,11 @@ class SofteningMode(TorchFunctionMode):
         """Run an operation by what it is."""
         if func in _GRADIENTS:
             return self._run_gradient(func, args, kwargs)
+        if not torch.compiler.is_compiling():
+            if func in COMPARISONS:
+                return self._compare(func, args, kwargs)
+            if func in CHOICES:
+                return self._choose(func, args, kwargs)
         operation = nonlinear_of(func)
         if operation is not None:
             return self._run_nonlinear(func, operation, args, kwargs)
@@ -347,7 +356,9 @@ class SofteningMode(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """A product of what depends on the inputs; NotImplemented for any other."""
-        if (len(args) == 2 and _is_constant(args[1])) or not torch.is_grad_enabled():
+        if len(args) > 1 and product.factors == (0, 1) and _is_constant(args[1]):
+            return NotImplemented
+        if not torch.is_grad_enabled():
             return NotImplemented
         given = list(args)
         names = [name for name in ("other", "mat2", "tensor2", "weight", "vec2") if name in kwargs]
@@ -446,6 +457,31 @@ class SofteningMode(TorchFunctionMode):
         dim = named["dim"] if "dim" in named else rest[0] if rest else -1
         notes(node)[LOGITS] = (x.detach(), dim)
 
+    # --- choices by a mask ---
+
+    def _compare(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        output = func(*args, **kwargs)
+        if not torch.compiler.is_compiling():
+            given = (*args, *kwargs.values())
+            if any(map(carries, given)) or self.masks.any(given):
+                self.masks.add(output)
+        return output
+
+    def _choose(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A choice, which is linear by a mask that does not depend on the inputs."""
+        output = func(*args, **kwargs)
+        name, place = CHOICES[func]
+        mask = args[place] if len(args) > place else kwargs.get("mask", kwargs.get("condition"))
+        if torch.compiler.is_compiling() or mask in self.masks:
+            self._note_left(name, output, (*args, *kwargs.values()))
+        else:
+            graph.mark_linear(output)
+        return output
+
     # --- what is linear ---
 
     def _run_lean(
@@ -476,36 +512,50 @@ class SofteningMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         record = self.record
-        inside = self.is_running
-        if inside and self.lean:
-            raise LeaveLeanError
+        if self.takes_gradient:  # of a part, by a checkpoint or a higher-order operation
+            return self._run_backward(func, args, kwargs)
+        if self.is_running:
+            if self.lean:
+                raise LeaveLeanError
+            record.own_gradients += 1
+            try:
+                return self._run_backward(func, args, kwargs)
+            finally:
+                record.own_gradients -= 1
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
-        check = not (inside or self.differentiates_gradients) and any(
+        check = not self.differentiates_gradients and any(
             not isinstance(part, nn.Parameter) for part in inputs or outputs
         )
         if check and not record.will_run_again:
             self._look(outputs, inputs)
-        before = record.ran
-        record.own_gradients += inside
+        record.ran = False
+        self.takes_gradient = True
         try:
-            # Activation checkpointing runs forward passes inside the backward pass: hold there.
-            with self._entered():
-                result = _GRADIENTS[func](*args, **kwargs)
+            result = self._run_backward(func, args, kwargs)
         finally:
-            record.own_gradients -= inside
-        if inside:
-            return result
+            self.takes_gradient = False
         record.will_run_again, record.has_gradient = False, True
         # A gradient of this gradient goes another way, on which nothing is met.
         self.differentiates_gradients |= _creates_graph(func, args, kwargs)
-        if check and record.ran == before and not record.was_traced:
-            self._refuse_plain(outputs, inputs)
+        if check and not (record.ran or record.was_traced):
+            self._refuse_plain(outputs, inputs, result)
         return result
 
-    def _refuse_plain(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
+    def _run_backward(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Take a gradient. Checkpointing runs forward passes in backward passes: hold there."""
+        with self._entered():
+            return _GRADIENTS[func](*args, **kwargs)
+
+    def _refuse_plain(
+        self, outputs: list[Tensor], inputs: list[Tensor] | None, result: Any
+    ) -> None:
         """Raise for a gradient on whose way nothing was softened, unless it is right."""
+        if result is not None and not any(map(carries_something, _tensors(result))):
+            return  # of what is cut off; as it is
         if inputs is not None and not any(
             graph.way_between(outputs, part).reached for part in inputs
         ):
@@ -519,9 +569,8 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            node = unwrapped(output).grad_fn
-            gate = None if node is None else graph.gate_of(node)
-            if gate is not None and hasattr(gate, "call"):
+            gate = graph.output_gate(output)
+            if gate is not None:
                 gate.call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
@@ -569,8 +618,9 @@ class SofteningMode(TorchFunctionMode):
         call = _Counted()
 
         def note(grads: Any) -> None:
-            if any(grad is not None for grad in grads):
-                entry.note(call, entry.temperature)
+            grad = next((grad for grad in grads if grad is not None), None)
+            if grad is not None:
+                entry.note(call, entry.temperature, grad)
 
         node.register_prehook(note)
 
@@ -674,4 +724,6 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 }  # fmt: skip
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
-_KNOWN = dict.fromkeys((*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *_GRADIENTS))
+_KNOWN = dict.fromkeys(
+    (*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *COMPARISONS, *CHOICES, *_GRADIENTS)
+)

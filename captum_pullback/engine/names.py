@@ -240,7 +240,7 @@ def _products() -> dict[Any, Product]:
     enter("bilinear linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d")
     enter("conv_transpose3d convolution")
     for function in spellings("einsum"):
-        table[function] = Product("einsum", operands=True)
+        table[function] = Product("einsum", (), operands=True)
     return table
 
 

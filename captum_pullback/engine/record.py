@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
+from captum_pullback.engine._torch import has_batched_gradient, is_watched
 from captum_pullback.engine.spread import Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
@@ -61,25 +63,29 @@ class Entry:
         self.low: float | None = None
         self.high: float | None = None
 
-    def note(self, call: Any, force: Any) -> None:
-        """The backward pass of a call has run, at a temperature in force."""
-        if self.record.own_gradients:
+    def note(self, call: Any, force: Any, grad: Tensor) -> None:
+        """The backward pass of a call has run, for a gradient, at a temperature in force."""
+        record = self.record
+        if record.own_gradients:
             return
+        # One that is not zero is enough: another head's gates get zeros.
+        counts = self.done != "derivative kept" and not record.ran and carries_something(grad)
         with self._lock:
-            if self.done != "derivative kept":
-                self.record.ran += 1
+            record.ran |= counts
             first, call.counted = not call.counted, True
             self.calls += first
-            if (
-                isinstance(self.temperature, Spread)
-                and not isinstance(force, Spread)  # which nobody asked for
-                and not self.record.is_lean
-            ):
-                found = force.flatten().tolist() if isinstance(force, Tensor) else [force]
-                self.flat += first and 0 in found
-                spreads = [each for each in (self.low, self.high, *found) if each]
-                if spreads:
-                    self.low, self.high = min(spreads), max(spreads)
+            # One that is still a spread nobody has asked for.
+            if isinstance(self.temperature, Spread) and not isinstance(force, Spread):
+                if not record.is_lean:
+                    self._note_spread(force, first=first)
+
+    def _note_spread(self, force: Any, *, first: bool) -> None:
+        """Note what a temperature in units of spread came to, for each example."""
+        found = force.flatten().tolist() if isinstance(force, Tensor) else [force]
+        self.flat += first and 0 in found
+        spreads = [each for each in (self.low, self.high, *found) if each]
+        if spreads:
+            self.low, self.high = min(spreads), max(spreads)
 
     def shown(self) -> str | None:
         """The temperature, for people."""
@@ -91,6 +97,12 @@ class Entry:
             calls = f"{self.calls} call" + ("" if self.calls == 1 else "s")
             span += f"; no spread and so hard in {self.flat} of {calls}"
         return f"{text} ({span})"
+
+
+def carries_something(grad: Tensor) -> bool:
+    """Whether a gradient is other than zero, as far as one can see."""
+    plain = type(grad) is Tensor and not grad.is_meta and grad.layout == torch.strided
+    return not plain or is_watched() or has_batched_gradient(grad) or bool(grad.any())
 
 
 class SofteningRecord:
@@ -106,8 +118,8 @@ class SofteningRecord:
         self._unseen: dict[str, set[int]] = {}
         #: Whether only what the attribution itself needs is recorded.
         self.is_lean = False
-        #: How many backward passes of gates have run.
-        self.ran = 0
+        #: Whether a gate has passed on something in the gradient that is taken, or was last.
+        self.ran = False
         #: How deep in a gradient that the network takes in its own forward pass this is.
         self.own_gradients = 0
         #: Whether a gradient was taken: from then on, what counts is what lay on its way.

@@ -129,20 +129,21 @@ def soften_for_inputs(
         batch: The number of examples, where it is known.
         tolerates_linear: Whether a gradient through what is linear alone is as good as any.
     """
-    with _softened(model, softness, lean=not full) as mode:
+    with _softened(model, softness, lean=not full, tolerates_linear=tolerates_linear) as mode:
         mode.keep_copies, mode.keep_graph = full, gradients > 1
         mode.once = not (full or gradients > 1)
-        mode.batch, mode.tolerates_linear = batch, tolerates_linear
+        mode.batch = batch
         yield mode
 
 
 @contextmanager
 def _softened(
-    model: Callable[..., Any], softness: Softness, *, lean: bool
+    model: Callable[..., Any], softness: Softness, *, lean: bool, tolerates_linear: bool = False
 ) -> Iterator[SofteningMode]:
     refuse_inference_mode()
     modules, mode = _prepare(model, softness)
     mode.lean = mode.record.is_lean = lean
+    mode.tolerates_linear = tolerates_linear
     if not lean or mode.resolver.needs_names:
         mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):
@@ -154,7 +155,8 @@ def _softened(
         )
     if mode.record.will_run_again:
         raise CheckpointMismatchError
-    mode.require_gates(allow_idle=True)
+    if not (tolerates_linear and mode.record.has_gradient):
+        mode.require_gates(allow_idle=True)
     if unused := mode.resolver.unused():
         warnings.warn(
             f"no gate ran under {', '.join(unused)}, so it had no effect: gates of functions "

@@ -45,6 +45,9 @@ class Softness:
         Raises:
             TypeError, ValueError: Something is no temperature or no rule, or names no module.
         """
+        kept: Resolver | None = self.__dict__.get("_resolver")
+        if kept is not None:
+            return kept
         temperatures = Temperatures(self.temperature)
         pools = temperatures
         if self.pool_temperature is not None:
@@ -53,7 +56,13 @@ class Softness:
         temperatures.check_names(modules)
         rules = Rules(SEMANTIC if self.rules is None else self.rules)
         rules.check_modules(modules)
-        return Resolver(temperatures, pools, rules)
+        resolver = Resolver(temperatures, pools, rules)
+        if not resolver.needs_names:  # it is the same for any model
+            object.__setattr__(self, "_resolver", resolver)
+        return resolver
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_resolver"}
 
 
 class Resolved(NamedTuple):
