@@ -385,7 +385,11 @@ class SofteningMode(TorchFunctionMode):
             output = func(*given, **kwargs)
             self._note_left(product.name, output, given)
             return output
-        entry = self.record.entry(path, product.name, None, "held")
+        nodes = [factors.gates[place] for place in factors.held]
+        softens = kind == "attention" and any(n is not None and LOGITS in notes(n) for n in nodes)
+        entry = self.record.entry(
+            path, product.name, temperature if softens else None, "softened" if softens else "held"
+        )
         target = given[0] if product.inplace else None
         if not factors.held:
             share = 1 / len(factors.places)

@@ -80,7 +80,9 @@ def _pull_each(
     if is_watched():
         return pull(context, grad, x, temperature)
     if x.device.type == "cpu" and temperature.numel() == len(temperature) == len(x):
-        parts = zip(torch.split(grad, 1), torch.split(x, 1), temperature.flatten().tolist())
+        parts = zip(
+            torch.split(grad, 1), torch.split(x, 1), temperature.flatten().tolist(), strict=True
+        )
         return torch.cat([_pull_each(context, g, part, t, pull) for g, part, t in parts])
     pulled, hard = pull(context, grad, x, temperature), temperature == 0
     if bool(hard.any()):

@@ -74,13 +74,13 @@ class Entry:
             record.ran |= counts
             first, call.counted = not call.counted, True
             self.calls += first
-            # One that is still a spread nobody has asked for.
-            if isinstance(self.temperature, Spread) and not isinstance(force, Spread):
-                if not record.is_lean:
-                    self._note_spread(force, first=first)
+            if isinstance(self.temperature, Spread) and not record.is_lean:
+                self._note_spread(force, first=first)
 
     def _note_spread(self, force: Any, *, first: bool) -> None:
         """Note what a temperature in units of spread came to, for each example."""
+        if isinstance(force, Spread):
+            return  # which the rule has not asked for
         found = force.flatten().tolist() if isinstance(force, Tensor) else [force]
         self.flat += first and 0 in found
         spreads = [each for each in (self.low, self.high, *found) if each]
