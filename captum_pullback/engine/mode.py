@@ -388,7 +388,11 @@ class SofteningMode(TorchFunctionMode):
             output = func(*given, **kwargs)
             self._note_left(product.name, output, given)
             return output
-        entry = self.record.entry(path, product.name, None, "held")
+        nodes = [factors.gates[place] for place in factors.held]
+        softens = kind == "attention" and any(n is not None and LOGITS in notes(n) for n in nodes)
+        entry = self.record.entry(
+            path, product.name, temperature if softens else None, "softened" if softens else "held"
+        )
         target = given[0] if product.inplace else None
         if not factors.held:
             share = 1 / len(factors.places)
@@ -402,13 +406,14 @@ class SofteningMode(TorchFunctionMode):
             output = target.copy_(
                 held_product(
                     _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
-                    record=self.record, lean=self.lean,
+                    batch=self.batch, record=self.record, lean=self.lean,
                 )
             )  # fmt: skip
         else:
             output = held_product(
-                func, given, kwargs, factors, temperature, record=self.record, lean=self.lean
-            )
+                func, given, kwargs, factors, temperature,
+                batch=self.batch, record=self.record, lean=self.lean,
+            )  # fmt: skip
         self._count_backward(output, entry, given)
         return output
 
