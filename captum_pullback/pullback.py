@@ -81,19 +81,21 @@ class Pullback:
 
         first = leaves[0] if leaves else None
         batch = len(first) if first is not None and first.dim() else None
-        modes: list[Any] = []
+        has_spread, modes = self.softness.has_spread, list[Any]()
 
         def forward(*args: Any) -> Any:
             output.clear()
             with forward_pass(modes[-1]):
                 output.append(on_copies(self.forward_func, args[:count], args[count:]))
+            if has_spread and modes[-1].batch == batch and _is_sequence_first(first, output[0]):
+                raise _SequenceFirstError
             return output[0]
 
         # Captum looks here for the order of a DataParallel's devices.
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
 
-        def softly(full: bool) -> Any:
+        def softly(batch: int | None, *, full: bool) -> Any:
             softening = soften_for_inputs(
                 self.forward_func,
                 self.softness,
@@ -107,14 +109,18 @@ class Pullback:
                 return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
 
         try:
-            with _statistics_of(self.forward_func) as restore:
-                try:
-                    return softly(full=False)
-                except RuntimeError as error:
-                    if not _wants_all(error):
-                        raise
+            with _state_of(self.forward_func, leaves) as restore:
+                examples, full = batch, False
+                while True:
+                    try:
+                        return softly(examples, full=full)
+                    except _SequenceFirstError:
+                        examples = first.shape[1]  # type: ignore[union-attr]
+                    except RuntimeError as error:
+                        if full or not _wants_all(error):
+                            raise
+                        full = True
                     restore()
-                    return softly(full=True)
         except (
             AssertionError,
             AttributeError,
@@ -141,6 +147,17 @@ class Pullback:
         return gradients.contiguous()
 
 
+class _SequenceFirstError(RuntimeError):
+    """Examples lie along the second dimension of the inputs, as only the output has told."""
+
+
+def _is_sequence_first(inputs: Tensor | None, output: Any) -> bool:
+    """Whether inputs are (T, N, ...): there are N outputs, and not T."""
+    if inputs is None or inputs.dim() < 3 or not isinstance(output, Tensor) or not output.dim():
+        return False
+    return len(output) != len(inputs) and len(output) == inputs.shape[1]
+
+
 def _wants_all(error: RuntimeError) -> bool:
     """Whether a network needs copies of what it changes, or gradients of its own."""
     known = isinstance(error, (GateInputChangedError, LeaveLeanError))
@@ -148,18 +165,24 @@ def _wants_all(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _statistics_of(model: Callable[..., Any]) -> Iterator[Callable[[], None]]:
+def _state_of(
+    model: Callable[..., Any], inputs: tuple[Tensor, ...]
+) -> Iterator[Callable[[], None]]:
     """What undoes the changes of a forward pass in training mode, before it is run once more."""
+    modules = [module for _, module in named_modules(model) if module.training]
     buffers = [
-        (buffer, buffer.clone())
-        for _, module in named_modules(model)
-        if module.training
-        for buffer in module.buffers(recurse=False)
+        (buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)
     ]
+    devices = {part.device for part in inputs if part.device.type == "cuda"}
+    numbers = torch.get_rng_state()
+    theirs = [(device, torch.cuda.get_rng_state(device)) for device in devices]
 
     def restore() -> None:
-        for buffer, before in buffers:
-            with torch.no_grad():
+        with torch.no_grad():
+            for buffer, before in buffers:
                 buffer.copy_(before)
+        torch.set_rng_state(numbers)
+        for device, state in theirs:
+            torch.cuda.set_rng_state(state, device)
 
     yield restore
