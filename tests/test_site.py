@@ -124,7 +124,7 @@ def test_the_maps_of_the_modules_have_no_import_upwards(
     if folder:
         assert {"rules", "mode"} <= graph["softening"]
         assert {"gates", "norms", "attention"} <= graph["rules"]
-        assert not graph["spread"]
+        assert not graph["_torch"]
     else:
         assert {"engine/", "pullback"} <= graph["attribution"]
         assert {"study/", "lens/"} <= graph["commands/"]
