@@ -435,10 +435,12 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(product.name, None)
             return func(*given, **kwargs)
         if factors.held and is_attention and temperature != 1:
-            raise SofteningError(
+            # Not raised: Dynamo would take an error for a reason to run this part as it is.
+            self.record.refuse_traced(
                 "attention that is written out has the temperature 1 in a compiled graph: use "
                 "the original module for another one"
             )
+            return func(*given, **kwargs)
         self.record.count_traced(product.name, "held")
         target = given[0] if product.inplace else None
         for place in factors.held:
@@ -529,6 +531,8 @@ class SofteningMode(TorchFunctionMode):
                 return self._run_backward(func, args, kwargs)
             finally:
                 record.own_gradients -= 1
+        if record.refused:
+            raise SofteningError(record.refused)
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
