@@ -81,19 +81,21 @@ class Pullback:
 
         first = leaves[0] if leaves else None
         batch = len(first) if first is not None and first.dim() else None
-        modes: list[Any] = []
+        has_spread, modes = self.softness.has_spread, list[Any]()
 
         def forward(*args: Any) -> Any:
             output.clear()
             with forward_pass(modes[-1]):
                 output.append(on_copies(self.forward_func, args[:count], args[count:]))
+            if has_spread and modes[-1].batch == batch and _is_sequence_first(first, output[0]):
+                raise _SequenceFirstError
             return output[0]
 
         # Captum looks here for the order of a DataParallel's devices.
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
 
-        def softly(full: bool) -> Any:
+        def softly(batch: int | None, *, full: bool) -> Any:
             softening = soften_for_inputs(
                 self.forward_func,
                 self.softness,
@@ -108,13 +110,17 @@ class Pullback:
 
         try:
             with _state_of(self.forward_func, leaves) as restore:
-                try:
-                    return softly(full=False)
-                except RuntimeError as error:
-                    if not _wants_all(error):
-                        raise
+                examples, full = batch, False
+                while True:
+                    try:
+                        return softly(examples, full=full)
+                    except _SequenceFirstError:
+                        examples = first.shape[1]  # type: ignore[union-attr]
+                    except RuntimeError as error:
+                        if full or not _wants_all(error):
+                            raise
+                        full = True
                     restore()
-                    return softly(full=True)
         except (
             AssertionError,
             AttributeError,
@@ -139,6 +145,17 @@ class Pullback:
         if self.multiplies_by_inputs:
             gradients = gradients * inputs.detach()
         return gradients.contiguous()
+
+
+class _SequenceFirstError(RuntimeError):
+    """Examples lie along the second dimension of the inputs, as only the output has told."""
+
+
+def _is_sequence_first(inputs: Tensor | None, output: Any) -> bool:
+    """Whether inputs are (T, N, ...): there are N outputs, and not T."""
+    if inputs is None or inputs.dim() < 3 or not isinstance(output, Tensor) or not output.dim():
+        return False
+    return len(output) != len(inputs) and len(output) == inputs.shape[1]
 
 
 def _wants_all(error: RuntimeError) -> bool:

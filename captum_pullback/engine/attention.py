@@ -71,14 +71,20 @@ def scaled_dot_product_attention(
             mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
         count = query[..., 0, 0].numel()
         size = max(1, _PIECE // max(1, count * columns))
-        total: Tensor | None = None
-        for start in range(0, rows, size):
-            piece = slice(start, start + size)
+        pieces = [slice(start, start + size) for start in range(0, rows, size)]
+
+        def logits_of(piece: slice) -> Tensor:
             part = mask
             if mask is not None and mask.dim() > 1 and mask.shape[-2] == rows:
                 part = mask[..., piece, :]
-            logits = _logits(query[..., piece, :], key, part, factor)
-            temperature = context.temperature(logits)
+            return _logits(query[..., piece, :], key, part, factor)
+
+        kept = [logits_of(piece) for piece in pieces] if len(pieces) == 1 else None
+        # One temperature for all rows, whose spread it may be in units of.
+        temperature = context.temperature_of_logits(kept or map(logits_of, pieces))
+        total: Tensor | None = None
+        for piece in pieces:
+            logits = kept[0] if kept else logits_of(piece)
             weights = softened(logits, temperature).to(grad.dtype)
             share = weights.mT @ grad[..., piece, :]
             total = share if total is None else total + share
@@ -104,11 +110,13 @@ def _logits(query: Tensor, key: Tensor, mask: Tensor | None, factor: float) -> T
 def softened(logits: Tensor, temperature: float | Tensor, dim: int = -1) -> Tensor:
     """``softmax(logits / T)``; rows that are masked altogether are 0, as PyTorch has it."""
     hidden = logits == -math.inf
-    if isinstance(temperature, Tensor):
-        divided = logits / temperature.clamp_min(1e-20)
-    elif temperature == 1:
-        divided = logits
-    else:
-        divided = logits / max(temperature, 1e-20)
-    weights = torch.softmax(divided.masked_fill(hidden, -math.inf), dim)
+    if isinstance(temperature, Tensor) or temperature != 1:
+        # Less their maximum, so that at T = 0 none is as infinite as it.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits - logits.amax(dim, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
+        if isinstance(temperature, Tensor):
+            logits = logits / temperature.clamp_min(1e-20)
+        else:
+            logits = logits / max(temperature, 1e-20)
+    weights = torch.softmax(logits.masked_fill(hidden, -math.inf), dim)
     return weights.masked_fill(hidden, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -173,6 +173,12 @@ class Context:
         if isinstance(given, Spread):
             given = self.force = given.of(z, self.call.batch)
         return 0.0 if given is None else given
+
+    def temperature_of_logits(self, pieces: Iterable[Tensor]) -> float | Tensor:
+        """The same for logits of attention, which may come in pieces of their rows."""
+        if isinstance(self.force, Spread):
+            self.force = self.force.of_logits(pieces, self.call.batch)
+        return 0.0 if self.force is None else self.force
 
 
 # Checkpointing hands saved tensors back by their order in a second forward pass. If that pass ran

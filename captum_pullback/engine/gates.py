@@ -61,6 +61,8 @@ def step(grad: Tensor, distance: Tensor, temperature: Number, *, reuse: bool = F
         return _step_broadcast(grad, distance, temperature, torch.sigmoid)
     if temperature == math.inf:
         return grad * 0.5  # also where z is infinite, and z / T is not a number
+    if temperature == 0:
+        return grad.masked_fill(distance <= 0, 0.0)  # PyTorch's own derivative, also at the kink
     # softplus' derivative with beta = 1 / T, in one kernel; it computes half precision in
     # float32 by itself.
     beta = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
@@ -84,7 +86,7 @@ def _step_broadcast(
     wide = torch.promote_types(distance.dtype, torch.float32)
     distance, temperature = distance.to(wide), temperature.to(wide)
     gate = curve(distance / temperature.clamp_min(SMALLEST_TEMPERATURE))
-    gate = torch.where(temperature > 0, gate, (distance > 0).to(wide))
+    gate = torch.where(temperature > 0, gate, (~(distance <= 0)).to(wide))
     gate = torch.where(temperature == math.inf, 0.5, gate)
     return (grad.to(wide) * gate).to(grad.dtype)
 
@@ -100,6 +102,9 @@ def _step_each(grad: Tensor, distance: Tensor, temperature: Tensor, *, reuse: bo
     for number, value in enumerate(temperature.flatten().tolist()):
         if value == math.inf:
             torch.mul(grad[number], 0.5, out=result[number])
+            continue
+        if value == 0:
+            torch.mul(grad[number], ~(distance[number] <= 0), out=result[number])
             continue
         beta = 1.0 / max(value, SMALLEST_TEMPERATURE)
         _softplus_backward_into(

@@ -208,6 +208,9 @@ class SofteningMode(TorchFunctionMode):
             output = self._run_product(func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
+            if self.lean and func not in LEAN and any(map(_is_parameter, args)):
+                # Autograd keeps the other factor for a parameter's gradient.
+                return func(*map(_detached, args), **kwargs)
         elif is_training(func) and trains(func, args, kwargs):
             output = func(*args, **kwargs)
             self._note_left(TRAINING[func].name, output, args)
@@ -389,7 +392,11 @@ class SofteningMode(TorchFunctionMode):
             output = func(*given, **kwargs)
             self._note_left(product.name, output, given)
             return output
-        entry = self.record.entry(path, product.name, None, "held")
+        nodes = [factors.gates[place] for place in factors.held]
+        softens = kind == "attention" and any(n is not None and LOGITS in notes(n) for n in nodes)
+        entry = self.record.entry(
+            path, product.name, temperature if softens else None, "softened" if softens else "held"
+        )
         target = given[0] if product.inplace else None
         if not factors.held:
             share = 1 / len(factors.places)
@@ -403,13 +410,14 @@ class SofteningMode(TorchFunctionMode):
             output = target.copy_(
                 held_product(
                     _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
-                    record=self.record, lean=self.lean,
+                    batch=self.batch, record=self.record, lean=self.lean,
                 )
             )  # fmt: skip
         else:
             output = held_product(
-                func, given, kwargs, factors, temperature, record=self.record, lean=self.lean
-            )
+                func, given, kwargs, factors, temperature,
+                batch=self.batch, record=self.record, lean=self.lean,
+            )  # fmt: skip
         self._count_backward(output, entry, given)
         return output
 
@@ -660,6 +668,10 @@ def _cloned(output: Any) -> Any:
 
 def _is_constant(factor: Any) -> bool:
     return type(factor) is nn.Parameter or not isinstance(factor, (Tensor, list, tuple))
+
+
+def _is_parameter(argument: Any) -> bool:
+    return type(argument) is nn.Parameter
 
 
 def _detached(argument: Any) -> Any:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.backward import Context, Held
+from captum_pullback.engine.backward import Context, Held, derivative
 from captum_pullback.engine.gates import SMALLEST_TEMPERATURE
+from captum_pullback.engine.spread import Spread
 from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
 
 __all__ = ["max_pool", "values_of"]
@@ -45,6 +46,11 @@ def max_pool(windows: Windows | AdaptiveWindows, *, differentiated: bool = False
 
     def pull(context: Context, grad: Tensor, x: Tensor) -> Tensor:
         temperature = context.temperature(x)
+        if isinstance(context.call.temperature, Spread):
+            return _pull_each(context, grad, x, temperature, pull_at)
+        return pull_at(context, grad, x, temperature)
+
+    def pull_at(context: Context, grad: Tensor, x: Tensor, temperature: float | Tensor) -> Tensor:
         rate: float | Tensor
         if isinstance(temperature, Tensor):
             rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(grad.shape)
@@ -53,6 +59,36 @@ def max_pool(windows: Windows | AdaptiveWindows, *, differentiated: bool = False
         return _pull_back(grad, x, context.operation, windows, rate, differentiated)
 
     return Held(pull, hard=True)
+
+
+def _pull_each(
+    context: Context,
+    grad: Tensor,
+    x: Tensor,
+    temperature: float | Tensor,
+    pull: Callable[[Context, Tensor, Tensor, float | Tensor], Tensor],
+) -> Tensor:
+    """The same at a temperature that was found: one example after the other, as is quickest.
+
+    Where it is 0, the gradient is PyTorch's own, which of equal entries chooses one.
+    """
+    if not isinstance(temperature, Tensor):
+        if temperature or is_watched():
+            return pull(context, grad, x, temperature)
+        (own,) = derivative(context.call, [x], [True], grad)
+        return own  # type: ignore[return-value]
+    if is_watched():
+        return pull(context, grad, x, temperature)
+    if x.device.type == "cpu" and temperature.numel() == len(temperature) == len(x):
+        parts = zip(
+            torch.split(grad, 1), torch.split(x, 1), temperature.flatten().tolist(), strict=True
+        )
+        return torch.cat([_pull_each(context, g, part, t, pull) for g, part, t in parts])
+    pulled, hard = pull(context, grad, x, temperature), temperature == 0
+    if bool(hard.any()):
+        (own,) = derivative(context.call, [x], [True], grad)
+        pulled = torch.where(hard, own, pulled)  # type: ignore[arg-type]
+    return pulled
 
 
 def _pull_back(

@@ -20,7 +20,7 @@ from captum_pullback.engine.attention import softened
 from captum_pullback.engine.backward import Call, Context, Held, run
 from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sources
 from captum_pullback.engine.names import Product
-from captum_pullback.engine.spread import Temperature
+from captum_pullback.engine.spread import Spread, Temperature
 
 __all__ = ["LOGITS", "Factors", "carries", "find_factors", "held_product", "passing"]
 
@@ -105,6 +105,7 @@ def held_product(
     factors: Factors,
     temperature: Temperature,
     *,
+    batch: int | None,
     record: Any,
     lean: bool,
 ) -> Any:
@@ -116,7 +117,7 @@ def held_product(
     soft = {
         place: twin
         for place, node in zip(factors.held, nodes, strict=True)
-        if (twin := _twin(args[place], node, temperature)) is not None
+        if (twin := _twin(args[place], node, temperature, batch)) is not None
     }
     for place in factors.held:
         if lean or is_transformed():
@@ -150,7 +151,9 @@ def held_product(
     return run(Call(product, held, record=record, keeps_all=not lean), args[free])
 
 
-def _twin(gate: Tensor, node: Node | None, temperature: Temperature) -> Tensor | None:
+def _twin(
+    gate: Tensor, node: Node | None, temperature: Temperature, batch: int | None
+) -> Tensor | None:
     """What a factor would be if its softmax had this temperature; None where it has it already.
 
     Between the two are linear steps alone, which autograd knows the transpose of; the transpose
@@ -160,7 +163,9 @@ def _twin(gate: Tensor, node: Node | None, temperature: Temperature) -> Tensor |
     if kept is None or node is None:
         return None
     logits, dim = kept
-    weights = softened(logits, temperature, dim)  # type: ignore[arg-type]
+    if isinstance(temperature, Spread):
+        temperature = temperature.of_logits([logits], batch)
+    weights = softened(logits, temperature, dim)
     if unwrapped(gate).grad_fn is node:
         return weights.to(gate.dtype)
     with torch.enable_grad():

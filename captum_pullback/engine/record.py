@@ -17,6 +17,8 @@ __all__ = ["Entry", "Met", "SofteningRecord"]
 COMPILED = "(compiled)"
 #: Name that stands for where no function mode looks: threads, scripted code, custom functions.
 UNSEEN = "(unseen)"
+#: The temperature of a gate whose inputs had no spread, of which it would be a multiple.
+NO_SPREAD = "0 (no spread)"
 
 Done: TypeAlias = Literal["softened", "held", "derivative kept"]
 
@@ -47,14 +49,17 @@ class Entry:
     Attributes:
         met: How many there were.
         calls: Of how many the backward pass has run.
+        flat: Of how many an example had no spread, by a temperature in units of it.
+        low: The least temperature that one in units of spread came to; None if there is none.
+        high: The greatest.
     """
 
-    __slots__ = ("_lock", "calls", "done", "high", "low", "met", "record", "temperature")
+    __slots__ = ("_lock", "calls", "done", "flat", "high", "low", "met", "record", "temperature")
 
     def __init__(self, record: SofteningRecord, temperature: Any, done: Done) -> None:
         self.record, self._lock = record, record.lock
         self.temperature, self.done = temperature, done
-        self.met = self.calls = 0
+        self.met = self.calls = self.flat = 0
         self.low: float | None = None
         self.high: float | None = None
 
@@ -67,20 +72,30 @@ class Entry:
         counts = self.done != "derivative kept" and not record.ran and carries_something(grad)
         with self._lock:
             record.ran |= counts
-            if not call.counted:
-                call.counted = True
-                self.calls += 1
+            first, call.counted = not call.counted, True
+            self.calls += first
             if isinstance(self.temperature, Spread) and not record.is_lean:
-                low, high = _range(force)
-                self.low = low if self.low is None else min(self.low, low)
-                self.high = high if self.high is None else max(self.high, high)
+                self._note_spread(force, first=first)
+
+    def _note_spread(self, force: Any, *, first: bool) -> None:
+        """Note what a temperature in units of spread came to, for each example."""
+        if isinstance(force, Spread):
+            return  # which the rule has not asked for
+        found = force.flatten().tolist() if isinstance(force, Tensor) else [force]
+        self.flat += first and 0 in found
+        spreads = [each for each in (self.low, self.high, *found) if each]
+        if spreads:
+            self.low, self.high = min(spreads), max(spreads)
 
     def shown(self) -> str | None:
         """The temperature, for people."""
         text = _shown(self.temperature)
         if self.low is None or self.high is None:
-            return text
+            return NO_SPREAD if self.flat else text
         span = f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
+        if self.flat:
+            calls = f"{self.calls} call" + ("" if self.calls == 1 else "s")
+            span += f"; no spread and so hard in {self.flat} of {calls}"
         return f"{text} ({span})"
 
 
@@ -88,12 +103,6 @@ def carries_something(grad: Tensor) -> bool:
     """Whether a gradient is other than zero, as far as one can see."""
     plain = type(grad) is Tensor and not grad.is_meta and grad.layout == torch.strided
     return not plain or is_watched() or has_batched_gradient(grad) or bool(grad.any())
-
-
-def _range(force: Any) -> tuple[float, float]:
-    if isinstance(force, Tensor):
-        return float(force.min()), float(force.max())
-    return float(force), float(force)
 
 
 class SofteningRecord:
@@ -150,7 +159,7 @@ class SofteningRecord:
     @property
     def softened(self) -> list[Met]:
         """The gates that had a soft backward pass, on the way to what was attributed to."""
-        return [met for met in self._all() if met.done == "softened" and met.temperature != "0"]
+        return [met for met in self._all() if met.done == "softened" and not _is_hard(met)]
 
     @property
     def held(self) -> list[Met]:
@@ -160,9 +169,7 @@ class SofteningRecord:
     @property
     def left_hard(self) -> list[Met]:
         """Gates of temperature 0, and nonlinearities whose derivative was kept."""
-        return [
-            met for met in self._all() if met.done == "derivative kept" or met.temperature == "0"
-        ]
+        return [met for met in self._all() if met.done == "derivative kept" or _is_hard(met)]
 
     @property
     def off_the_way(self) -> list[Met]:
@@ -216,7 +223,7 @@ class SofteningRecord:
             (met.module or "(model)", met.operation, str(met.calls), "held") for met in self.held
         ]
         for met in self.left_hard:
-            why = "derivative kept" if met.temperature is None else "0 (hard)"
+            why = "0 (hard)" if met.temperature == "0" else met.temperature or "derivative kept"
             rows.append((met.module or "(model)", met.operation, str(met.calls), why))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -234,6 +241,10 @@ class SofteningRecord:
         return "\n".join([*lines, ", ".join(totals)])
 
     __repr__ = __str__
+
+
+def _is_hard(met: Met) -> bool:
+    return met.temperature in ("0", NO_SPREAD)
 
 
 def _calls(met: list[Met], what: str) -> str:

@@ -265,5 +265,8 @@ def _softly(parallel_apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(mode: SofteningMode, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    if mode.batch is not None:  # of which this replica has a share
+        tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
+        mode.batch = len(tensors[0]) if tensors and tensors[0].dim() else None
     with mode:
         return module(*args, **kwargs)

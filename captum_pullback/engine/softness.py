@@ -39,6 +39,11 @@ class Softness:
             for given in (self.temperature, pools)
         )
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether a temperature is in units of spread, which is that of each example."""
+        return _has_spread(self.temperature) or _has_spread(self.pool_temperature)
+
     def resolver(self, modules: Sequence[str]) -> Resolver:
         """What answers for each gate of a model with modules of these names.
 
@@ -63,6 +68,12 @@ class Softness:
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_resolver"}
+
+
+def _has_spread(given: Any) -> bool:
+    if isinstance(given, Mapping):
+        return any(map(_has_spread, given.values()))
+    return isinstance(given, Spread)
 
 
 class Resolved(NamedTuple):
