@@ -85,6 +85,7 @@ class Held(NamedTuple):
         layout: Whether ``pull`` needs the input's shape and strides (``context.shape``).
         softens: Whether the temperature counts here; if not, the gate is held as it is.
         gate: Whether the output is a gate for what it multiplies.
+        signed_gate: Whether it is one once a constant is added, as in ``1 + tanh(z)``.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
@@ -97,6 +98,7 @@ class Held(NamedTuple):
     layout: bool = False
     softens: bool = True
     gate: bool = False
+    signed_gate: bool = False
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None

@@ -331,6 +331,10 @@ class SofteningMode(TorchFunctionMode):
             common, tensor = self.tensors[group]
             if temperature == common:
                 temperature = tensor
+        if "pool1d" in name:
+            # A view of a pool of two dimensions, which may not be written to as it comes.
+            view = call
+            call = lambda z, *_: _cloned(view(z))  # noqa: E731
         return run(Call(call, held, temperature, self.batch), x, inplace=inplace)
 
     def _run_inside(
@@ -660,6 +664,10 @@ def _refuse_forward_mode(x: Any) -> None:
         return
     if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         raise ForwardModeError
+
+
+def _cloned(output: Any) -> Any:
+    return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()
 
 
 def _is_constant(factor: Any) -> bool:
