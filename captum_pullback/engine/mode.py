@@ -406,6 +406,7 @@ class SofteningMode(TorchFunctionMode):
                 output = func(*given, **kwargs)
             else:
                 output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+            graph.mark_linear(output, given)
         elif target is not None and 0 in factors.held:
             output = target.copy_(
                 held_product(
@@ -490,7 +491,7 @@ class SofteningMode(TorchFunctionMode):
         if torch.compiler.is_compiling() or mask in self.masks:
             self._note_left(name, output, (*args, *kwargs.values()))
         else:
-            graph.mark_linear(output)
+            graph.mark_linear(output, (*args, *kwargs.values()))
         return output
 
     # --- what is linear ---
