@@ -440,10 +440,12 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(product.name, None)
             return func(*given, **kwargs)
         if factors.held and is_attention and temperature != 1:
-            raise SofteningError(
+            # Not raised: Dynamo would take an error for a reason to run this part as it is.
+            self.record.refuse_traced(
                 "attention that is written out has the temperature 1 in a compiled graph: use "
                 "the original module for another one"
             )
+            return func(*given, **kwargs)
         self.record.count_traced(product.name, "held")
         target = given[0] if product.inplace else None
         for place in factors.held:
@@ -534,6 +536,8 @@ class SofteningMode(TorchFunctionMode):
                 return self._run_backward(func, args, kwargs)
             finally:
                 record.own_gradients -= 1
+        if record.refused:
+            raise SofteningError(record.refused)
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
@@ -581,9 +585,9 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            gate = graph.output_gate(output)
-            if gate is not None:
-                gate.call.derivative = True  # the network's output is no gate
+            call = graph.output_gate(output)
+            if call is not None:
+                call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
                 if name == "compiled_function" and self.record.was_traced:
