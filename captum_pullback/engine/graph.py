@@ -125,6 +125,9 @@ def share(node: Node | None) -> float | None:
 
 
 def _children(node: Node) -> list[Node]:
+    """What a node passes gradients on to: a held gate to nothing."""
+    if share(node) == 0:
+        return []
     return [child for child, _ in node.next_functions if child is not None]
 
 
@@ -181,7 +184,7 @@ def _sources(root: Node) -> frozenset[int]:
             stack += missing
             continue
         notes(node)[_SOURCES] = _own_sources(node).union(
-            *(notes(child)[_SOURCES] for child in children if share(node) != 0)
+            *(notes(child)[_SOURCES] for child in children)
         )
         stack.pop()
     found: frozenset[int] = notes(root)[_SOURCES]
@@ -243,7 +246,7 @@ def gate_of(root: Node) -> Node | None:
         node, added, mixed = stack.pop()
         name = operation(node)
         held = getattr(getattr(node, "call", None), "held", None)
-        children = [child for child in _children(node) if _sources(child) and share(child) != 0]
+        children = [child for child in _children(node) if _sources(child)]
         if _is_gate(node, name, held, added=added):
             if mixed and name != "Softmax":
                 return None
@@ -294,6 +297,20 @@ def output_gate(output: Tensor) -> Any:
 
 def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     """Note that what was just computed is in the record, however many nodes it takes."""
+    _mark(output, inputs, _SEEN)
+
+
+def mark_linear(output: Any, inputs: Iterable[Any]) -> None:
+    """Note that what was just computed is linear, which its nodes do not tell."""
+    _mark(output, inputs, _LINEAR)
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a node was noted as linear."""
+    return _LINEAR in notes(node)
+
+
+def _mark(output: Any, inputs: Iterable[Any], what: str) -> None:
     if not isinstance(output, Tensor):
         return
     root = unwrapped(output).grad_fn
@@ -301,17 +318,14 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
-        if node in given or _SEEN in notes(node):
+        # A node of an input that was written to is the output's own.
+        if node is not root and (node in given or hasattr(node, "call")):
             continue
-        notes(node)[_SEEN] = True
-        stack += _children(node)
-
-
-def mark_linear(output: Any) -> None:
-    """Note that what was just computed is linear, which its node does not tell."""
-    node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
-    if node is not None:
-        notes(node)[_LINEAR] = True
+        if what in notes(node):
+            continue
+        notes(node)[what] = True
+        if root not in given:
+            stack += _children(node)
 
 
 def nonlinear_between(
@@ -340,8 +354,7 @@ def nonlinear_between(
         elif name in FACTORS:
             factors = [node.next_functions[place][0] for place in FACTORS[name]
                        if place < len(node.next_functions)]  # fmt: skip
-            shared = [child for child in factors if child in leads]
-            if len(shared) > 1 and not all(share(child) is not None for child in shared):
+            if sum(child in leads for child in factors) > 1:
                 yield node, readable(name)
         elif name in CONSTANT:
             if any(child in leads for child, _ in node.next_functions[1:]):
@@ -360,11 +373,10 @@ def _between(
     for node in walk(roots):
         variable = getattr(node, "variable", None)
         if targets is None:
-            reaches = bool(_sources(node)) and share(node) != 0
+            reaches = bool(_sources(node))
         else:
             own = id(variable) in targets if variable is not None else node in (edges or ())
-            leading = share(node) != 0 and any(child in leads for child in _children(node))
-            reaches = own or leading
+            reaches = own or any(child in leads for child in _children(node))
         if reaches:
             leads.add(node)
             # An input that is no leaf: what made it lies before it, not on the way.

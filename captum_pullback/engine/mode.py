@@ -253,9 +253,12 @@ class SofteningMode(TorchFunctionMode):
             self._note_idle(x)
             return func(*args, **kwargs)
 
+        # A view of a pool of two dimensions, which may not be written to as it comes.
+        finish = _cloned if "pool1d" in operation.name and is_watched() else _as_it_is
+
         def operation_(z: Tensor, *others: Any) -> Any:
             if not others:
-                return func(z, *rest, **named)
+                return finish(func(z, *rest, **named))
             news = {id(old): new for old, new in zip(held.others, others, strict=True)}
             given = (news.get(id(part), part) for part in rest)
             return func(z, *given, **{key: news.get(id(part), part) for key, part in named.items()})
@@ -331,10 +334,6 @@ class SofteningMode(TorchFunctionMode):
             common, tensor = self.tensors[group]
             if temperature == common:
                 temperature = tensor
-        if "pool1d" in name:
-            # A view of a pool of two dimensions, which may not be written to as it comes.
-            view = call
-            call = lambda z, *_: _cloned(view(z))  # noqa: E731
         return run(Call(call, held, temperature, self.batch), x, inplace=inplace)
 
     def _run_inside(
@@ -406,6 +405,7 @@ class SofteningMode(TorchFunctionMode):
                 output = func(*given, **kwargs)
             else:
                 output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+            graph.mark_linear(output, given)
         elif target is not None and 0 in factors.held:
             output = target.copy_(
                 held_product(
@@ -492,7 +492,7 @@ class SofteningMode(TorchFunctionMode):
         if torch.compiler.is_compiling() or mask in self.masks:
             self._note_left(name, output, (*args, *kwargs.values()))
         else:
-            graph.mark_linear(output)
+            graph.mark_linear(output, (*args, *kwargs.values()))
         return output
 
     # --- what is linear ---
@@ -664,6 +664,10 @@ def _refuse_forward_mode(x: Any) -> None:
         return
     if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         raise ForwardModeError
+
+
+def _as_it_is(output: Any) -> Any:
+    return output
 
 
 def _cloned(output: Any) -> Any:
