@@ -124,13 +124,18 @@ def add_softness(add: Any) -> None:
         metavar="T",
         help="temperature for max pooling (default: --temperature); 0 leaves pooling hard",
     )
+    add_rules(add)
+
+
+def add_rules(add: Any, more: str = "") -> None:
+    """Adds the rules, with something more to be said of them."""
     add(
         "--rules",
         type=rules,
         metavar="RULES",
         help="what is held of each kind of gate: 'semantic' (the default; all kinds) or "
         "'excitation' (ReLU's family and max pools), and other readings after it, as in "
-        "semantic,max_pool=differentiated,relu6=excited,gelu=none",
+        "semantic,max_pool=differentiated,relu6=excited,gelu=none" + more,
     )
 
 

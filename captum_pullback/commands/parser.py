@@ -13,6 +13,7 @@ from captum_pullback._version import __version__
 from captum_pullback.commands.arguments import (
     add_figure,
     add_network,
+    add_rules,
     add_seed,
     add_softness,
     count,
@@ -273,6 +274,7 @@ def _add_app(commands: Any) -> None:
         help="a state dict for the one --model, instead of its own",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+    add_rules(add, "; what the page starts with")
     add(
         "--host",
         type=name,
