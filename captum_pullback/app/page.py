@@ -48,7 +48,7 @@ class asks for. The classes and the temperature count here too; step size and ra
 of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
-_UNITS = [("z, the gates' inputs", "z"), ("spread, of each gate's z", "spread")]
+_UNITS = [("gate inputs z", "z"), ("their spread", "spread")]
 _RULES = {
     "semantic": "Semantic: every gate (ReLU, GELU, norms, attention)",
     "excitation": "Excitation: ReLU family and max pools only",
@@ -114,7 +114,7 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
             )
             parts["rules"] = gr.Radio(
                 [(_RULES.get(name, name), name) for name in rule_choices(first)],
-                value=first.rules, label="Rules: what is softened, or held", elem_id="cp-rules",
+                value=first.rules, label="Rules: which gates are softened or held", elem_id="cp-rules",
             )  # fmt: skip
         with gr.Accordion("Max pooling, neurons and layers", open=False):
             parts["follow"] = gr.Checkbox(
