@@ -26,7 +26,7 @@ from benchmarks.stability_train import smaller
 from benchmarks.train_reference import normalise, read_split
 from captum_pullback import TrainingLens, soften
 from captum_pullback.commands.checkpoints import checkpoints, fill, network_for, read_state
-from captum_pullback.lens.figures import BETWEEN, WITHIN
+from captum_pullback.lens.style import BETWEEN, WITHIN
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

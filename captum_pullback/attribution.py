@@ -22,12 +22,13 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_pullback.batches import in_chunks
+from captum_pullback.batches import check_rows, in_chunks
 from captum_pullback.engine.graph import mark_source
 from captum_pullback.engine.models import named_modules
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.misfits import selector_misfit
 from captum_pullback.pullback import Inputs, Pullback, Target
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
@@ -100,7 +101,8 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
 
         Raises:
             TypeError: Inputs that are not tensors of floating point.
-            ValueError: An ``internal_batch_size`` below 1.
+            ValueError: An ``internal_batch_size`` below 1, or one where the first dimension of
+                the inputs is not that of the output.
             AssertionError, IndexError: A target that does not fit the output (Captum's types).
             SofteningError: Nothing was softened, or `torch.inference_mode` is on.
         """
@@ -154,16 +156,23 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
         self, inputs: Inputs, targets: list[Target], extra: Any, size: int | None
     ) -> list[Inputs]:
         """The attributions of each target."""
-        chunks = [
-            self._attribute_chunk(*chunk) for chunk in in_chunks(inputs, extra, targets, size)
-        ]
+        chunks = []
+        for part, *others in in_chunks(inputs, extra, targets, size):
+            found, output = self._attribute_chunk(part, *others)
+            check_rows(output, part, inputs)
+            chunks.append(found)
         if len(chunks) == 1:
             return chunks[0]
         return [_over_parts(torch.cat, list(parts)) for parts in zip(*chunks, strict=True)]
 
-    def _attribute_chunk(self, inputs: Inputs, extra: Any, targets: list[Target]) -> list[Inputs]:
+    def _attribute_chunk(
+        self, inputs: Inputs, extra: Any, targets: list[Target]
+    ) -> tuple[list[Inputs], Tensor]:
+        """The attributions of each target, and the output."""
+        output: list[Any] = []
+
         def run(forward: Callable[..., Any], leaves: Inputs) -> list[Inputs]:
-            output: list[Any] = []
+            output.clear()
 
             def forward_once(*args: Any) -> Any:
                 if not output:
@@ -178,7 +187,7 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
             ]
 
         found = self._softly(inputs, run, gradients=len(targets))
-        return [self._finished(gradients, inputs) for gradients in found]
+        return [self._finished(gradients, inputs) for gradients in found], output[0].detach()
 
 
 class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution):  # type: ignore[misc]
@@ -244,7 +253,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
                 leaves, neuron_selector, additional_forward_args, attribute_to_neuron_input
             )
 
-        gradients: Inputs = self._softly(inputs, run, hidden=True, misfit=_misselected)
+        gradients: Inputs = self._softly(inputs, run, hidden=True, misfit=selector_misfit)
         return self._finished(gradients, inputs)
 
 
@@ -336,10 +345,6 @@ def _as_source(layer: nn.Module, of_its_input: bool) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _misselected(error: Exception, output: Any) -> Exception:
-    return type(error)(f"the neuron_selector does not fit the layer's output: {error}")
 
 
 def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_pullback.engine.models import as_tuple
 
-__all__ = ["in_chunks"]
+__all__ = ["check_rows", "in_chunks"]
 
 
 def in_chunks(
@@ -59,6 +59,23 @@ def in_chunks(
                 given[rows] if isinstance(given, list) or is_per_example(given) else given
                 for given in targets
             ],
+        )
+
+
+def check_rows(output: Tensor, part: Any, whole: Any) -> None:
+    """Raise ValueError where the output of a part shows that it is no part of the batch.
+
+    Inputs whose first dimension is time, say, have an output of as many rows as ever. One number
+    for all examples may be their sum, which can be taken in parts.
+    """
+    if part is whole or not output.dim():
+        return
+    rows, given = len(output), len(as_tuple(part)[0])
+    if rows != given:
+        raise ValueError(
+            "internal_batch_size takes the first dimension of the inputs for that of the examples, "
+            f"but for {given} of its {len(as_tuple(whole)[0])} entries the output has {rows} rows: "
+            "leave internal_batch_size out, or put the examples first in inputs and output"
         )
 
 

@@ -43,12 +43,23 @@ class TemperatureFit:
     tried: tuple[tuple[float, float], ...]
     scale: float | None = None
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether the best is an end of the range that is searched: beyond may be better ones.
+
+        At its upper end the gates are all but wholly averaged out, which infidelity may favor
+        long after the map has stopped being about the target: look at the map.
+        """
+        return (self.temperature if self.scale is None else self.scale) in _LIMITS
+
     def __str__(self) -> str:
         unit = "temperature" if self.scale is None else "scale"
         best = self.temperature if self.scale is None else self.scale
         lines = [f"{unit:>11}  infidelity"]
         for value, cost in self.tried:
-            mark = "  <- best" if value == best else "  (plain gradient)" if value == 0 else ""
+            mark = "  (plain gradient)" if value == 0 else ""
+            if value == best:
+                mark = "  <- best" + ", at the limit of the search" * self.at_limit
             lines.append(f"{value:>11.4g}  {cost:>10.4g}{mark}")
         return "\n".join(lines)
 
@@ -73,7 +84,8 @@ def fit_temperature(
 
     Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbations, by seed,
     judge every temperature. The search doubles and halves from 0.05 to 3.2, goes on past an end
-    that is best (to 0.001 and 1000 at most), then halves the steps around the best three times.
+    that is best (to 0.001 and 1000 at most, see `TemperatureFit.at_limit`), then halves the steps
+    around the best three times.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
@@ -154,17 +166,20 @@ def fit_temperature(
             progress.set_postfix_str(f"best {min(tried, key=tried.__getitem__):.3g}")
         return tried[value]
 
+    def within(value: float) -> float:
+        return min(max(value, _LIMITS[0]), _LIMITS[1])
+
     with tqdm(desc="fit temperature", unit="try", disable=not show_progress) as progress:
         cost(0.0)
         best, factor = min(_START, key=cost), 2.0
         while best in (_ends := sorted(v for v in tried if v))[:: len(_ends) - 1]:
-            further = best / factor if best == _ends[0] else best * factor
-            if not _LIMITS[0] <= further <= _LIMITS[1] or cost(further) >= cost(best):
+            further = within(best / factor if best == _ends[0] else best * factor)
+            if further == best or cost(further) >= cost(best):
                 break
             best = further
         for _ in range(_REFINEMENTS):
             factor = math.sqrt(factor)
-            best = min((best, best / factor, best * factor), key=cost)
+            best = min((best, within(best / factor), within(best * factor)), key=cost)
 
     return TemperatureFit(
         temperature=temperature(best),

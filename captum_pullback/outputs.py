@@ -6,9 +6,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+_fcntl: Any
+try:
+    _fcntl = import_module("fcntl")
+except ImportError:  # Windows, which does not delete a file that is open
+    _fcntl = None
 
 FIGURES = (".png", ".pdf", ".svg")
 """What a figure's name may end in."""
@@ -65,15 +72,48 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as file:
-            yield file
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
+        with ExitStack() as claim:
+            with _claimed(temporary, claim) as file:
+                yield file
+            if path.exists():
+                shutil.copymode(path, temporary)
+            os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes have left half written in a folder.
+
+    What another process, or another thread, is writing there now stays: it holds a lock on its
+    file, which the system releases when the process ends, however it ends.
+    """
+    for path in folder.glob(".*.part"):
+        with suppress(OSError):  # somebody's, or gone already
+            if _fcntl is None:
+                path.unlink()
+                continue
+            with path.open("rb") as file:
+                _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+                path.unlink()
+
+
+def _claimed(path: Path, claim: ExitStack) -> IO[bytes]:
+    """A new file, locked until the claim ends: also once it is closed, and not yet renamed."""
+    while True:
+        file = path.open("xb")
+        if _fcntl is None:
+            return file
+        held = os.dup(file.fileno())
+        claim.callback(os.close, held)
+        with suppress(OSError):  # file systems without locks: nothing is swept there
+            _fcntl.flock(held, _fcntl.LOCK_EX)
+        # Between opening and locking, a `sweep` may have taken it for one that nobody writes.
+        if os.fstat(held).st_nlink:
+            return file
+        file.close()
 
 
 def _beside(path: Path) -> Path:

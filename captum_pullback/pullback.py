@@ -16,6 +16,7 @@ from captum_pullback.engine.models import leaves_of, named_modules, on_copies
 from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
 from captum_pullback.engine.softness import Softness
 from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.misfits import target_misfit
 
 __all__ = ["Inputs", "Pullback", "Target"]
 
@@ -65,7 +66,7 @@ class Pullback:
         gradients: int = 1,
         integers: bool = False,
         hidden: bool = False,
-        misfit: Callable[[Exception, Any], Exception] | None = None,
+        misfit: Callable[..., Exception] | None = None,
     ) -> Any:
         """What ``run(forward, inputs)`` gives while the gates are soft.
 
@@ -73,8 +74,8 @@ class Pullback:
         network gets copies, so that one that works in place leaves the caller's data alone.
         ``gradients`` says how many ``run`` takes of one forward pass, ``integers`` whether inputs
         may be without gradients, ``hidden`` whether it is a hidden layer that is explained, and
-        ``misfit`` makes the error of what was selected, from
-        Captum's error and the network's output; if None, it is about the target.
+        ``misfit``, one of `misfits`, makes the error of what was selected; if None, it is about
+        the target.
         """
         leaves = leaves_of(inputs, integers=integers)
         count = len(leaves)
@@ -125,11 +126,13 @@ class Pullback:
             ValueError,
         ) as error:
             # After the forward pass it is Captum that could not use what came out. Of runtime
-            # errors, which can be anything, only a bad index is known.
-            unknown = isinstance(error, RuntimeError) and "out of bounds" not in str(error)
+            # errors, which can be anything, only a bad index and too few of them are known.
+            known = "out of bounds" in str(error) or "only for scalar outputs" in str(error)
+            unknown = isinstance(error, RuntimeError) and not known
             if not output or unknown:
                 raise
-            raise (misfit or _explained)(error, output[0]) from error
+            layer = getattr(self, "layer", None)
+            raise (misfit or target_misfit)(error, output[0], leaves, layer) from error
 
     def _finished(self, gradients: Inputs, inputs: Inputs) -> Inputs:
         if isinstance(gradients, tuple):
@@ -162,21 +165,3 @@ def _statistics_of(model: Callable[..., Any]) -> Iterator[Callable[[], None]]:
                 buffer.copy_(before)
 
     yield restore
-
-
-def _explained(error: Exception, output: Any) -> Exception:
-    """The same kind of error, saying what came out of the network and what may be selected."""
-    if isinstance(output, Tensor):
-        came = f"the output has shape {tuple(output.shape)}"
-        advice = (
-            "give target=None only for one number per example; otherwise an index below "
-            f"{output.shape[-1]}, or a list or tensor with one for each of the {len(output)} "
-            "examples"
-            if output.dim() > 1
-            else "one number per example takes target=None"
-        )
-    else:
-        came = f"forward_func returned a {type(output).__name__}"
-        advice = "it must return a tensor: wrap it, as in lambda x: model(x)[0]"
-    kind = TypeError if isinstance(error, AttributeError) else type(error)
-    return kind(f"the target does not fit the output: {error} ({came}; {advice})")

@@ -21,6 +21,7 @@ from benchmarks.compare.scoring import Score, derive
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import Workers
 from captum_pullback.zoo.networks import Network, preprocessing
+from captum_pullback.zoo.photos import PhotoError
 
 PROVENANCE = dict.fromkeys(table.PROVENANCE, "some, with a comma")
 
@@ -102,6 +103,54 @@ def test_classes_by_folder_by_number_and_by_name(folder: Path) -> None:
     assert data.targets(named, 3, photos) == [2, 0]
     with pytest.raises(data.DataError, match=r"knows no class ant.*--target predicted"):
         data.targets(network(classes=("cow", "dog", "elk")), 3, photos)
+
+
+def test_unreadable_pictures_of_torchvision_s_sets_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged:
+        classes = ("plane", "car")
+
+        def __init__(self, root: str, train: bool) -> None: ...
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+            raise OSError("image file is truncated\n(4 bytes not processed)")
+
+    monkeypatch.setattr(data.torchvision.datasets, "CIFAR10", Damaged)
+    photos = data.load(f"cifar10:{tmp_path}")
+    with pytest.raises(PhotoError, match=r"cifar10/000001: cannot be read \(.* truncated \(4 b"):
+        photos.read(1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (("emu", "dog", "cat"), [2, 1, 0]),  # names say another order than the folders
+        (("Emu", "dog, hound", "CAT"), [2, 1, 0]),
+        ((), [0, 1, 2]),  # nothing but the order to go by
+        (("n1", "n2", "n3"), [0, 1, 2]),
+        (("cat", "hound", "bird"), [0, 1, 2]),  # what is known of the names agrees
+        (("tabby cat", "prairie dog", "emu"), [0, 1, 2]),  # parts of names are no names
+        (("cat", "cat", "emu"), [0, 1, 2]),  # and a name that two classes bear is none either
+        (("emu", "hound", "cat"), None),
+        (("bird", "cat", "hound"), None),
+    ],
+)
+def test_names_go_before_numbers_and_do_not_disagree_with_them(
+    tmp_path: Path, classes: tuple[str, ...], expected: list[int] | None
+) -> None:
+    for name in ("cat", "dog", "emu"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "0.png")
+    photos = data.load(str(tmp_path))
+    if expected is None:
+        with pytest.raises(data.DataError, match="by its name, and not all classes are known"):
+            data.targets(network(classes=classes), 3, photos)
+    else:
+        assert data.targets(network(classes=classes), 3, photos) == expected
 
 
 def test_fitted_photographs_are_never_scored() -> None:

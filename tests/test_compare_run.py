@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,31 @@ def test_dead_worker_is_announced_and_what_it_did_is_kept(
     done = run(command(pictures, out))  # one process goes on where two were
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(scores(out), scores(undisturbed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_truncated_photograph_is_left_out_until_it_is_repaired(
+    pictures: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / pictures.name  # which is in the table
+    shutil.copytree(pictures, photos)
+    expected = scores(undisturbed)
+    name = expected["image"][expected["image"].str.startswith("n1/")].iloc[0]
+    whole = (photos / "val" / name).read_bytes()
+    (photos / "val" / name).write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "scores.csv"
+    for _ in range(2):  # a restart goes past it, too
+        done = run(command(photos, out))
+        assert done.returncode == 0, done.stderr
+        assert "without 1 photograph that cannot be read" in done.stdout
+        assert done.stderr.count("left out: ") == 1
+        assert name in done.stderr
+        rest = expected[expected["image"] != name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(scores(out), rest, check_exact=True)
+    (photos / "val" / name).write_bytes(whole)
+    done = run(command(photos, out))
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(scores(out), expected, check_exact=True)
 
 
 @pytest.mark.slow

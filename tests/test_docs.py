@@ -158,3 +158,19 @@ def literal_blocks() -> Iterator[tuple[str, str]]:
 def test_code_in_docstrings_runs(code: str, given: dict[str, Any]) -> None:
     exec("from captum_pullback import *\nfrom captum.attr import *", given)
     exec(compile(code, "docstring", "exec"), given)
+
+
+def test_every_paper_is_cited_with_its_authors() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    papers = citation[citation.index("references:") :].split("  - type: article")[1:]
+    authors = [re.findall(r"family-names: (\S+)", paper) for paper in papers]
+    assert authors == [["Satkiewicz"], ["Satkiewicz", "Corizzo", "Pietroń"], ["Ye"]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## Cite")[1]
+    page = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8").replace(r"{\'n}", "ń")
+    titles = [re.findall(r'title: "(.+)"', paper)[0] for paper in papers]
+    for names, title in zip(authors, titles, strict=True):
+        assert f'"{title}"' in " ".join(readme.split())
+        assert title in page.replace("{ReLU}", "ReLU")
+        for name in names:
+            assert name in readme
+            assert f"{name}, " in page

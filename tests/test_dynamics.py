@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -332,6 +333,28 @@ def test_paths_of_the_model_itself_give_its_gradient(data: tuple[Tensor, Tensor]
     torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("gate", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.MaxPool2d])
+def test_a_pass_along_fixed_paths_gives_the_usual_output_to_the_bit(
+    gate: Any, inplace: bool
+) -> None:
+    """Whatever the gates: a sum of the two would round, and has no value for infinities."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10, 10, 10, 10, generator=generator) * 3
+    x.view(-1)[:4] = torch.tensor([math.inf, -math.inf, 0.0, -0.0])
+    module = gate(2) if gate is nn.MaxPool2d else gate(inplace=inplace)
+    expected = module(x.clone())
+    given: Any = torch.rand(x.shape, generator=generator)
+    if gate is nn.MaxPool2d:
+        choices = torch.randint(100, (3, 10, 10, 5, 5), generator=generator)
+        given = (choices, torch.tensor([0.2, 0.3, 0.5]))
+    leaf = x.clone().requires_grad_()
+    with FixedPaths([given]):
+        output = module(leaf * 1)
+    assert torch.equal(output.view(torch.int32), expected.view(torch.int32))
+    output.add_(1)  # it may be changed in place, as any other output
+
+
 def test_averaged_choices_of_a_pool_and_gates_in_place() -> None:
     x = torch.tensor([[[[1.0, 3.0], [2.0, 0.0]]]], requires_grad=True)
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2))
@@ -456,6 +479,59 @@ def test_a_killed_recording_goes_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal(resumed.similarity().matrix, unbroken.similarity().matrix)
     for name, values in unbroken.agreement().items():
         np.testing.assert_array_equal(resumed.agreement()[name], values)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_two_lenses_on_one_folder_leave_each_other_s_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """As the ranks of a distributed training: one writes while the other has half written."""
+    x, y = torch.linspace(-1, 1, 64).view(8, 8), torch.arange(8) % 2
+    mine, other = TrainingLens(x, y, tmp_path), TrainingLens(x, y, tmp_path)
+    write = np.savez
+
+    def meanwhile(file: Any, **arrays: Any) -> None:
+        monkeypatch.setattr(np, "savez", write)
+        file.write(b"half of a file")
+        file.flush()
+        other.record(one_of(1), 1)
+        if fails:
+            raise OSError("no space left")
+        file.seek(0)
+        file.truncate()
+        write(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", meanwhile)
+    if fails:
+        with pytest.raises(OSError, match="no space left"):
+            mine.record(one_of(0), 0)
+    else:
+        mine.record(one_of(0), 0)
+    assert mine.steps == ([1] if fails else [0, 1])
+    assert not list(tmp_path.glob(".*"))
+    for step in mine.steps:
+        alone = TrainingLens(x, y)
+        alone.record(one_of(step), step)
+        with mine.files.read(step) as found, alone.files.read(step) as expected:
+            for key in expected:
+                np.testing.assert_array_equal(found[key], expected[key])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
+def test_a_model_that_fails_on_its_way_into_eval_mode_is_left_as_it_was(
+    error: BaseException,
+) -> None:
+    class Stubborn(nn.Linear):
+        def train(self, mode: bool = True) -> nn.Module:
+            if not mode:
+                raise error
+            return super().train(mode)
+
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Stubborn(8, 2))
+    x, y = torch.linspace(-1, 1, 64).view(8, 8), torch.arange(8) % 2
+    with pytest.raises(type(error)):
+        TrainingLens(x, y).record(model, 0)
+    assert [module.training for module in model.modules()] == [True] * 4
 
 
 @pytest.mark.parametrize("weights", ["all", "label", None])

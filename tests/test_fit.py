@@ -12,6 +12,7 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, fit_temperature, soften
+from captum_pullback import fit as fit_module
 from captum_pullback.engine.softening import SofteningError
 from captum_pullback.perturbations import gaussian_noise, noise_squares
 
@@ -59,6 +60,42 @@ def test_the_best_of_what_it_tried_is_chosen(model: nn.Module, x: Tensor) -> Non
     neighbours = sorted(soft)
     place = neighbours.index(fit.temperature)
     assert neighbours[min(place + 1, len(soft) - 1)] / fit.temperature < 1.2
+
+
+@pytest.mark.parametrize("per_gate", [False, True])
+@pytest.mark.parametrize(("sign", "limit"), [(-1.0, 1000.0), (1.0, 0.001)])
+def test_it_ends_at_its_limits_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, sign: float, limit: float, per_gate: bool
+) -> None:
+    """Where a cost only rises or only falls with the temperature, the best lies beyond them."""
+    found: dict[float, float] = {}
+
+    class Pretended(ExcitationPullback):
+        def __init__(self, forward: Any, temperature: Any, **options: Any) -> None:
+            super().__init__(forward, temperature, **options)
+            given = max(temperature.values()) if isinstance(temperature, dict) else temperature
+            found["now"] = given
+
+    def pretended(*_: Any, **__: Any) -> Tensor:
+        return torch.tensor([sign * found["now"] + (1e6 if found["now"] == 0 else 0)])
+
+    monkeypatch.setattr(fit_module, "ExcitationPullback", Pretended)
+    monkeypatch.setattr(fit_module, "infidelity", pretended)
+    x = torch.tensor([[1.0, -1.0], [1.0, -1.0]])  # of deviation 1
+    model = nn.Sequential(nn.ReLU())
+    fit = fit_temperature(model, x, 0, per_gate=per_gate, **FEW)
+    best = fit.scale if per_gate else fit.temperature
+    assert best == limit
+    assert fit.at_limit
+    assert all(0.001 <= value <= 1000 for value, _ in fit.tried if value)
+    assert str(fit).count("<- best, at the limit of the search") == 1
+
+
+def test_a_fit_within_its_limits_says_nothing_of_them(model: nn.Module, x: Tensor) -> None:
+    fit = fit_temperature(model, x, 1, **FEW)
+    assert 0.001 < fit.temperature < 1000
+    assert not fit.at_limit
+    assert "limit" not in str(fit)
 
 
 def test_a_seed_gives_the_same_fit_and_another_another(model: nn.Module, x: Tensor) -> None:

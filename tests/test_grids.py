@@ -66,6 +66,19 @@ def test_the_cells_are_the_photograph_the_sum_and_the_difference() -> None:
     assert (below[:, 2:] <= 1).all()
 
 
+def test_channels_may_come_last_in_either() -> None:
+    expected = grid([perturbation(0.1), perturbation(0.2)])
+    last = plot_ascent(
+        [image().permute(1, 2, 0)],
+        {"": [[perturbation(0.1).permute(1, 2, 0), perturbation(0.2)]]},
+        mean=MEAN,
+        std=STD,
+    )
+    np.testing.assert_array_equal(drawn(last), drawn(expected))
+    with pytest.raises(ValueError, match="put one image alone in a list"):
+        plot_ascent(image(), {"": [[perturbation(0.1)]] * 3})
+
+
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [("row", [0.5, 1.0, 1.0, 0.5]), ("cell", [1, 1, 1, 1]), ("figure", [0.25, 0.5, 1.0, 0.5])],

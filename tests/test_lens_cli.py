@@ -13,8 +13,15 @@ from PIL import Image
 from torch import nn
 
 from captum_pullback import TrainingLens
-from captum_pullback.commands.checkpoints import DIGITS_STEPS, digits_network, digits_run
+from captum_pullback.commands.checkpoints import (
+    DIGITS_STEPS,
+    checkpoints,
+    digits_network,
+    digits_run,
+    read_state,
+)
 from captum_pullback.commands.cli import main
+from captum_pullback.commands.terminal import UsageError
 from captum_pullback.zoo.reference import ReferenceNet
 
 pytest.importorskip("sklearn")
@@ -96,6 +103,92 @@ def test_pictures_and_the_package_s_own_network(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "lens.md").read_text(encoding="utf-8")
     assert "4 examples of 2 classes" in page
     assert "layer4.1.relu" in page
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("ant", "bee", "cat", "-dog"), "dog: holds no pictures"),
+        (("ant", "-bee", "cat", "dog"), "bee: holds no pictures"),
+        (("bee", "cat"), "2 folders of pictures for a network of 3 classes"),
+        (("ant", "bee", "cat", "dog"), "4 folders of pictures for a network of 3 classes"),
+    ],
+)
+def test_folders_that_are_not_the_network_s_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folders: tuple[str, ...], said: str
+) -> None:
+    """Their numbers would be those of other classes."""
+    (tmp_path / "checkpoints").mkdir()
+    for step in (0, 1):
+        state = ReferenceNet(3, (2, 2, 3, 4)).state_dict()
+        torch.save(state, tmp_path / "checkpoints" / f"{step}.pt")
+    for name in (*folders, ".cache"):
+        folder = tmp_path / "data" / name.lstrip("-")
+        folder.mkdir(parents=True)
+        if name[0].isalpha():
+            Image.new("RGB", (16, 16)).save(folder / "0.png")
+    arguments = ["--checkpoints", str(tmp_path / "checkpoints"), "--data", str(tmp_path / "data")]
+    assert main(["lens", *arguments, "--out", str(tmp_path / "out"), "--size", "16"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def weights(value: float) -> dict[str, torch.Tensor]:
+    return {"weight": torch.full((2, 2), value)}
+
+
+def saved(folder: Path, name: str, value: float, **more: object) -> None:
+    torch.save({"state_dict": weights(value), **more}, folder / name)
+
+
+def test_lightning_s_steps_are_those_in_its_files(tmp_path: Path) -> None:
+    """`last-v1` is no step 1, and a version is no step either."""
+    saved(tmp_path, "epoch=0-step=4.ckpt", 4.0, global_step=4, epoch=0)
+    saved(tmp_path, "epoch=1-step=8.ckpt", 8.0, global_step=8, epoch=1)
+    saved(tmp_path, "epoch=1-step=8-v1.ckpt", 8.0, global_step=8, epoch=1)
+    saved(tmp_path, "epoch=2-val_loss=0.52.ckpt", 12.0, global_step=12, epoch=2)
+    saved(tmp_path, "last.ckpt", 8.0, global_step=8, epoch=1)
+    saved(tmp_path, "last-v1.ckpt", 16.0, global_step=16, epoch=3)
+    saved(tmp_path, "99.ckpt", 2.0, global_step=2, epoch=0)
+    (tmp_path / "last-v2.ckpt").write_bytes(b"half of a fi")
+    found = checkpoints(tmp_path)
+    assert [step for step, _ in found] == [2, 4, 8, 12, 16]
+    for step, path in found:
+        assert torch.equal(read_state(path)["weight"], weights(step)["weight"])
+
+
+def test_two_trainings_in_one_folder_are_told_apart(tmp_path: Path) -> None:
+    saved(tmp_path, "epoch=0-step=4.ckpt", 4.0, global_step=4)
+    saved(tmp_path, "epoch=1-step=8.ckpt", 8.0, global_step=8)
+    saved(tmp_path, "epoch=1-step=8-v1.ckpt", 9.0, global_step=8)
+    with pytest.raises(UsageError, match=r"is of step 8 as epoch=1-step=8-v1\.ckpt.*other weights"):
+        checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("checkpoint_000640.pt", 640),
+        ("model.10.pth", 10),
+        ("epoch=1-step=8-val_loss=0.52.ckpt", 8),
+        ("epoch=1-step=8-v3.ckpt", 8),
+        ("step_300_fp16.pt", 300),
+        ("epoch3_loss0.52.pt", 3),
+        ("resnet18-epoch7.pt", 7),
+    ],
+)
+def test_steps_in_names(tmp_path: Path, name: str, step: int) -> None:
+    saved(tmp_path, name, 1.0)
+    saved(tmp_path, "99999.pt", 2.0)
+    saved(tmp_path, "last-v1.ckpt", 3.0)
+    assert checkpoints(tmp_path) == [(step, tmp_path / name), (99999, tmp_path / "99999.pt")]
+
+
+def test_files_from_before_torch_1_6_are_read(tmp_path: Path) -> None:
+    for step in (1, 2):
+        path = tmp_path / f"{step}.pt"
+        torch.save(weights(step), path, _use_new_zipfile_serialization=False)
+        assert torch.equal(read_state(path)["weight"], weights(step)["weight"])
+    assert [step for step, _ in checkpoints(tmp_path)] == [1, 2]
 
 
 def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

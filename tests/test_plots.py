@@ -198,6 +198,51 @@ def test_images_that_cannot_be_shown() -> None:
         )
 
 
+def test_channels_may_come_last() -> None:
+    """Pictures as numpy, matplotlib and TensorFlow have them."""
+    generator = torch.Generator().manual_seed(0)
+    for channels in (1, 3):
+        image = torch.rand(channels, 20, 16, generator=generator)
+        expected = plots.to_picture(image, [0.1], [0.5])
+        for given in (image.permute(1, 2, 0), image.permute(1, 2, 0).numpy()[None]):
+            np.testing.assert_array_equal(plots.to_picture(given, [0.1], [0.5]), expected)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    np.testing.assert_array_equal(
+        plots.to_picture(image.permute(1, 2, 0), mean, std), plots.to_picture(image, mean, std)
+    )
+    for shape in ((3, 20, 16), (1, 16, 16)):
+        attribution = torch.randn(shape, generator=generator)
+        expected = attribution.double().sum(0).numpy()
+        np.testing.assert_allclose(plots.to_map(attribution.permute(1, 2, 0)), expected)
+        np.testing.assert_allclose(plots.to_map(attribution.permute(1, 2, 0)[None]), expected)
+    attribution = torch.randn(3, 20, 16, generator=generator)
+    first = plots.plot_attribution(attribution, image, method="colors")
+    last = plots.plot_comparison(
+        [image.permute(1, 2, 0)], {"Attribution": [attribution.permute(1, 2, 0)]}, method="colors"
+    )
+    for index in (0, 1):
+        shown = (cells(figure, index, (20, 16)) for figure in (first, last))
+        np.testing.assert_array_equal(*shown)
+
+
+@pytest.mark.parametrize("shape", [(64, 7, 3), (64, 3, 3), (64, 32, 1), (3, 16, 3), (2, 12, 3)])
+def test_channels_of_a_layer_are_still_summed(shape: tuple[int, ...]) -> None:
+    attribution = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(plots.to_map(attribution), attribution.double().sum(0).numpy())
+
+
+def test_shapes_that_are_none_of_a_picture_are_named() -> None:
+    with pytest.raises(ValueError, match=r"not \(1, 1, 8, 16, 16\): of a volume or a video, give"):
+        plots.to_map(torch.zeros(1, 1, 8, 16, 16))
+    with pytest.raises(ValueError, match=r"not \(4, 8, 16, 16\): of a batch, give one"):
+        plots.to_map(torch.zeros(4, 8, 16, 16))
+    with pytest.raises(ValueError, match=r"not 16: .* and its shape is \(1, 16, 20, 20\)"):
+        plots.to_picture(torch.zeros(1, 16, 20, 20))
+    one = torch.rand(3, 16, 16)
+    with pytest.raises(ValueError, match=r"shape \(3, 16, 16\): put one image alone in a list"):
+        plots.plot_comparison(one, {"m": one})
+
+
 def test_a_comparison_puts_each_thing_in_its_place() -> None:
     colours = torch.tensor([[0.0, 0.2, 1.0], [1.0, 1.0, 0.0]])
     images = colours[:, :, None, None].expand(2, 3, 4, 4)

@@ -110,6 +110,26 @@ def test_arguments_that_are_not_per_example_are_not_cut() -> None:
     assert [extra[0] is weight and extra[1] is config for extra in seen] == [True, True]
 
 
+def test_inputs_with_time_first_are_not_cut_into_pieces_of_time() -> None:
+    """A recurrent network would begin anew in each."""
+    weight = torch.randn(3, 6)
+
+    def model(x: Tensor) -> Tensor:
+        state = x.new_zeros(x.shape[1], 6)
+        for now in x:
+            state = F.relu(now + 0.5 * state)
+        return state @ weight.T
+
+    x, pullback = torch.randn(9, 4, 6), ExcitationPullback(model)
+    whole = pullback.attribute(x, 1)
+    torch.testing.assert_close(pullback.attribute(x, 1, internal_batch_size=9), whole)
+    for size in (2, 4):  # with 4, only the last piece tells
+        with pytest.raises(ValueError, match="the output has 4 rows: leave internal_batch_size"):
+            pullback.attribute(x, 1, internal_batch_size=size)
+        with pytest.raises(ValueError, match="the output has 4 rows: leave internal_batch_size"):
+            pullback.attribute_targets(x, [0, 1], internal_batch_size=size)
+
+
 @pytest.mark.parametrize("target", [[0, 1], torch.tensor([0, 1]), 7, None])
 def test_wrong_targets_are_refused_in_chunks_too(net: Counting, target: Any) -> None:
     pullback = ExcitationPullback(net)

@@ -622,6 +622,25 @@ def test_interrupted_training_ends_as_an_unbroken_one(trainer, more, tmp_path):
     assert not torch.equal(other["model"]["fc.weight"], whole["model"]["fc.weight"])
 
 
+@pytest.mark.parametrize(("widths", "last"), [("4 8 8 8", False), ("8 8 8 8", True)])
+def test_few_channels_are_not_trained_channels_last(trainer, widths, last):
+    """There oneDNN's weight gradients are wrong on CPUs with AVX2 only, or never come."""
+    run, module, monkeypatch = trainer
+    seen = set()
+
+    class Watched(ReferenceNet):
+        def forward(self, x):
+            if self.training:
+                for tensor in (x, self.layer3[0].conv1.weight):
+                    seen.add(tensor.is_contiguous(memory_format=torch.channels_last))
+                    seen.add(not tensor.is_contiguous())
+            return super().forward(x)
+
+    monkeypatch.setattr(module, "ReferenceNet", Watched)
+    run("out", "--widths", *widths.split())
+    assert seen == {last}
+
+
 def test_export_measures_what_it_wrote(trainer, tmp_path):
     run, module, _ = trainer
     run("out", "--export", str(tmp_path / "net.pt"))

@@ -60,9 +60,14 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
     with store.locked():
         store.describe("settings", run.description(settings, sources, versions()))
         prepared = run.measure(settings, sources, networks, store, here)
-        units = run.expected(settings, sources, list(networks))
+        done = store.done()
+        expected = run.expected(settings, sources, list(networks))
+        units = [unit for unit in expected if unit in done]
         written = table.write(out, run.rows(units, store, prepared), _provenance(args))
-    print(f"wrote {written} scores to {args.out}")
+    missing = len({name for _, name in expected} - {name for _, name in units})
+    plural = "s" if missing > 1 else ""
+    without = f", without {missing} photograph{plural} that cannot be read" if missing else ""
+    print(f"wrote {written} scores to {args.out}{without}")
     if args.report is not None:
         report.write(table.read(out), args.report)
         print(f"wrote tables and figures to {args.report}")

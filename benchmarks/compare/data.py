@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from captum_pullback.zoo.networks import Network, ZooError, class_index
-from captum_pullback.zoo.photos import read_photo
+from captum_pullback.zoo.photos import PhotoError, read_photo
 
 #: A box in pixels of the upright photograph, both corners inclusive: x0, y0, x1, y1.
 Box = tuple[float, float, float, float]
@@ -32,7 +32,8 @@ class Photos:
 
     Attributes:
         names: One for each photograph, unique.
-        read: From the number of a photograph to the picture and the number of its class.
+        read: From the number of a photograph to the picture and the number of its class; it
+            raises `PhotoError` where that cannot be read.
         classes: For each class all that it is called, its folder first.
         boxes: By the names of photographs, the boxes around the object; may lack any.
     """
@@ -95,11 +96,17 @@ def _torchvision(kind: str, root: str) -> Photos:
         data = torchvision.datasets.CIFAR10(root, train=False)
         classes = [(name,) for name in data.classes]
 
-    def read(number: int) -> tuple[Image.Image, int]:
-        picture, label = data[number]
-        return picture.convert("RGB"), label
+    names = [f"{kind}/{number:06d}" for number in range(len(data))]
 
-    return Photos([f"{kind}/{number:06d}" for number in range(len(data))], read, classes)
+    def read(number: int) -> tuple[Image.Image, int]:
+        try:
+            picture, label = data[number]
+            return picture.convert("RGB"), label
+        except Exception as error:  # whatever a parser of untrusted bytes may come up with
+            reason = " ".join(str(error).split())
+            raise PhotoError(f"{names[number]}: cannot be read ({reason})") from error
+
+    return Photos(names, read, classes)
 
 
 def read_boxes(path: Path, split: str) -> dict[str, list[Box]]:
@@ -140,18 +147,46 @@ def inside(network: Network, picture: Image.Image, boxes: Sequence[Box]) -> Tens
 def targets(network: Network, outputs: int, photos: Photos) -> list[int]:
     """The network's number for each class of a data set.
 
-    By the folders that the network was trained on; else the same numbers where there are as many
-    classes as outputs; else by name.
+    By the folders that the network was trained on; else by whole names; else the same numbers
+    where there are as many classes as outputs, and no name says otherwise; else by parts of names.
 
     Raises:
-        DataError: A class of the data is none of the network's.
+        DataError: A class of the data is none of the network's, or names and numbers disagree.
     """
     folders = list(network.meta.get("folders", ()))
     if folders and all(names[0] in folders for names in photos.classes):
         return [folders.index(names[0]) for names in photos.classes]
-    if not folders and len(photos.classes) == outputs:
-        return list(range(outputs))
-    return [_class(network, names) for names in photos.classes]
+    named = [_named(network.classes, names) for names in photos.classes]
+    found = [number for number in named if number is not None]
+    if len(found) == len(named) == len(set(found)):
+        return found
+    if folders or len(named) != outputs:
+        return [_class(network, names) for names in photos.classes]
+    for number, (names, other) in enumerate(zip(photos.classes, named, strict=True)):
+        if other not in (None, number):
+            raise DataError(
+                f"class {number} of the photographs, {' / '.join(names)}, is {network.name}'s "
+                f"class {other} by its name, and not all classes are known by name: name the "
+                "folders as the network's classes, or explain what it predicts instead "
+                "(--target predicted)"
+            )
+    return list(range(outputs))
+
+
+def _named(classes: Sequence[str], names: tuple[str, ...]) -> int | None:
+    """The number of the one class that bears one of these names, as a whole; or None."""
+
+    def plain(name: str) -> str:
+        return " ".join(name.casefold().replace("_", " ").split())
+
+    wanted = set(map(plain, names))
+    whole = [{plain(name)} for name in classes]
+    synonyms = [set(plain(name).split(", ")) for name in classes]
+    for known in (whole, synonyms):
+        found = [number for number, called in enumerate(known) if wanted & called]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _class(network: Network, names: tuple[str, ...]) -> int:

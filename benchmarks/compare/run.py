@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +24,7 @@ from captum_pullback import fit_temperature
 from captum_pullback.outputs import writable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import PhotoError
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,20 @@ class Sources:
             self.fitted, _ = data.choose(len(self.others.names), fitted, 0)
         self.predicted = settings.predicted
         self.repeated = settings.repeated
+        self._unreadable: set[str] = set()
 
     def names(self) -> list[str]:
         """Of the photographs to score, in their order."""
         return [self.photos.names[number] for number in self.scored]
 
-    def case(self, network: Network, number: int) -> Case:
-        """One photograph, by its number among those to score."""
+    def case(self, network: Network, number: int) -> Case | None:
+        """One photograph, by its number among those to score; None if it cannot be read."""
         which = self.scored[number]
         name = self.photos.names[which]
-        picture, label = self.photos.read(which)
+        read = self._read(self.photos, which)
+        if read is None:
+            return None
+        picture, label = read
         inputs = network.preprocess(picture)[None].to(_device(network))
         target = int(self.targets(network, self.photos, inputs, [label])[0])
         inside = None
@@ -95,11 +103,26 @@ class Sources:
             inside = inside if inside.any() else None  # cropped away
         return Case(name, number, inputs, target, inside, number < self.repeated)
 
-    def batch(self, network: Network, photos: data.Photos, which: list[int]) -> tuple[Tensor, ...]:
-        """Inputs (N, C, H, W) and targets (N,) of some photographs."""
-        pairs = [photos.read(number) for number in which]
+    def batch(
+        self, network: Network, photos: data.Photos, which: Iterable[int], most: int
+    ) -> tuple[Tensor, ...]:
+        """Inputs (N, C, H, W) and targets (N,) of the first so many that can be read."""
+        readable = (pair for number in which if (pair := self._read(photos, number)) is not None)
+        pairs = list(islice(readable, most))
+        if not pairs:
+            raise RunError("none of the photographs could be read")
         inputs = torch.stack([network.preprocess(p) for p, _ in pairs]).to(_device(network))
         return inputs, self.targets(network, photos, inputs, [label for _, label in pairs])
+
+    def _read(self, photos: data.Photos, number: int) -> tuple[Image.Image, int] | None:
+        """A photograph and its class, or None and a line on stderr if it cannot be read."""
+        try:
+            return photos.read(number)
+        except PhotoError as error:
+            if str(error) not in self._unreadable:
+                self._unreadable.add(str(error))
+                tqdm.write(f"benchmarks.compare: left out: {error}", file=sys.stderr)
+            return None
 
     @torch.no_grad()
     def targets(
@@ -140,7 +163,7 @@ def prepare(
     Raises:
         RunError: A method or a metric cannot be used with it.
     """
-    inputs, targets = sources.batch(network, sources.others, sources.fitted)
+    inputs, targets = sources.batch(network, sources.others, sources.fitted, len(sources.fitted))
     try:
         fit = fit_temperature(
             network.model,
@@ -189,6 +212,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Scores all photographs by all networks that are not yet scored; returns `prepare`'s results.
 
+    Those that cannot be read are left out, and tried again by the next run.
+
     Raises:
         RunError: The run cannot begin.
         StoreError: The folder holds another run.
@@ -207,7 +232,7 @@ def measure(
         raise WorkerError(f"this process does not see {store.folder}: it must be a shared folder")
     done = set(here.from_first(list(store.done()) if here.first else None))
     units = expected(settings, sources, list(networks))
-    mine = 0
+    mine = unreadable = 0
     with store.writer(here.rank) as writer:
         for name, network in networks.items():
             scores = scorer(settings, network, prepared[name])
@@ -224,10 +249,13 @@ def measure(
             title = name if here.size == 1 else f"{name}, process {here.rank} of {here.size}"
             for number in tqdm(share, title, unit="photo", disable=not here.first):
                 case = sources.case(network, number)
+                if case is None:
+                    unreadable += 1
+                    continue
                 writer.write((name, case.name), scores.scores(case))
                 mine += 1
     device = torch.device(local_device(settings.device))
-    total = here.total(mine, device) + len(done)
+    total = here.total(mine + unreadable, device) + len(done)
     if total != len(units):
         raise RunError(f"{total} of {len(units)} units were done: {store.folder} was changed")
     here.wait("waiting for the last photographs")
@@ -280,8 +308,9 @@ def _turn(unit: Unit) -> int:
 
 def _cost(settings: Settings, sources: Sources, scores: Scorer, turn: int) -> list[Score]:
     size, count = settings.cost_batch, len(sources.scored)
-    which = [sources.scored[(turn * size + k) % count] for k in range(size)]
-    inputs, targets = sources.batch(scores.subject.network, sources.photos, which)
+    # Others stand in for those that cannot be read.
+    which = (sources.scored[(turn * size + k) % count] for k in range(size + count))
+    inputs, targets = sources.batch(scores.subject.network, sources.photos, which, size)
     return scoring.costs(scores, inputs, targets, turn)
 
 

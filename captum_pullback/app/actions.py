@@ -148,7 +148,8 @@ class Actions:
             best = float(fit.temperature)  # type: ignore[arg-type]  # one number, for all gates
             plain = dict(fit.tried)[0.0]
             gr.Info(
-                f"Infidelity {fit.infidelity:.3g} at T = {best:.3g}; the plain gradient has "
+                f"Infidelity {fit.infidelity:.3g} at T = {best:.3g}"
+                f"{', the limit of the search' * fit.at_limit}; the plain gradient has "
                 f"{plain:.3g}." + (" The slider ends at 5." if best > 5 else ""),
                 title="Fitted",
             )

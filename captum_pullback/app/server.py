@@ -47,8 +47,8 @@ def serving(
         OSError: the port is not to be had.
     """
     folder = tempfile.mkdtemp(prefix="captum_pullback-")
-    _prepare(folder)
     try:
+        _prepare(folder)
         from captum_pullback.app.page import build  # Gradio reads its settings when imported
 
         page = build(networks, samples)

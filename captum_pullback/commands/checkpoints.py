@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback.commands.terminal import UsageError
-from captum_pullback.lens.dynamics import scikit_learn
+from captum_pullback.engine.models import on_copies
+from captum_pullback.lens.trajectories import scikit_learn
 from captum_pullback.perturbations import seeded
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
-__all__ = ["Examples", "checkpoints", "digits_run", "examples", "network_for"]
+__all__ = [
+    "Examples",
+    "check_classes",
+    "checkpoints",
+    "digits_run",
+    "examples",
+    "fill",
+    "network_for",
+    "read_state",
+]
 
 _SUFFIXES = (".pt", ".pth", ".ckpt")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _STATES = ("model", "state_dict", "model_state_dict")
+_WANTED = f"saved by Lightning or with names that end in the step, and {', '.join(_SUFFIXES)}"
+
+# Lightning appends this to a name that is taken: it is no step.
+_VERSION = re.compile(r"-v\d+$")
+# The step where the name says which number that is, as in "epoch=1-step=8-val_loss=0.52"; or else
+# any whole number, and not the digits of a decimal one.
+_NAMED = re.compile(r"(?<![a-z])(?:global_)?step[=_-]?(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<!\d)(?<!\d\.)\d+(?!\.?\d)")
 
 
 @dataclass(frozen=True)
@@ -43,32 +62,67 @@ class Examples:
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a folder by their steps: the last number in each file's name."""
+    """The checkpoints of a folder by their steps: Lightning's own in the file, or the name's.
+
+    Of two files of one step with the same weights, as Lightning's ``last.ckpt`` has those of the
+    checkpoint before, one is taken.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder of checkpoints")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        numbers = re.findall(r"\d+", path.stem)
-        if path.suffix in _SUFFIXES and numbers:
-            step = int(numbers[-1])
-            if step in found:
-                raise UsageError(f"{path}: is of step {step}, as {found[step].name} is")
-            found[step] = path
+        step = _step(path) if path.suffix in _SUFFIXES else None
+        if step is None:
+            continue
+        if step in found:
+            if not _same(read_state(path), read_state(found[step])):
+                raise UsageError(
+                    f"{path}: is of step {step} as {found[step].name} is, with other weights: "
+                    "two trainings in one folder? Move one of them elsewhere"
+                )
+            continue
+        found[step] = path
     if len(found) < 2:
         raise UsageError(
-            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, with names "
-            f"that end in the step and {', '.join(_SUFFIXES)}"
+            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, {_WANTED}"
         )
     return sorted(found.items())
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, alone in the file or under a name that is usual."""
+def _step(path: Path) -> int | None:
+    """The step of a checkpoint; None where neither the file nor its name has one."""
     try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+        saved = _load(path)
+    except UsageError:
+        saved = None  # if its name has a step, `read_state` is going to say what is wrong
+    if isinstance(saved, dict) and isinstance(saved.get("global_step"), int):
+        return int(saved["global_step"])
+    name = _VERSION.sub("", path.stem)
+    numbers = _NAMED.findall(name) or _NUMBER.findall(name)
+    return int(numbers[-1]) if numbers else None
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _load(path: Path) -> Any:
+    """What a file holds. Its tensors stay on the disk until they are used, where that is possible.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        mapped = zipfile.is_zipfile(path)  # not what torch wrote before version 1.6
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise UsageError(f"{path}: cannot be read as a checkpoint ({reason})") from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, alone in the file or under a name that is usual."""
+    saved = _load(path)
     for key in _STATES:
         if isinstance(saved, dict) and isinstance(saved.get(key), dict):
             saved = saved[key]
@@ -129,10 +183,14 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
     inputs: list[Tensor] = []
     labels: list[int] = []
     classes: list[str] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    for folder in sorted(folders):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
         if not files:
-            continue
+            raise UsageError(
+                f"{folder}: holds no pictures, and folders are numbered as the network's classes: "
+                "put some there, or move it elsewhere"
+            )
         try:
             inputs += [preprocess(read_photo(path)) for path in files[:per_class]]
         except PhotoError as error:
@@ -144,6 +202,22 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
             f"{root}: holds {len(classes)} folders of pictures; a class each is wanted"
         )
     return Examples(torch.stack(inputs), torch.tensor(labels), classes)
+
+
+def check_classes(model: nn.Module, watched: Examples) -> None:
+    """Make sure that the folders of pictures, numbered in their order, can be the classes.
+
+    Raises:
+        UsageError: The network has more outputs, or fewer.
+    """
+    with torch.no_grad():
+        outputs = on_copies(model.eval(), watched.inputs[:1]).shape[-1]
+    if outputs != len(watched.classes):
+        raise UsageError(
+            f"there are {len(watched.classes)} folders of pictures for a network of {outputs} "
+            "classes, and they are numbered in their order: give a folder for each class, or an "
+            ".npz file with 'inputs' and 'labels'"
+        )
 
 
 def _arrays(path: Path, per_class: int) -> Examples:

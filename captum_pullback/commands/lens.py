@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from captum_pullback.commands.checkpoints import (
     Examples,
+    check_classes,
     checkpoints,
     digits_run,
     examples,
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             files = checkpoints(Path(args.checkpoints))
             network, size = network_for(read_state(files[0][1]), args.model)
             watched = examples(Path(args.data), args.size or size, args.per_class or 5)
+            if Path(args.data).is_dir():
+                check_classes(network, watched)
             models = ((step, fill(network, path)) for step, path in files)
             count, what = len(files), f"{len(files)} checkpoints of {type(network).__name__}"
         lens = TrainingLens(watched.inputs, watched.labels, out / "record", weights=args.weights)

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from captum_pullback.figures.comparison import draw_attribution, draw_picture, image_grid, scale_of
-from captum_pullback.figures.panels import Array, Channels, Floats, to_picture
+from captum_pullback.figures.panels import Array, Channels, Floats, check_several, chw, to_picture
 
 __all__ = [
     "Scale",
@@ -70,6 +70,7 @@ def plot_ascent(
     Raises:
         ValueError: numbers that differ, shapes that do not fit, or values that are not finite.
     """
+    check_several(images)
     pictures = [to_picture(image, mean, std) for image in images]
     for title, grid in grids.items():
         if len(grid) != len(pictures) or len({len(row) for row in grid}) != 1:
@@ -108,10 +109,10 @@ def plot_ascent(
             )  # fmt: skip
         cells = [cell for grid in grids.values() for cell in grid[i]]
         for j, cell in enumerate(cells):
-            delta = torch.as_tensor(cell).detach().cpu().double()
+            delta = chw(cell, "perturbation")
             if show != "perturbation":
-                image = torch.as_tensor(images[i]).detach().cpu().double()
-                draw_picture(rows[0, 1 + j], to_picture(image + delta, mean, std))
+                perturbed = chw(images[i], "image") + delta
+                draw_picture(rows[0, 1 + j], to_picture(perturbed, mean, std))
             if show != "photograph":
                 pixels = delta * _per_channel(std)
                 draw_attribution(rows[-1, 1 + j], pixels, method="colors", scale=scales[i][j])
@@ -129,7 +130,7 @@ def perturbation_scales(
     rows: list[list[Floats]] = []
     for row in zip(*grids.values(), strict=True):
         cells = [cell for part in row for cell in part]
-        rows.append([_numpy(torch.as_tensor(c).cpu().double() * _per_channel(std)) for c in cells])
+        rows.append([chw(cell, "perturbation") * _per_channel(std) for cell in cells])
     if scale == "cell":
         return [[scale_of(cell) for cell in cells] for cells in rows]
     if scale == "row":
@@ -212,10 +213,6 @@ def _scale_text(row: Sequence[float], scale: Scale, show: Show) -> list[str]:
     return [f"full colour: \N{PLUS-MINUS SIGN}{row[0]:.2g}", "of the pixels' range"]
 
 
-def _per_channel(std: Channels) -> torch.Tensor:
-    return torch.as_tensor([1.0] if std is None else std, dtype=torch.float64).view(-1, 1, 1)
-
-
-def _numpy(values: torch.Tensor) -> Floats:
-    array: Floats = values.detach().numpy()
-    return array
+def _per_channel(std: Channels) -> Floats:
+    values = torch.as_tensor([1.0] if std is None else std, dtype=torch.float64)
+    return values.cpu().numpy().reshape(-1, 1, 1)

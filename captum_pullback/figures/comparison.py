@@ -27,6 +27,7 @@ from captum_pullback.figures.panels import (
     Method,
     Sign,
     bare,
+    check_several,
     draw_attribution,
     draw_picture,
     scale_of,
@@ -201,6 +202,7 @@ def plot_comparison(
         ValueError: numbers of images, attributions and texts that differ, shapes that do not
             fit, or values that are not finite.
     """
+    check_several(images)
     pictures = [to_picture(image, mean, std) for image in images]
     texts = {"labels": labels or [""] * len(pictures)}
     texts |= {title: (captions or {}).get(title) or [""] * len(pictures) for title in attributions}

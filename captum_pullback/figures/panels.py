@@ -35,9 +35,9 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
     """An image as matplotlib and Captum want it: (H, W, 3), in [0, 1].
 
     Args:
-        image: (C, H, W) or (1, C, H, W), C 1 or 3. Floating point in [0, 1] once it is multiplied
-            by ``std`` and ``mean`` is added (what is beyond by rounding or perturbation is
-            clipped), or integers in [0, 255].
+        image: (C, H, W) or (1, C, H, W), C 1 or 3, or the channels last. Floating point in
+            [0, 1] once it is multiplied by ``std`` and ``mean`` is added (what is beyond by
+            rounding or perturbation is clipped), or integers in [0, 255].
         mean: the network's mean per channel, in [0, 1]; None: the image is not normalised.
         std: its standard deviation per channel.
 
@@ -45,9 +45,7 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
         ValueError: another shape, values that are not finite, or an image that was normalised
             where no mean and standard deviation are given.
     """
-    values = _chw(image, "image")
-    if values.shape[0] not in (1, 3):
-        raise ValueError(f"an image has 1 or 3 channels, not {values.shape[0]}")
+    values = chw(image, "image")
     if mean is not None or std is not None:
         values = values * _per_channel(std, 1.0) + _per_channel(mean, 0.0)
     elif _is_integer(image):
@@ -62,12 +60,17 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
 
 
 def to_map(attribution: Array) -> Floats:
-    """An attribution's sum over channels, (H, W), of one of (C, H, W), (1, C, H, W) or (H, W).
+    """An attribution's sum over channels, (H, W).
+
+    Args:
+        attribution: (C, H, W), (1, C, H, W) or (H, W), of any number of channels; or the channels
+            last, where it cannot be anything else: 3 of them, or 1 on a square, behind sides of 4
+            times as many pixels at least, such as (224, 224, 3).
 
     Raises:
         ValueError: another shape, or values that are not finite.
     """
-    summed: Floats = _chw(attribution, "attribution").sum(axis=0)
+    summed: Floats = chw(attribution, "attribution").sum(axis=0)
     return summed
 
 
@@ -123,7 +126,7 @@ def draw_attribution(
         ValueError: a shape that does not fit, or values that are not finite.
     """
     if method == "colors":
-        values = _chw(attribution, "attribution")
+        values = chw(attribution, "attribution")
         scale = scale_of(values, outlier_percent=outlier_percent) if scale is None else scale
         draw_picture(axis, to_picture(relative(values, scale), [0.5] * 3, [0.5] * 3))
         return
@@ -159,7 +162,16 @@ def draw_attribution(
     bare(axis)
 
 
-def _chw(values: Array, what: str) -> Floats:
+def chw(values: Array, what: Literal["image", "perturbation", "attribution"]) -> Floats:
+    """One image, perturbation or attribution as (C, H, W), whether its channels are first or last.
+
+    Args:
+        values: As for `to_picture`, or for an attribution as for `to_map`.
+        what: An attribution may have any number of channels, the others have 1 or 3.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
     tensor = torch.as_tensor(values).detach().cpu()
     array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
     if array.ndim == 4 and array.shape[0] == 1:
@@ -167,14 +179,41 @@ def _chw(values: Array, what: str) -> Floats:
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.size == 0:
+        more = {4: "of a batch, give one", 5: "of a volume or a video, give one slice"}
         raise ValueError(
             f"one {what} has shape (C, H, W), (1, C, H, W) or (H, W), not {tuple(tensor.shape)}"
+            + (f": {more[tensor.dim()]}" if tensor.dim() in more and array.size else "")
+        )
+    if _is_channels_last(array.shape, what == "attribution"):
+        array = array.transpose(2, 0, 1)
+    if what != "attribution" and array.shape[0] not in (1, 3):
+        raise ValueError(
+            f"one {what} has 1 or 3 channels, not {array.shape[0]}: (C, H, W) or (H, W, C) is "
+            f"wanted, and its shape is {tuple(tensor.shape)}"
         )
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise ValueError(f"{count} of the {what}'s {array.size} values are NaN or infinite")
     return array
+
+
+def check_several(images: Array | Sequence[Array]) -> None:
+    """Raise ValueError for a tensor that is one image: its channels would be taken for images."""
+    if isinstance(images, torch.Tensor | np.ndarray) and images.ndim != 4:
+        raise ValueError(
+            f"images are a tensor (N, C, H, W) or a list of (C, H, W), not a tensor of shape "
+            f"{tuple(images.shape)}: put one image alone in a list"
+        )
+
+
+def _is_channels_last(shape: tuple[int, ...], any_channels: bool) -> bool:
+    first, second, last = shape
+    if last not in (1, 3) or first in (1, 3):
+        return False
+    # An attribution to a layer has any number of channels: 64 of them at 7 x 3 are (64, 7, 3).
+    picture = min(first, second) >= 4 * last and (last == 3 or first == second)
+    return picture or not any_channels
 
 
 def _is_integer(image: Array) -> bool:

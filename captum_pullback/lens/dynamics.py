@@ -8,10 +8,12 @@ still (arXiv 2507.22832).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,50 +21,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.engine.models import on_copies
-from captum_pullback.engine.softening import soften
-from captum_pullback.lens.paths import FixedPaths
-from captum_pullback.lens.reading import Final, Reader, name_of
-from captum_pullback.lens.recording import Rows, device_of, in_eval_mode
-from captum_pullback.lens.similarity import (
-    Similarity,
-    Subclasses,
-    class_similarity,
-    cosines,
-    subclasses,
-    summarised,
-)
-from captum_pullback.lens.stability import (
-    Settledness,
-    likeliest_temperature,
-    settledness,
-    step_weights,
-)
+from captum_pullback.lens import lightning, machine, settling, trajectories
+from captum_pullback.lens.machine import Alignment
+from captum_pullback.lens.reading import Reader
+from captum_pullback.lens.recording import Recorder, Rows
+from captum_pullback.lens.similarity import Similarity, Subclasses
+from captum_pullback.lens.stability import Settledness
+from captum_pullback.lens.stepfiles import StepFiles
+from captum_pullback.lens.watched import Watched
 
-__all__ = ["Alignment", "TrainingLens", "scikit_learn"]
+__all__ = ["Alignment", "TrainingLens"]
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How close gradients come to the one through gates averaged over training.
-
-    Attributes:
-        gradient: Cosine similarity of the plain gradient with it, for each example, (N,).
-        pullback: The same of the excitation pullback, for each temperature.
-    """
-
-    gradient: Floats
-    pullback: Mapping[float, Floats]
-
-    @property
-    def best(self) -> float:
-        """The temperature of the largest mean cosine."""
-        return max(self.pullback, key=lambda t: float(self.pullback[t].mean()))
-
-
-class TrainingLens(Reader):
+class TrainingLens:
     """Records effective weights and gates at some inputs during training, and measures them.
 
     ::
@@ -99,6 +72,86 @@ class TrainingLens(Reader):
         LensError: The folder holds the record of other inputs or settings.
     """
 
+    def __init__(
+        self,
+        inputs: Tensor,
+        labels: Tensor | Sequence[int],
+        folder: str | Path | None = None,
+        *,
+        gates: bool = True,
+        weights: Rows | None = "all",
+        kept: int = 1024,
+        batch_size: int = 64,
+        max_bytes: int = 2**28,
+    ) -> None:
+        watched = Watched(inputs.detach().cpu(), torch.as_tensor(labels).cpu(), batch_size)
+        if not gates and weights is None:
+            raise ValueError("there is nothing to record without gates and without weights")
+        self.inputs, self.labels = watched.inputs, watched.labels
+        self.gates, self.weights, self.kept = gates, weights, kept
+        self.batch_size, self.max_bytes = batch_size, max_bytes
+        if folder is None:
+            folder = tempfile.mkdtemp(prefix="lens-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        settings = {"gates": gates, "weights": weights, "kept": kept}
+        self.files = StepFiles(folder, {**watched.description, **settings})
+        self._reader = Reader(watched, self.files, gates, weights)
+        self._recorder = Recorder(watched, self.files, gates, weights, kept, max_bytes)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are recorded, ascending."""
+        return self.files.steps
+
+    def record(self, model: nn.Module, step: int) -> bool:
+        """Record the model as it is now. It is watched in eval mode, and left as it was.
+
+        Args:
+            model: Maps inputs to logits (N, C). It may be on any device.
+            step: A number of 0 or more that grows over training.
+
+        Returns:
+            Whether it was recorded: False where this step was there already.
+
+        Raises:
+            NotPiecewiseLinearError: Weights are recorded, and the network is not piecewise
+                linear.
+            SofteningError: Gates are recorded, and none was met.
+        """
+        return self._recorder.record(model, step)
+
+    def interval(self, classes: int, batch_size: int, share: float = 0.05) -> int:
+        """The least number of steps between records that keeps their cost to a share of training.
+
+        Cost is counted in passes of one example through the network, forward or backward to its
+        input; a training step's backward pass, which also goes to the weights, counts two. So a
+        step of B examples costs 3 B, and a record of N costs N for gates, and N (2 + C) for the
+        weights of C classes (3 N for ``weights="label"``) where they fit into ``max_bytes``.
+
+        Args:
+            classes: C.
+            batch_size: B, of the training.
+            share: Of the cost of the training, above 0.
+        """
+        rows = {"all": 2 + classes, "label": 3, None: 0}[self.weights]
+        cost = len(self.labels) * (int(self.gates) + rows)
+        return max(1, math.ceil(cost / (3 * batch_size * share)))
+
+    def callback(
+        self, every: int, model: Callable[[Any], nn.Module] = lambda module: module
+    ) -> Any:
+        """A Lightning callback that records every so many steps, and the end.
+
+        Args:
+            every: Steps between records; see `interval`.
+            model: From the LightningModule to the network that gives logits.
+
+        Returns:
+            A ``Callback`` of lightning or pytorch_lightning, where one of them is installed; else
+            an object with the same methods.
+        """
+        return lightning.callback(self.record, every, model)
+
     # Effective weights
 
     def similarity(self, rows: Rows = "label") -> Similarity:
@@ -109,23 +162,15 @@ class TrainingLens(Reader):
                 of all classes together. Only the second compares like with like between classes:
                 weights of two different classes are near to orthogonal from the start.
         """
-        key = self.key(rows)
-        matrices = []
-        for arrays in self.arrays():
-            matrices.append(class_similarity(cosines(arrays[key]), self.labels.numpy()))
-        return summarised(self.recorded(), matrices)
+        return trajectories.similarity(self._reader, rows)
 
     def subclasses(self, rows: Rows = "label") -> Subclasses:
         """Two groups in each class at the last step, and when they came apart."""
-        key = self.key(rows)
-        return subclasses([arrays[key] for arrays in self.arrays()], self.labels.numpy())
+        return trajectories.subclasses(self._reader, rows)
 
     def accuracy(self) -> Floats:
         """The share of the examples that came out right, for each step, (S,)."""
-        self.key("label")
-        labels = self.labels.numpy()
-        right = [float((a["logits"].argmax(1) == labels).mean()) for a in self.arrays()]
-        return np.array(right)
+        return trajectories.accuracy(self._reader)
 
     def rows(self, steps: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
         """Weights of each example's own class, of length 1 and perhaps sketched, (S, N, kept).
@@ -133,10 +178,7 @@ class TrainingLens(Reader):
         Args:
             steps: Which of the recorded steps; None for all.
         """
-        self.key("label")
-        rows = np.stack([arrays["rows"] for arrays in self.arrays(steps)])
-        norms = np.linalg.norm(rows, axis=2, keepdims=True)
-        return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
+        return trajectories.unit_rows(self._reader, steps)
 
     def projection(
         self,
@@ -156,52 +198,22 @@ class TrainingLens(Reader):
         Raises:
             ImportError: For t-SNE scikit-learn is wanted, ``pip install 'captum-pullback[lens]'``.
         """
-        rows = self.rows(steps)
-        flat = rows.reshape(-1, rows.shape[2]).astype(np.float64)
-        flat -= flat.mean(0)
-        _, _, axes = np.linalg.svd(flat, full_matrices=False)
-        # An axis has no sign of its own: its largest entry is positive.
-        signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])
-        places = flat @ (axes * signs[:, None])[: 2 if method == "pca" else 30].T
-        if method == "tsne":
-            spread = max(float(places[:, 0].std()), 1e-12)
-            tsne = scikit_learn("manifold").TSNE(
-                perplexity=min(30.0, (len(flat) - 1) / 3),
-                init=(places[:, :2] / spread * 1e-4).astype(np.float32),
-                random_state=seed,
-            )
-            places = tsne.fit_transform(places.astype(np.float32))
-        return np.asarray(places, dtype=np.float64).reshape(*rows.shape[:2], 2)
+        return trajectories.projected(self.rows(steps), method, seed)
 
     # Gates
 
     @property
     def layers(self) -> list[str]:
         """The names of the gates of single units, in the order of running."""
-        with self.files.read(self.recorded()[-1]) as arrays:
-            return [name_of(key) for key in arrays if key.startswith("open:")]
+        return self._reader.layers()
 
     def agreement(self) -> dict[str, Floats]:
         """For each layer, the share of gates that are at each step as they are at last, (S,)."""
-        last = self.open_gates(self.recorded()[-1])
-        shares: dict[str, list[float]] = {name: [] for name in last}
-        for step in self.recorded():
-            for name, (bits, units) in self.open_gates(step).items():
-                differ = np.unpackbits(np.bitwise_xor(bits, last[name][0])).sum()
-                shares[name].append(1 - differ / (len(bits) * units))
-        return {name: np.array(values) for name, values in shares.items()}
+        return settling.agreement(self._reader)
 
     def settled_share(self) -> dict[str, Floats]:
         """For each layer, the share of gates that stay as they are from each step on, (S,)."""
-        steps = self.recorded()
-        last = self.open_gates(steps[-1])
-        moved = {name: np.zeros_like(bits) for name, (bits, _) in last.items()}
-        shares: dict[str, list[float]] = {name: [] for name in last}
-        for step in reversed(steps):
-            for name, (bits, units) in self.open_gates(step).items():
-                moved[name] |= bits ^ last[name][0]
-                shares[name].insert(0, 1 - np.unpackbits(moved[name]).sum() / (len(bits) * units))
-        return {name: np.array(values) for name, values in shares.items()}
+        return settling.settled_share(self._reader)
 
     def settledness(self, model: nn.Module, since: float = 0.5) -> dict[str, Settledness]:
         """For each layer, how well :math:`|z|` of the final model tells which gates are settled.
@@ -213,14 +225,7 @@ class TrainingLens(Reader):
             model: The model of the last record.
             since: From where on, as a share of the training.
         """
-        steps = self.span(since)[:-1]
-        result = {}
-        for gate in self.final_gates(model):
-            settled = np.ones(gate.z.shape, dtype=bool)
-            for step in steps:
-                settled &= self.states(step, gate) == gate.open
-            result[gate.name] = settledness(gate.z, settled)
-        return result
+        return settling.settled_units(self._reader, model, since)
 
     def open_share(self, model: nn.Module, since: float = 0.5) -> dict[str, tuple[Floats, Floats]]:
         """For each layer, final pre-activations z, and the share of records each gate was open.
@@ -233,10 +238,7 @@ class TrainingLens(Reader):
         Returns:
             Two arrays of shape (gates,) for each layer, of at most about a million gates.
         """
-        steps = self.span(since)[:-1]
-        return {
-            gate.name: (gate.z, self.share_open(gate, steps)) for gate in self.final_gates(model)
-        }
+        return settling.open_share(self._reader, model, since)
 
     def fit_temperatures(
         self, model: nn.Module, since: float = 0.5, *, per_channel: bool = False
@@ -257,42 +259,11 @@ class TrainingLens(Reader):
             as it is; per channel a tensor that broadcasts against the gate's input. ``""`` holds
             the median of them, which pools and gates without a module take.
         """
-        steps = self.span(since)[:-1]
-        gates = self.final_gates(model, whole=per_channel)
-        channels: dict[str, set[tuple[tuple[int, ...], int]]] = {}
-        for gate in gates:
-            channels.setdefault(gate.module, set()).add((gate.shape[:1], len(gate.shape)))
-        modules: dict[str, list[tuple[Final, Floats, Floats]]] = {}
-        for gate in gates:
-            z, opened = gate.z, self.share_open(gate, steps)
-            same = len(channels[gate.module]) == 1 and gate.shape != ()
-            split = per_channel and gate.module != "" and same
-            groups = gate.shape[0] if split else 1
-            if split:
-                z, opened = (
-                    np.moveaxis(part.reshape(-1, groups, math.prod(gate.shape[1:])), 1, 0)
-                    for part in (z, opened)
-                )
-            rows = z.reshape(groups, -1), opened.reshape(groups, -1)
-            modules.setdefault(gate.module, []).append((gate, *rows))
-        result: dict[str, float | Tensor] = {}
-        every: list[float] = []
-        for module, calls in modules.items():
-            fitted = likeliest_temperature(
-                np.concatenate([z for _, z, _ in calls], axis=1),
-                np.concatenate([opened for _, _, opened in calls], axis=1),
-            )
-            every += fitted.tolist()
-            shape = (-1, *(1,) * (len(calls[0][0].shape) - 1))
-            fits = torch.from_numpy(fitted).float().reshape(shape)
-            result[module] = fits if len(fitted) > 1 else float(fitted[0])
-        result.setdefault("", float(np.median(every)))
-        return result
+        return settling.fitted_temperatures(self._reader, model, since, per_channel)
 
     # The fixed-path machine
 
-    @contextmanager
-    def averaged_gates(self, examples: slice, since: float = 0.0) -> Iterator[None]:
+    def averaged_gates(self, examples: slice, since: float = 0.0) -> AbstractContextManager[None]:
         """Gradients inside go through the gates averaged over training, at these examples.
 
         A forward pass over ``lens.inputs[examples]`` inside gives the model's usual output, and
@@ -303,28 +274,7 @@ class TrainingLens(Reader):
             examples: Which of the inputs, in the order in which they go into the model.
             since: From which share of the training on gates are averaged.
         """
-        steps = self.span(since)
-        weights = step_weights(steps)
-        with self.files.read(steps[0]) as first:
-            keys = [key for key in first if key.startswith(("open:", "choice:"))]
-            shapes = [first[f"shape:{number}"] for number in range(len(keys))]
-        gates: list[Any] = [0.0 if key.startswith("open:") else [] for key in keys]
-        for weight, step in zip(weights, steps, strict=True):
-            with self.files.read(step) as arrays:
-                for number, (key, shape) in enumerate(zip(keys, shapes, strict=True)):
-                    states = arrays[key][examples]
-                    if key.startswith("choice:"):
-                        gates[number].append(torch.from_numpy(states.astype(np.int64)))
-                    else:
-                        bits = np.unpackbits(states, axis=1, count=int(shape.prod()))
-                        opened = torch.from_numpy(bits).reshape(-1, *shape.tolist())
-                        gates[number] = gates[number] + weight * opened
-        given = [
-            (torch.stack(gate), torch.from_numpy(weights)) if isinstance(gate, list) else gate
-            for gate in gates
-        ]
-        with FixedPaths(given):
-            yield
+        return machine.averaged_gates(self._reader, examples, since)
 
     def alignment(
         self,
@@ -342,50 +292,8 @@ class TrainingLens(Reader):
             temperatures: Of the pullbacks.
             since: From which share of the training on gates are averaged.
         """
-        machines = self.machine(model, since=since)
-        device = device_of(model)
-        plain: list[Floats] = []
-        soft: dict[float, list[Floats]] = {float(t): [] for t in temperatures}
-        with in_eval_mode(model):
-            for batch in self.batches():
-                inputs, labels = self.inputs[batch].to(device), self.labels[batch].to(device)
-                plain.append(_cosine(_gradient(model, inputs, labels), machines[batch]))
-                for temperature, found in soft.items():
-                    with soften(model, temperature):
-                        pullback = _gradient(model, inputs, labels)
-                    found.append(_cosine(pullback, machines[batch]))
-        return Alignment(
-            np.concatenate(plain), {t: np.concatenate(parts) for t, parts in soft.items()}
-        )
+        return machine.aligned(self._reader, model, temperatures, since)
 
     def machine(self, model: nn.Module, *, since: float = 0.0) -> Tensor:
         """The averaged-gate machine's gradients of the examples' own classes, (N, ...)."""
-        device = device_of(model)
-        gradients = []
-        with in_eval_mode(model):
-            for batch in self.batches():
-                inputs, labels = self.inputs[batch].to(device), self.labels[batch].to(device)
-                with self.averaged_gates(batch, since):
-                    gradients.append(_gradient(model, inputs, labels).cpu())
-        return torch.cat(gradients)
-
-
-def scikit_learn(module: str) -> Any:
-    """A module of scikit-learn, which only t-SNE and the digits need."""
-    try:
-        return import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise ImportError("this needs scikit-learn: pip install 'captum-pullback[lens]'") from error
-
-
-def _gradient(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    leaf = inputs.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        picked = on_copies(model, leaf).gather(1, labels[:, None]).sum()
-        return torch.autograd.grad(picked, leaf)[0]
-
-
-def _cosine(gradient: Tensor, other: Tensor) -> Floats:
-    one, two = gradient.flatten(1).double().cpu(), other.flatten(1).double().cpu()
-    similarity: Floats = torch.cosine_similarity(one, two, dim=1).numpy()
-    return similarity
+        return machine.machine_gradients(self._reader, model, since)

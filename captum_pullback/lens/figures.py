@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from captum_pullback.lens.similarity import Similarity, Subclasses
 from captum_pullback.lens.stability import Settledness
+from captum_pullback.lens.style import (
+    BETWEEN,
+    GREY,
+    WITHIN,
+    class_colour,
+    depth_colour,
+    over_training,
+    plain,
+    spread,
+)
+from captum_pullback.lens.trajectory_figures import animate, trajectory_figure
 
 __all__ = [
     "alignment_figure",
@@ -29,8 +36,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-
-WITHIN, BETWEEN, GREY = "#b2182b", "#2166ac", "#777777"
 
 
 def similarity_figure(
@@ -72,80 +77,16 @@ def similarity_figure(
         left.plot(
             steps, curve, **style, label=f"{name}: {_number(curve[0])} → {_number(curve[-1])}"
         )
-    _over_training(left, steps)
+    over_training(left, steps)
     # Below, since the curves may run anywhere.
     left.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     left.set_ylabel("mean cosine similarity of effective weights")
     for k, curve in enumerate(similarity.per_class.T):
-        right.plot(steps, curve, lw=1.3, color=_colour(k, len(classes)), label=classes[k])
+        right.plot(steps, curve, lw=1.3, color=class_colour(k, len(classes)), label=classes[k])
     right.set_title("within each class", fontsize=9)
-    _over_training(right, steps)
+    over_training(right, steps)
     _legend(right, len(classes))
     return figure
-
-
-def trajectory_figure(
-    places: Floats, labels: npt.ArrayLike, steps: Sequence[int], classes: Sequence[str], kind: str
-) -> Figure:
-    """Where the effective weights are in two dimensions at four steps, on one map.
-
-    Args:
-        places: What `TrainingLens.projection` gives, (S, N, 2).
-        labels: Classes of the examples, (N,).
-        steps: The steps, (S,).
-        classes: The classes' names.
-        kind: What the map is, for the axes.
-    """
-    shown = spread(len(steps), 4)
-    figure = Figure(figsize=(10, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for axis, s in zip(axes, shown, strict=True):
-        _cloud(axis, places, np.asarray(labels), int(s), classes)
-        axis.set_title(_step(steps[s]), fontsize=9)
-    axes[0].set_ylabel(kind, fontsize=9)
-    if len(classes) <= 24:
-        handles, names = axes[-1].get_legend_handles_labels()
-        figure.legend(
-            handles, names, loc="outside right center", fontsize=7, frameon=False,
-            markerscale=1.6, handletextpad=0.1, ncols=1 + (len(classes) > 12),
-        )  # fmt: skip
-    return figure
-
-
-def animate(
-    path: Path,
-    places: Floats,
-    labels: npt.ArrayLike,
-    steps: Sequence[int],
-    classes: Sequence[str],
-    between: int = 6,
-) -> None:
-    """An animated GIF of the trajectories.
-
-    Args:
-        path: Of the file.
-        places: As for `trajectory_figure`, (S, N, 2), as are ``labels``, ``steps`` and ``classes``.
-        labels: See there.
-        steps: See there.
-        classes: See there.
-        between: Frames from one step to the next.
-    """
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    axis = figure.subplots()
-    at = np.linspace(0, len(places) - 1, (len(places) - 1) * between + 1)
-    frames = [*at, *[at[-1]] * (3 * between)]
-
-    def draw(position: float) -> list[Any]:
-        axis.clear()
-        first = min(int(position), len(places) - 2)
-        part = position - first
-        now = (1 - part) * places[first] + part * places[first + 1]
-        _cloud(axis, np.concatenate([places, now[None]]), np.asarray(labels), -1, classes)
-        axis.set_title(_step(round((1 - part) * steps[first] + part * steps[first + 1])))
-        return []
-
-    animation = FuncAnimation(figure, draw, frames=frames, interval=60, blit=False)
-    animation.save(str(path), writer=PillowWriter(fps=15), dpi=80)
 
 
 def subclass_figure(
@@ -168,7 +109,7 @@ def subclass_figure(
         axis.plot(steps, found.between[:, k], color=BETWEEN, lw=1.8, label="between the two")
         share = 100 * found.share[-1, k]
         axis.set_title(f"{classes[k]}: {share:.0f} % of variance on one axis", fontsize=9)
-        _over_training(axis, np.asarray(steps))
+        over_training(axis, np.asarray(steps))
     axes[0].set_ylabel("mean cosine similarity")
     axes[0].legend(frameon=False, fontsize=8)
     return figure
@@ -189,11 +130,11 @@ def gates_figure(
     titles = ("gates that are as they are at the end", "gates that never flip again")
     for axis, curves, title in zip(axes, (agreement, settled), titles, strict=True):
         for number, (name, curve) in enumerate(curves.items()):
-            axis.plot(steps, curve, lw=1.1, color=_depth(number, len(curves)), label=name)
+            axis.plot(steps, curve, lw=1.1, color=depth_colour(number, len(curves)), label=name)
         mean = np.mean(list(curves.values()), axis=0)
         axis.plot(steps, mean, color="black", lw=2.2, label="mean of the layers")
         axis.set_title(title, fontsize=10)
-        _over_training(axis, np.asarray(steps))
+        over_training(axis, np.asarray(steps))
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes[0].set_ylim(min(axes[0].get_ylim()[0], axes[1].get_ylim()[0]), 1.01)
     handles, names = axes[0].get_legend_handles_labels()
@@ -213,12 +154,12 @@ def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
     for number, (name, layer) in enumerate(measured.items()):
         axis.plot(
             layer.false_positives, layer.true_positives, lw=1.3,
-            color=_depth(number, len(measured)), label=f"{name}: {layer.auc:.2f}",
+            color=depth_colour(number, len(measured)), label=f"{name}: {layer.auc:.2f}",
         )  # fmt: skip
     axis.set(box_aspect=1, xlim=(0, 1), ylim=(0, 1.003))
     axis.set_xlabel("of the gates that still flip, share with |z| above a threshold")
     axis.set_ylabel("of the settled ones, share above it")
-    _plain(axis)
+    plain(axis)
     axis.legend(
         loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7,
         title="layer: AUC", title_fontsize=8,
@@ -260,7 +201,7 @@ def open_figure(
         axis.plot(line, 0.5 * (1 + np.tanh(line / (2 * temperature))), color=WITHIN, lw=1.4)
         axis.set_title(f"{name}: T = {temperature:.2g}", fontsize=9)
         axis.set_ylim(-0.03, 1.03)
-        _plain(axis)
+        plain(axis)
     figure.supxlabel("final pre-activation z", fontsize=9)
     figure.supylabel("share of the later half open", fontsize=9)
     return figure
@@ -288,9 +229,9 @@ def alignment_figure(
         (list(pullback.values()), WITHIN, places),
         ([gradient] * 2, BETWEEN, [min(finite) * 0.8, last * 1.25]),
     ):
-        spread = [1.96 * v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else 0 for v in values]
+        margin = [1.96 * v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else 0 for v in values]
         means = np.array([v.mean() for v in values])
-        axis.fill_between(at, means - spread, means + spread, color=color, alpha=0.15, lw=0)
+        axis.fill_between(at, means - margin, means + margin, color=color, alpha=0.15, lw=0)
     best = int(np.argmax(middle))
     axis.annotate(
         f"{middle[best]:.3f}", (places[best], middle[best]), xytext=(0, 7),
@@ -312,42 +253,8 @@ def alignment_figure(
     axis.set_xlabel("temperature T")
     axis.set_ylabel("cosine with the averaged-gate machine")
     axis.legend(frameon=False, fontsize=8, loc="lower center")
-    _plain(axis)
+    plain(axis)
     return figure
-
-
-def _cloud(
-    axis: Axes, places: Floats, labels: npt.NDArray[Any], step: int, classes: Sequence[str]
-) -> None:
-    for k, label in enumerate(np.unique(labels)):
-        x, y = places[step, labels == label].T
-        axis.plot(x, y, "o", ms=2.8, mew=0, alpha=0.8, color=_colour(k, len(classes)),
-                  label=classes[k])  # fmt: skip
-    low, high = places.min((0, 1)), places.max((0, 1))
-    pad = 0.05 * (high - low)
-    axis.set_xlim(low[0] - pad[0], high[0] + pad[0])
-    axis.set_ylim(low[1] - pad[1], high[1] + pad[1])
-    axis.set_xticks([])
-    axis.set_yticks([])
-
-
-def _over_training(axis: Axes, steps: npt.NDArray[Any]) -> None:
-    """A step axis that shows the first steps as well as the last ones."""
-    axis.set_xscale("symlog", linthresh=1, linscale=0.5)
-    axis.set_xlim(0, max(1, int(steps[-1])))
-    last = int(steps[-1])
-    ticks = [0, *(10**k for k in range(12) if 2 * 10**k < last), last]
-    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axis.set_xticks([], minor=True)
-    axis.set_xlabel("training step")
-    _plain(axis)
-
-
-def _plain(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
-    axis.xaxis.label.set_fontsize(9)
-    axis.yaxis.label.set_fontsize(9)
 
 
 def _number(value: float) -> str:
@@ -360,22 +267,3 @@ def _legend(axis: Axes, classes: int) -> None:
             frameon=False, fontsize=7, ncols=1 + (classes > 12), loc="center left",
             bbox_to_anchor=(1.0, 0.5), handlelength=1.2,
         )  # fmt: skip
-
-
-def _colour(number: int, of: int) -> Any:
-    return mpl.colormaps["tab10" if of <= 10 else "nipy_spectral"](
-        number if of <= 10 else (number + 0.5) / of
-    )
-
-
-def _depth(number: int, of: int) -> Any:
-    return mpl.colormaps["viridis"](0.92 * number / max(1, of - 1))
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Indices of at most so many of the entries, from first to last, evenly."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))})
-
-
-def _step(step: int) -> str:
-    return f"step {step:,}"

@@ -147,18 +147,28 @@ class FixedPaths(TorchFunctionMode):
         output = func(z.detach().clone(), *rest, **named)
         if isinstance(gate, tuple):
             values, *indices = output if isinstance(output, tuple) else (output,)
-            passed = _with_gradient(values, _pooled(copy, *gate))
+            passed = _WithGradient.apply(values, _pooled(copy, *gate))
             return (passed, *indices) if indices else passed
         if name in _LEAKY:
             closed = -func(-torch.ones_like(copy), *rest, **named).detach()
             gate = gate.to(closed) + (1 - gate.to(closed)) * closed
-        passed = _with_gradient(output, gate.to(copy) * copy)
+        passed = _WithGradient.apply(output, gate.to(copy) * copy)
         return z.copy_(passed) if inplace else passed
 
 
-def _with_gradient(value: Tensor, linear: Tensor) -> Tensor:
-    """The value, with the gradient of something else."""
-    return linear + (value - linear).detach()
+class _WithGradient(torch.autograd.Function):
+    """The value, to the bit, with the gradient of something else.
+
+    A sum, ``linear + (value - linear).detach()``, would round.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, linear: Tensor) -> Tensor:
+        return value.clone()  # itself, it would be a view, which may not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[None, Any]:
+        return None, grads[0]
 
 
 def _pooled(x: Tensor, choices: Tensor, weights: Tensor) -> Tensor:

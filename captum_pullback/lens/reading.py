@@ -11,10 +11,11 @@ import numpy.typing as npt
 from torch import nn
 
 from captum_pullback.lens.paths import Gate, read_gates
-from captum_pullback.lens.recording import Array, Recorder, Rows, device_of, in_eval_mode
-from captum_pullback.lens.stepfiles import LensError
+from captum_pullback.lens.recording import Array, Rows
+from captum_pullback.lens.stepfiles import LensError, StepFiles
+from captum_pullback.lens.watched import Watched, device_of, in_eval_mode
 
-__all__ = ["Final", "Reader", "name_of"]
+__all__ = ["Final", "Reader"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,17 +47,18 @@ def _sample(count: int, units: int, whole: bool) -> npt.NDArray[np.int64]:
     return (examples[:, None] * units + np.arange(units)).ravel()
 
 
-def name_of(key: str) -> str:
-    """The gate's name in the name of an array."""
-    return key.split(":", 2)[2]
+class Reader:
+    """Reads what a `Recorder` has written of the watched examples."""
 
-
-class Reader(Recorder):
-    """The reading half of `TrainingLens`."""
+    def __init__(
+        self, watched: Watched, files: StepFiles, gates: bool, weights: Rows | None
+    ) -> None:
+        self.watched, self.files = watched, files
+        self.gates, self.weights = gates, weights
 
     def recorded(self) -> list[int]:
         """The steps, of which there must be some."""
-        steps = self.steps
+        steps = self.files.steps
         if not steps:
             raise LensError("nothing is recorded yet: call record(model, step)")
         return steps
@@ -80,6 +82,11 @@ class Reader(Recorder):
             raise LensError(f"these weights were not recorded: make the lens with weights={rows!r}")
         return f"gram_{rows}"
 
+    def layers(self) -> list[str]:
+        """The names of the gates of single units, in the order of running."""
+        with self.files.read(self.recorded()[-1]) as arrays:
+            return [_name_of(key) for key in arrays if key.startswith("open:")]
+
     def arrays(self, steps: Sequence[int] | None = None) -> Iterator[Mapping[str, Array]]:
         """What was recorded at each step, read when it is asked for."""
         for step in self.recorded() if steps is None else steps:
@@ -92,7 +99,7 @@ class Reader(Recorder):
             raise LensError("gates were not recorded: make the lens with gates=True")
         with self.files.read(step) as arrays:
             return {
-                name_of(key): (arrays[key], int(arrays[f"shape:{key.split(':')[1]}"].prod()))
+                _name_of(key): (arrays[key], int(arrays[f"shape:{key.split(':')[1]}"].prod()))
                 for key in arrays
                 if key.startswith("open:")
             }
@@ -117,11 +124,11 @@ class Reader(Recorder):
 
         With ``whole``, all units of fewer examples.
         """
-        device, count = device_of(model), len(self.labels)
+        count = len(self.watched.labels)
         parts: dict[str, list[tuple[Gate, Array, Array]]] = {}
         with in_eval_mode(model):
-            for batch in self.batches():
-                gates, _ = read_gates(model, self.inputs[batch].to(device), keep_z=True)
+            for batch, inputs, _ in self.watched.on(device_of(model)):
+                gates, _ = read_gates(model, inputs, keep_z=True)
                 for gate in gates:
                     if gate.open is None or gate.z is None:
                         continue
@@ -131,8 +138,9 @@ class Reader(Recorder):
                     z = gate.z.float().flatten().cpu().numpy()[here]
                     opened = gate.open.flatten().cpu().numpy()[here]
                     parts.setdefault(gate.name, []).append((gate, z, opened))
-        with self.files.read(self.recorded()[-1]) as arrays:
-            keys = {name_of(key): key for key in arrays if key.startswith("open:")}
+        last = self.recorded()[-1]
+        with self.files.read(last) as arrays:
+            keys = {_name_of(key): key for key in arrays if key.startswith("open:")}
         if list(keys) != list(parts):
             raise LensError("this model runs other gates than the one that was recorded")
         finals = []
@@ -142,10 +150,14 @@ class Reader(Recorder):
             sample = _sample(count, math.prod(shape), whole)
             z, opened = (np.concatenate([call[part] for call in calls]) for part in (1, 2))
             final = Final(name, gate.module, keys[name], shape, sample, z, opened)
-            if np.mean(self.states(self.steps[-1], final) == opened) < 0.999:
+            if np.mean(self.states(last, final) == opened) < 0.999:
                 raise LensError(
-                    f"this is not the model of the last record, step {self.steps[-1]}: its gates "
-                    "are others"
+                    f"this is not the model of the last record, step {last}: its gates are others"
                 )
             finals.append(final)
         return finals
+
+
+def _name_of(key: str) -> str:
+    """The gate's name in the name of an array."""
+    return key.split(":", 2)[2]

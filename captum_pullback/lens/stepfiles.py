@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from captum_pullback.outputs import replacing
+from captum_pullback.outputs import replacing, sweep
 
 __all__ = ["LensError", "StepFiles"]
 
@@ -31,7 +31,8 @@ class StepFiles:
     """A folder with a file of arrays for each step.
 
     Files take their names only when they are whole and on the disk, so that a process may be
-    killed at any time: what has a step's name can be read.
+    killed at any time: what has a step's name can be read. Several processes may write to one
+    folder.
 
     Args:
         folder: Made if it is not there.
@@ -70,7 +71,7 @@ class StepFiles:
 
     def write(self, step: int, arrays: Mapping[str, Array]) -> None:
         """Keep the arrays of one step."""
-        self._sweep()
+        sweep(self.folder)
         with _on_disk(self._path(step)) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -82,11 +83,6 @@ class StepFiles:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:09d}.npz"
-
-    def _sweep(self) -> None:
-        """Remove what a killed process left half written."""
-        for path in self.folder.glob(".*.part"):
-            path.unlink(missing_ok=True)
 
 
 @contextmanager
