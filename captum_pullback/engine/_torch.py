@@ -25,6 +25,7 @@ __all__ = [
     "is_compiled_module",
     "is_in_checkpoint",
     "is_transformed",
+    "is_view",
     "is_watched",
     "leave_mode",
     "mode_depth",
@@ -33,6 +34,7 @@ __all__ = [
     "saved_value",
     "unseen",
     "unwrapped",
+    "version",
     "will_run",
     "without_override",
 ]
@@ -177,6 +179,16 @@ def own(output: Any) -> Any:
         owned = torch.Tensor._make_subclass(type(output), plain)
     owned.__dict__.update(output.__dict__)
     return owned
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether a tensor is a part of another one, or all of it in another shape."""
+    return tensor._is_view()
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was written into; 0 where nobody counts."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def will_run(node: Node | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,8 +20,10 @@ __all__ = [
     "Context",
     "GateInputChangedError",
     "Held",
+    "following",
     "may_write",
     "run",
+    "saved_by",
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
@@ -62,6 +65,9 @@ class Held(NamedTuple):
         gate: Whether the output is a gate for what it multiplies.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
+        push: ``push(context, moved, *saved)`` gives what the operation would give for another
+            input and other tensors, ``moved``, with what is held held as it is; without a
+            temperature. None where only ``pull`` says it.
     """
 
     pull: Callable[..., Gradients]
@@ -73,6 +79,13 @@ class Held(NamedTuple):
     gate: bool = False
     hard: bool = False
     neutral: float = 0.0
+    push: Callable[..., Tensor] | None = None
+
+    def keeps_forward(self, temperature: Temperature | None) -> bool:
+        """Whether at this temperature what is held is what the forward pass multiplies by."""
+        if not self.softens or temperature is None:
+            return True
+        return not isinstance(temperature, (Tensor, Spread)) and temperature == self.neutral
 
 
 @dataclass
@@ -174,6 +187,11 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
     return saved, temperature
 
 
+def saved_by(node: Any) -> list[Any]:
+    """What the backward pass of a held call, by its node in the graph, gives to ``pull``."""
+    return _saved(node)[0]
+
+
 def may_write(grad: Tensor) -> bool:
     """Whether a backward pass may write into tensors: not for second derivatives, nor batched."""
     return not (torch.is_grad_enabled() or is_watched() or has_batched_gradient(grad))
@@ -256,6 +274,12 @@ class _Quick(_Held):
     setup_context = staticmethod(Function.setup_context)  # type: ignore[assignment]
 
 
+#: What follows each held call of the running context beside the network, if anything does.
+following: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "captum_pullback.following", default=None
+)
+
+
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     """Run an operation with its own forward pass, and the backward pass of a rule.
 
@@ -267,6 +291,8 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     Returns:
         What the operation returns, to the bit.
     """
+    if not torch.compiler.is_compiling() and (follower := following.get()) is not None:
+        return follower.held(call, x, inplace)
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     watched = is_watched()

@@ -246,7 +246,11 @@ def secant(*, gate: bool = False) -> Held:
         limit = (right - left) / (2 * least)
         return (grad.to(wide.dtype) * torch.where(flat, limit, slope)).to(grad.dtype)
 
-    return Held(pull, softens=False, gate=gate)
+    def push(context: Context, moved: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        slope = pull(context, torch.ones_like(z), z)
+        return slope * moved[0] + context.operation(z.new_zeros(1))
+
+    return Held(pull, softens=False, gate=gate, push=push)
 
 
 def _derivative(context: Context, grad: Tensor, z: Tensor) -> Tensor:
@@ -270,7 +274,10 @@ def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:
         opened = gate(z.to(wide), temperature)
         return (grad.to(wide) * opened).to(grad.dtype)
 
-    return Held(pull)
+    def push(context: Context, moved: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        return pull(context, moved[0], z)  # it is 0 at 0, so that nothing is added
+
+    return Held(pull, push=push)
 
 
 def _widened(z: Tensor, temperature: Number) -> Tensor:

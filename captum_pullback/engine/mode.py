@@ -79,6 +79,8 @@ class SofteningMode(TorchFunctionMode):
         keep_graph: Whether several gradients are taken of one forward pass.
         batch: The number of examples, where it is known.
         see: Shown the input of each gate before it runs.
+        may_be_plain: Whether a gradient may meet nothing that is softened or held.
+        holds_output: Whether a gate that is the network's output is held, too.
         path: The names of the modules that are running.
         running: How deep in the network's own forward pass this is.
     """
@@ -99,6 +101,8 @@ class SofteningMode(TorchFunctionMode):
         self.left_nested = True
         self.differentiates_gradients = False
         self.tolerates_linear = False
+        self.may_be_plain = False
+        self.holds_output = False
         self.functions = resolver.rules.functions
         # For compiled graphs, which have no names, and which take a new temperature without a
         # new trace if it is a tensor.
@@ -131,7 +135,7 @@ class SofteningMode(TorchFunctionMode):
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
         """Raise if no gate was met, which would make every gradient a plain one."""
-        if self.record.gates or self.record.was_traced:
+        if self.record.gates or self.record.was_traced or self.may_be_plain:
             return
         if allow_idle and self.record.gates_without_gradient:
             return
@@ -230,9 +234,7 @@ class SofteningMode(TorchFunctionMode):
             temperature = temperature.to(x.device)
             if rule.group != "pool":
                 self._check_shape(temperature, x, f"input of its {operation.name}")
-        soft = held.softens and (
-            isinstance(temperature, (Tensor, Spread)) or temperature != held.neutral
-        )
+        soft = not held.keeps_forward(temperature)
         entry = self.record.entry(
             self.path[-1],
             operation.name,
@@ -330,6 +332,8 @@ class SofteningMode(TorchFunctionMode):
             return output
         entry = self.record.entry(path, product.name, None, "held")
         target = given[0] if product.inplace else None
+        if target is not None and (not factors.held or 0 in factors.held):
+            given[0] = target.clone()  # of which the other factors' gradients are made
         if not factors.held:
             share = 1 / len(factors.places)
             for place in factors.places:
@@ -414,6 +418,8 @@ class SofteningMode(TorchFunctionMode):
 
     def _refuse_plain(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """Raise for a gradient on whose way nothing was softened, unless it is right."""
+        if self.may_be_plain:
+            return
         if inputs is not None and not any(
             graph.way_between(outputs, part).reached for part in inputs
         ):
@@ -429,7 +435,7 @@ class SofteningMode(TorchFunctionMode):
         for output in outputs[:1]:  # parts of one
             node = unwrapped(output).grad_fn
             gate = None if node is None else graph.gate_of(node)
-            if gate is not None and hasattr(gate, "call"):
+            if gate is not None and hasattr(gate, "call") and not self.holds_output:
                 gate.call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):

@@ -22,7 +22,7 @@ from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sour
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.spread import Temperature
 
-__all__ = ["LOGITS", "Factors", "carries", "find_factors", "half", "held_product"]
+__all__ = ["LOGITS", "Factors", "carries", "find_factors", "half", "held_product", "is_share"]
 
 #: Where a softmax's node keeps its logits and dimension, if weights of another temperature are
 #: wanted.
@@ -87,13 +87,29 @@ def find_factors(product: Product, args: Sequence[Any]) -> Factors | None:
     return Factors(places, gates)
 
 
+class _Share:
+    """The push of a factor that passes on a share."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, context: Context, moved: tuple[Tensor, ...], *_: Tensor) -> Tensor:
+        return moved[0] * self.share
+
+
+def is_share(tensor: Tensor) -> bool:
+    """Whether a tensor is a factor that passes on a share, as `half` gave it."""
+    held = getattr(getattr(tensor.grad_fn, "call", None), "held", None)
+    return held is not None and isinstance(held.push, _Share)
+
+
 def half(factor: Tensor, share: float, entry: Any) -> Tensor:
     """A factor that passes on a share of its gradient."""
 
     def pull(context: Context, grad: Tensor, *_: Tensor) -> Tensor:
         return grad * share
 
-    held = Held(pull, saves=(), softens=False)
+    held = Held(pull, saves=(), softens=False, push=_Share(share))
     output: Tensor = run(Call(lambda x: x.view_as(x), held, entry=entry), factor)
     return output
 
