@@ -11,16 +11,18 @@ networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from captum_pullback.at_zero import AtZero
 from captum_pullback.engine.models import leaves_of, on_copies
 from captum_pullback.engine.rules import RulesLike
-from captum_pullback.engine.softening import refuse_inference_mode, soften
+from captum_pullback.engine.softening import refuse_inference_mode, soften_for_inputs
+from captum_pullback.engine.softness import Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.linearity import Graph, RandomnessWatch
 
@@ -31,6 +33,8 @@ Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 # How many gradients of the size of the largest activation a backward pass holds at once: what
 # comes in, what goes out, the sum at a shortcut, and a convolution's workspace.
 _HELD_AT_ONCE = 4
+# By how much of their size W and b may miss the output before something must be wrong.
+_TOLERANCES = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 class NotPiecewiseLinearError(ValueError):
@@ -108,26 +112,45 @@ def effective_weights(
     leaves = leaves_of(inputs)
     if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
         raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
-    softening = nullcontext() if linearise else soften(
-        forward_func, temperature, pool_temperature=pool_temperature, rules=rules
-    )
-    with torch.enable_grad(), RandomnessWatch() as watch, softening:
-        output = on_copies(forward_func, leaves, additional_forward_args)
-        _check_output(output, len(leaves[0]))
-        graph = Graph(output, leaves)
-        if not linearise:
-            _refuse(graph, watch)
-        rows, shape = _rows(output, target)
-        weights = _weights(rows, leaves, graph, max_bytes)
-    bias = _double(rows.detach())
-    for weight, leaf in zip(weights, leaves, strict=True):
-        bias = bias - _inner(weight, leaf)
+    if linearise:
+        with torch.enable_grad():
+            output = on_copies(forward_func, leaves, additional_forward_args)
+            _check_output(output, len(leaves[0]))
+            rows, shape = _rows(output, target)
+            weights = _weights(rows, leaves, Graph(output, leaves), max_bytes)
+        bias = _double(rows.detach()) - _products(weights, leaves)
+    else:
+        softness = Softness(temperature, pool_temperature, rules)
+        # Outside of the softening, to see what it runs.
+        with (
+            torch.enable_grad(),
+            RandomnessWatch() as watch,
+            AtZero(leaves) as at_zero,
+            _held(forward_func, softness, len(leaves[0])),
+        ):
+            output = on_copies(forward_func, leaves, additional_forward_args)
+            _check_output(output, len(leaves[0]))
+            graph = Graph(output, leaves)
+            _refuse(graph, watch, at_zero)
+            rows, shape = _rows(output, target)
+            bias = _double(_rows(at_zero.finish(output), target)[0])
+            weights = _weights(rows, leaves, graph, max_bytes)
+        _check_identity(_double(rows.detach()), bias, weights, leaves)
     shaped = [
         weight.reshape(len(leaf), *shape, *leaf.shape[1:])
         for weight, leaf in zip(weights, leaves, strict=True)
     ]
     result: Any = tuple(shaped) if isinstance(inputs, tuple) else shaped[0]
     return result, bias.to(output).reshape(-1, *shape)
+
+
+@contextmanager
+def _held(forward_func: Callable[..., Any], softness: Softness, batch: int) -> Iterator[None]:
+    """A block in which gates are held, the output's too, and nothing is wrong with hard ones."""
+    with soften_for_inputs(forward_func, softness, full=True, batch=batch) as mode:
+        mode.keep_copies = False
+        mode.holds_output, mode.may_be_plain = True, softness.is_hard
+        yield
 
 
 def _check_output(output: object, examples: int) -> None:
@@ -140,12 +163,15 @@ def _check_output(output: object, examples: int) -> None:
         )
 
 
-def _refuse(graph: Graph, watch: RandomnessWatch) -> None:
-    """Raise if the computation is not piecewise linear, and say what in it is not."""
-    found = graph.nonlinear + list(dict.fromkeys(watch.random))
-    if graph.slices:
-        # An operation in place on a part of a tensor is hidden in the graph.
-        found += [name for name in dict.fromkeys(watch.smooth) if name not in found]
+def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
+    """Raise if the held network is no affine map, and say what in it is not."""
+    found = list(dict.fromkeys(graph.nonlinear + at_zero.nonlinear + watch.random))
+    if not found and at_zero.lost:
+        raise NotPiecewiseLinearError(
+            "the bias cannot be followed through the network: what depends on the inputs comes "
+            f"from where nothing is seen, at {', '.join(at_zero.lost)}. Take the tangent at each "
+            "input with linearise=True, whose bias is f(x) - <W, x>."
+        )
     if not found:
         return
     advice = ""
@@ -243,9 +269,36 @@ def _batches(
         start = stop
 
 
+def _check_identity(
+    rows: Tensor, bias: Tensor, weights: list[Tensor], leaves: tuple[Tensor, ...]
+) -> None:
+    """Raise if W and b, which were had in two ways, do not add up to the output."""
+    tolerance = _TOLERANCES.get(leaves[0].dtype)
+    if tolerance is None or not rows.numel():
+        return
+    scale = rows.abs() + bias.abs()
+    for weight, leaf in zip(weights, leaves, strict=True):
+        lengths = torch.linalg.vector_norm(weight.flatten(2), dim=2)
+        scale += _double(lengths * leaf.detach().flatten(1).norm(dim=1, keepdim=True))
+    misses = (rows - bias - _products(weights, leaves)).abs() / scale.clamp_min(1e-300)
+    if bool((misses > tolerance).any()):  # not where something is NaN
+        raise NotPiecewiseLinearError(
+            f"the map that was found misses the output by {float(misses.nan_to_num().max()):.1g} "
+            "of its size: a part of the network changes tensors where autograd does not see it, "
+            "or a rule's pull is not linear. Take the tangent at each input with linearise=True."
+        )
+
+
 def _double(tensor: Tensor) -> Tensor:
     """In float64, which Apple's GPUs do not have."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def _products(weights: list[Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
+    """<W, x> over all inputs, (N, K)."""
+    return torch.stack(
+        [_inner(weight, leaf) for weight, leaf in zip(weights, leaves, strict=True)]
+    ).sum(0)
 
 
 def _inner(weight: Tensor, inputs: Tensor) -> Tensor:

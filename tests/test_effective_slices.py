@@ -1,4 +1,4 @@
-"""Effective weights of networks that write into parts of tensors, where autograd's graph hides it."""
+"""Effective weights of networks that write into parts of tensors, which the graph hides."""
 
 from __future__ import annotations
 
