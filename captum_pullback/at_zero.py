@@ -135,15 +135,16 @@ class AtZero(TorchFunctionMode):
             outputs = [call.target]  # of an assignment to a slice
         if not outputs:
             return
+        factors = call.moving_factors
         if call.hides:
             for name in call.nonlinear():
                 self._note(name)
         if func in NONLINEAR and NONLINEAR[func].kind in CORNERED:
             values = call.along_pieces(self._shadows.of)
-        elif call.moving_factors > 1 and all(map(is_share, call.moving)):
+        elif len(factors) > 1 and all(map(is_share, factors)):
             mark_linear(outputs[0], call.moving)
             values = [call.of_shares(self._shadows.of)]
-        elif func in NONLINEAR or call.moving_factors > 1 or draws_numbers(func):
+        elif func in NONLINEAR or len(factors) > 1 or draws_numbers(func):
             # A constant, or something that is refused if it lies on the way.
             values = [part.detach().clone() for part in outputs]
         else:

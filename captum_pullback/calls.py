@@ -80,17 +80,17 @@ class FunctionCall:
         )
 
     @property
-    def moving_factors(self) -> int:
-        """Of a product, how many factors depend on the inputs."""
+    def moving_factors(self) -> list[Tensor]:
+        """Of a product, the factors that depend on the inputs."""
         product = PRODUCTS.get(self.func)
         if product is None:
-            return 0
+            return []
         factors: list[Any] = [part for key, part in self.kwargs.items() if key not in _ADDED]
         if product.operands:
             factors += tensors_in(self.args)
         else:
             factors += [self.args[place] for place in product.factors if place < len(self.args)]
-        return sum(id(part) in self._ids for part in factors)
+        return [part for part in factors if id(part) in self._ids]
 
     def change(self) -> Tensor:
         """What a write has added to the tensor that it went into."""
