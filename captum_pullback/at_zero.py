@@ -9,6 +9,7 @@ second run of the network, so control flow, state and random numbers are those o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,16 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_pullback.calls import FunctionCall, tensors_in
+from captum_pullback.calls import FunctionCall, HeldCall, tensors_in
 from captum_pullback.engine._torch import is_view, unseen, version
-from captum_pullback.engine.backward import Call, Context, following, run, saved_by
+from captum_pullback.engine.backward import Call, following, run
 from captum_pullback.engine.graph import sources
 from captum_pullback.engine.names import NONLINEAR, TRAINING, trains
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import is_share
 from captum_pullback.linearity import CORNERED, mark_linear
 from captum_pullback.shadows import Shadows
-from captum_pullback.tangents import Tangent
 from captum_pullback.written import NO_WRITES, draws_numbers
 
 __all__ = ["AtZero"]
@@ -59,11 +59,11 @@ class AtZero(TorchFunctionMode):
 
     def __enter__(self) -> AtZero:
         self._token = following.set(self)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
         following.reset(self._token)
 
     def finish(self, output: Tensor) -> Tensor:
@@ -167,65 +167,42 @@ class AtZero(TorchFunctionMode):
             x: Its input.
             inplace: Whether it writes into its input.
         """
+        held, kept = call.held, list[Any]()
         with unseen(), torch.no_grad():
-            tensors = (x, *call.held.others)
+            tensors = (x, *held.others)
             moving = tuple(part is not None and self._moves(part) for part in tensors)
             here = x.clone() if inplace else x.detach()
             if inplace:
                 self._shadows.begin(x)
+        if held.run is not None:
+            # What it keeps is caught here: to ask the graph for it may run a checkpoint again.
+            run_ = held.run
+
+            def catching(*given: Any) -> tuple[Any, ...]:
+                result = run_(*given)
+                kept.extend(result[1:])
+                return result
+
+            call = dataclasses.replace(call, held=held._replace(run=catching))
         output = self._alone(lambda: run(call, x, inplace=inplace))
         first = values_of(output)
         with unseen(), torch.no_grad():
             if not (any(moving) and first.requires_grad):
                 return output
+            given = HeldCall(call, (here, *map(_detached, held.others)), kept, moving)
             moved = tuple(
-                part.detach() if part is not None and not moves else self._shadow(part)
+                self._shadows.of(part) if moves and part is not None else _detached(part)
                 for part, moves in zip(tensors, moving, strict=True)
             )
             try:
-                value = self._pushed(call, here, first, moved, moving, inplace)
+                value = given.pushed(moved, first.detach())
             except RuntimeError as error:
-                self._lose(_name_of(call), error)
+                self._lose(given.name, error)
                 value = first.detach().clone()
+            if given.is_bilinear(first):
+                self._note(f"{given.name} with weights that depend on the inputs")
             self._shadows.put(first, value, fresh=True)
         return output
-
-    def _pushed(
-        self,
-        call: Call,
-        here: Tensor,
-        output: Tensor,
-        moved: tuple[Any, ...],
-        moving: tuple[bool, ...],
-        inplace: bool,
-    ) -> Tensor:
-        """What a held call gives for shadows, if it has given an output for the input here."""
-        held = call.held
-        tensors = (here, *(part if part is None else part.detach() for part in held.others))
-        if inplace:  # the node in the graph may be hidden in that of a view
-            kept = () if held.run is None else held.run(call.operation, here.clone(), *tensors[1:])
-            saved = [tensors[place] for place in held.saves] + list(kept[1:])
-        else:
-            saved = [part if part is None else part.detach() for part in saved_by(output.grad_fn)]
-        given = call.temperature if isinstance(call.temperature, Tensor) else None
-        context = Context(call, given, moving, reuse=False)
-        if held.layout:
-            context.shape, context.strides = here.shape, here.stride()
-
-        def pull(gradient: Tensor) -> tuple[Tensor | None, ...]:
-            pulled = held.pull(context, gradient, *saved)
-            return pulled if isinstance(pulled, tuple) else (pulled,)
-
-        if sum(moving) > 1:  # a weight of a normalization, that is not the network's own
-            answered = pull(torch.zeros_like(output))
-            pairs = zip(answered, moving, strict=True)
-            if sum(part is not None and moves for part, moves in pairs) > 1:
-                self._note(f"{_name_of(call)} with weights that depend on the inputs")
-        if held.push is not None and held.keeps_forward(call.temperature):
-            pushed: Tensor = held.push(context, moved, *saved)
-            return pushed
-        tangent = Tangent(pull, output.detach())
-        return tangent(moved) + (output.detach() - tangent(tensors))
 
     # --- what there is ---
 
@@ -243,9 +220,6 @@ class AtZero(TorchFunctionMode):
             node = tensor.grad_fn
             self._lose(node.name() if node is not None else "a computation")
         return False
-
-    def _shadow(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else self._shadows.of(tensor)
 
     def _note(self, what: str) -> None:
         if what not in self.nonlinear:
@@ -267,7 +241,8 @@ class AtZero(TorchFunctionMode):
 
 
 def _name_of(func: Any) -> str:
-    """The name of a function, or of a held call's rule."""
-    if isinstance(func, Call):
-        return str(func.held.pull.__qualname__.split(".")[0])
     return str(getattr(func, "__name__", func))
+
+
+def _detached(part: Tensor | None) -> Tensor | None:
+    return None if part is None else part.detach()

@@ -1,4 +1,4 @@
-"""One call of a function of PyTorch's, to be made again with other tensors."""
+"""Calls of PyTorch's functions, and of what is held, made for other tensors than their own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_view
+from captum_pullback.engine.backward import Call, Context
 from captum_pullback.engine.names import NONLINEAR, PRODUCTS
 from captum_pullback.linearity import Graph
-from captum_pullback.tangents import tangents_of
+from captum_pullback.tangents import Tangent, tangents_of
 from captum_pullback.written import written_by
 
-__all__ = ["FunctionCall", "tensors_in"]
+__all__ = ["FunctionCall", "HeldCall", "tensors_in"]
 
 Swap = Callable[[Tensor], Tensor]
 
@@ -155,6 +156,61 @@ class FunctionCall:
             result = self.with_others(other)
         outputs = [part for part in tensors_in(result) if part.requires_grad]
         return outputs or written, leaves
+
+
+class HeldCall:
+    """A call of an operation of which something is held, and was made.
+
+    Args:
+        call: The operation, and what is held of it.
+        tensors: The input as it was, and the other tensors.
+        kept: What else was kept of the forward pass.
+        moving: Which of the tensors depend on the network's inputs.
+
+    Attributes:
+        name: Of its rule.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        tensors: tuple[Tensor | None, ...],
+        kept: list[Any],
+        moving: tuple[bool, ...],
+    ) -> None:
+        self.call, self.tensors, self.moving = call, tensors, moving
+        self.name = call.held.pull.__qualname__.split(".")[0]
+        self._saved = [tensors[place] for place in call.held.saves] + kept
+        given = call.temperature if isinstance(call.temperature, Tensor) else None
+        self._context = Context(call, given, moving, reuse=False)
+        here = tensors[0]
+        if call.held.layout and here is not None:
+            self._context.shape, self._context.strides = here.shape, here.stride()
+
+    def pushed(self, moved: tuple[Tensor | None, ...], output: Tensor) -> Tensor:
+        """What it gives for other tensors, with held what is held.
+
+        Args:
+            moved: In place of the input and the other tensors.
+            output: What it gave for the input.
+        """
+        held = self.call.held
+        if held.push is not None and held.keeps_forward(self.call.temperature):
+            return held.push(self._context, moved, *self._saved)
+        tangent = Tangent(self._pull, output)
+        return tangent(moved) + (output - tangent(self.tensors))
+
+    def is_bilinear(self, output: Tensor) -> bool:
+        """Whether two of the tensors move it, and so no map of both: a normalization's weights."""
+        if sum(self.moving) < 2:
+            return False
+        pulled = self._pull(torch.zeros_like(output))
+        pairs = zip(pulled, self.moving, strict=True)
+        return sum(part is not None and moves for part, moves in pairs) > 1
+
+    def _pull(self, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        pulled = self.call.held.pull(self._context, gradient, *self._saved)
+        return pulled if isinstance(pulled, tuple) else (pulled,)
 
 
 def _swap(given: Any, swapped: dict[int, Tensor]) -> Any:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from captum_pullback.engine.observer import Observer
 from captum_pullback.engine._torch import input_shapes, saved_value
 from captum_pullback.engine.graph import (
     BATCH_NORM,
@@ -26,6 +25,7 @@ from captum_pullback.engine.graph import (
     walk,
 )
 from captum_pullback.engine.names import DROPOUTS, trains
+from captum_pullback.engine.observer import Observer
 
 __all__ = ["CORNERED", "Graph", "RandomnessWatch", "mark_linear"]
 
@@ -47,9 +47,15 @@ def mark_linear(output: Tensor, inputs: Sequence[Tensor]) -> None:
     stack = [output.grad_fn]
     while stack:
         node = stack.pop()
-        if node is not None and node not in given and _LINEAR not in node.metadata:
-            node.metadata[_LINEAR] = True
+        if node is not None and node not in given and _LINEAR not in _metadata(node):
+            _metadata(node)[_LINEAR] = True
             stack += [child for child, _ in node.next_functions]
+
+
+def _metadata(node: Node) -> dict[str, Any]:
+    kept: Any = node.metadata  # which PyTorch's types take for a method
+    found: dict[str, Any] = kept
+    return found
 
 
 class Graph:
@@ -83,7 +89,7 @@ class Graph:
             return
         for shape, dtype in input_shapes(node):
             self.largest = max(self.largest, shape.numel() * dtype.itemsize)
-        if hasattr(node, "call") or _LINEAR in node.metadata:  # held
+        if hasattr(node, "call") or _LINEAR in _metadata(node):  # held
             return
         name = operation(node)
         if name in BATCH_NORM:

@@ -37,7 +37,7 @@ class Shadows:
     def begin(self, tensor: Tensor) -> None:
         """Let what lies in the tensor's memory be its own shadow, unless it has one."""
         if tensor not in self:
-            self._enter(tensor, tensor.untyped_storage().clone())
+            self._enter(tensor, tensor.untyped_storage().clone())  # type: ignore[no-untyped-call]
 
     def put(self, tensor: Tensor, value: Tensor, *, fresh: bool = False) -> None:
         """Let a tensor have this shadow.
@@ -55,23 +55,28 @@ class Shadows:
             self._enter(tensor, value.untyped_storage())
         else:
             size = tensor.untyped_storage().nbytes()
-            self._enter(tensor, torch.UntypedStorage(size, device=tensor.device))
+            memory = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+            self._enter(tensor, memory.untyped_storage())
             self.of(tensor).copy_(value)
 
     def _enter(self, tensor: Tensor, storage: torch.UntypedStorage) -> None:
         self._puts += 1
         if self._puts % _SWEEP_EVERY == 0:
-            self._of = {key: kept for key, kept in self._of.items() if not key.expired()}
+            self._of = {key: kept for key, kept in self._of.items() if not _is_gone(key)}
         self._of[_key(tensor)] = storage
 
 
 def _key(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def _is_gone(key: StorageWeakRef) -> bool:
+    return bool(key.expired())  # type: ignore[no-untyped-call]
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:
     """Whether two tensors lie in their memory in the same way."""
-    return (
+    return bool(
         tensor.dtype == other.dtype
         and tensor.device == other.device
         and tensor.size() == other.size()

@@ -279,10 +279,7 @@ def branches(x: Tensor) -> Tensor:
     """Control flow, indices and constants that depend on values."""
     total = x.new_zeros(len(x))
     for row in x.unbind(1):
-        if row.sum() > 0:
-            total = total + row.detach() * row
-        else:
-            total = total - 2 * row
+        total = total + row.detach() * row if row.sum() > 0 else total - 2 * row
     largest = x.argmax(1, keepdim=True)
     scale = float(x[0, 0].detach()) + x.shape[1]
     return torch.stack([total * scale, x.gather(1, largest)[:, 0] + int(largest.sum())], 1)

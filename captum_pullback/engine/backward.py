@@ -23,7 +23,6 @@ __all__ = [
     "following",
     "may_write",
     "run",
-    "saved_by",
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
@@ -185,11 +184,6 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
     if mark.shape != _MARK:
         raise CheckpointMismatchError
     return saved, temperature
-
-
-def saved_by(node: Any) -> list[Any]:
-    """What the backward pass of a held call, by its node in the graph, gives to ``pull``."""
-    return _saved(node)[0]
 
 
 def may_write(grad: Tensor) -> bool:

@@ -247,8 +247,8 @@ def secant(*, gate: bool = False) -> Held:
         return (grad.to(wide.dtype) * torch.where(flat, limit, slope)).to(grad.dtype)
 
     def push(context: Context, moved: tuple[Tensor, ...], z: Tensor) -> Tensor:
-        slope = pull(context, torch.ones_like(z), z)
-        return slope * moved[0] + context.operation(z.new_zeros(1))
+        zero: Tensor = context.operation(z.new_zeros(1))
+        return pull(context, torch.ones_like(z), z) * moved[0] + zero
 
     return Held(pull, softens=False, gate=gate, push=push)
 

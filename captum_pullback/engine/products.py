@@ -100,7 +100,7 @@ class _Share:
 def is_share(tensor: Tensor) -> bool:
     """Whether a tensor is a factor that passes on a share, as `half` gave it."""
     held = getattr(getattr(tensor.grad_fn, "call", None), "held", None)
-    return held is not None and isinstance(held.push, _Share)
+    return isinstance(getattr(held, "push", None), _Share)
 
 
 def half(factor: Tensor, share: float, entry: Any) -> Tensor:
