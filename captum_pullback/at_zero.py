@@ -10,7 +10,8 @@ second run of the network, so control flow, state and random numbers are those o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -104,14 +105,14 @@ class AtZero(TorchFunctionMode):
         moving: list[Tensor],
     ) -> Any:
         """Run a call of PyTorch's own on the tensors, and then on their shadows."""
-        with unseen(), torch.no_grad():
+        with _aside():
             call = FunctionCall(func, args, kwargs, moving)
             if call.target is not None:
                 self._shadows.begin(call.target)
         versions = list(map(version, tensors))
         output = func(*args, **kwargs)
         recorded = torch.is_grad_enabled()
-        with unseen(), torch.no_grad():
+        with _aside():
             for tensor, before in zip(tensors, versions, strict=True):
                 if version(tensor) != before and not call.writes_into(tensor):
                     self._lose(f"{_name_of(func)}, which writes into what it is given")
@@ -168,7 +169,7 @@ class AtZero(TorchFunctionMode):
             inplace: Whether it writes into its input.
         """
         held, kept = call.held, list[Any]()
-        with unseen(), torch.no_grad():
+        with _aside():
             tensors = (x, *held.others)
             moving = tuple(part is not None and self._moves(part) for part in tensors)
             here = x.clone() if inplace else x.detach()
@@ -186,7 +187,7 @@ class AtZero(TorchFunctionMode):
             call = dataclasses.replace(call, held=held._replace(run=catching))
         output = self._alone(lambda: run(call, x, inplace=inplace))
         first = values_of(output)
-        with unseen(), torch.no_grad():
+        with _aside():
             if not (any(moving) and first.requires_grad):
                 return output
             given = HeldCall(call, (here, *map(_detached, held.others)), kept, moving)
@@ -238,6 +239,14 @@ class AtZero(TorchFunctionMode):
         finally:
             following.reset(token)
             self._paused = before
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """A block in which nothing is recorded or shown, nor kept by a checkpoint around it."""
+    plain = torch.autograd.graph.saved_tensors_hooks(lambda part: part, lambda part: part)
+    with unseen(), torch.no_grad(), plain:
+        yield
 
 
 def _name_of(func: Any) -> str:

@@ -1,12 +1,13 @@
 r"""Effective weights: the affine map that a network is at one input.
 
-Inside one linear region every gate stands still, and a network of piecewise linear operations is
+With each gate held at its value, a network is
 
 .. math::
     f(x) = W_{\mathrm{eff}}(x)\, x + b_{\mathrm{eff}}(x)
 
-exactly. :math:`W_{\mathrm{eff}}` is the Jacobian; arXiv 2511.05628 follows it over training, for
-networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{\mathrm{eff}}`.
+exactly. For piecewise linear networks :math:`W_{\mathrm{eff}}` is the Jacobian, and the same map
+holds in the whole linear region; arXiv 2511.05628 follows it over training, for networks without
+biases. Biases, BatchNorm's shifts and the like make :math:`b_{\mathrm{eff}}`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _TOLERANCES = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 class NotPiecewiseLinearError(ValueError):
-    """A network that is no affine map near an input; the message names the operations."""
+    """A network that is no affine map with its gates held; the message names the operations."""
 
 
 def effective_weights(
@@ -53,20 +54,26 @@ def effective_weights(
     linearise: bool = False,
     max_bytes: int = 2**28,
 ) -> tuple[Inputs, Tensor]:
-    r"""The weight and the bias with which the network is affine at each input.
+    r"""The weight and the bias with which the network, its gates held, is affine at each input.
 
     .. math::
-        f_c(x) = \langle W_c(x), x \rangle + b_c(x), \qquad W_c(x) = \nabla_x f_c(x)
+        f_c(x) = \langle W_c(x), x \rangle + b_c(x)
 
-    With hard gates this is exact, and the same W and b hold everywhere in x's linear region
-    (arXiv 2511.05628). With a temperature, W is the map of the softened network, the excitation
-    pullbacks of all classes (arXiv 2507.22832), and b what is missing to :math:`f(x)`.
+    This is exact, for all that `rules` holds: GELU, normalizations, attention, gated products.
+    :math:`W_c(x)` is the pullback of class c. Of ReLU and its family, max pooling, and what is
+    piecewise linear without a rule (``max``, ``min``, ``clamp``, ``sort``, ``where``) it is the
+    gradient; on a boundary between pieces, that of the side that autograd chooses. A network of
+    these alone has the same W and b everywhere in x's linear region (arXiv 2511.05628).
 
-    It costs one forward pass, and backward passes that take many classes at once (vmap). Piecewise
-    linear are ReLU and its family, max pooling, ``abs``, ``max``, ``min``, ``clamp``, ``sort``,
-    ``where`` and all that is linear in the inputs; on a boundary between regions, W is that of the
-    side that autograd chooses. What autograd cannot see is not seen here: values that are
-    detached from the graph on their way count as constants.
+    :math:`b_c(x)` is what the held network gives at the input 0: it is added up from biases and
+    constants, and not what is missing to :math:`f(x)`, so that the equation checks both. With a
+    temperature, W is the map of the softened network, the pullbacks of all classes
+    (arXiv 2507.22832), and at each softened gate what it is short of is a constant, too.
+
+    It costs one forward pass, in which each operation runs twice, and backward passes that take
+    many classes at once (vmap). What autograd cannot see is not seen here: values that are
+    detached from the graph on their way count as constants, and so does what the network reads
+    off its values (indices, comparisons, branches). A sigmoid that is the output is held, too.
 
     Args:
         forward_func: The network in eval mode, or any callable that gives a tensor (N, C), (N,)
@@ -76,12 +83,15 @@ def effective_weights(
             tuple, where outputs have more dimensions) for all examples, or a list or tensor with
             one for each. Only those rows are computed.
         additional_forward_args: Further arguments of the network.
-        temperature: 0 for hard gates; else as for `soften`.
+        temperature: 0 for gates as they are; else as for `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
-        linearise: Whether to take a network that is not piecewise linear as its tangent at each
-            input: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training mode the
-            batch statistics are differentiated too, each example's in its own output only, one
-            backward pass per example; and a forward pass in training mode has its usual effects.
+        rules: What is held, as for `soften`. With `EXCITATION`, networks of more than ReLU's
+            family, max pools and what is linear are refused.
+        linearise: Whether to take the network, whatever it runs, as its tangent at each input,
+            with nothing held: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training
+            mode the batch statistics are differentiated too, each example's in its own output
+            only, one backward pass per example; and a forward pass in training mode has its usual
+            effects.
         max_bytes: About how much memory the gradients of one batched backward pass may take,
             beside the result. At least one class at a time is computed.
 
@@ -91,8 +101,9 @@ def effective_weights(
         is a tuple. Outputs of more dimensions have these in place of C.
 
     Raises:
-        NotPiecewiseLinearError: The network holds a GELU, a softmax, BatchNorm or dropout in
-            training mode, or another operation that is not piecewise linear.
+        NotPiecewiseLinearError: The network runs what is neither piecewise linear nor held: a
+            logarithm, a softmax that weighs nothing, BatchNorm or dropout in training mode; or it
+            runs where nothing can be followed. The message names it.
         TypeError: Inputs that are not tensors of floating point.
         ValueError, IndexError: A target that does not fit the output, or ``max_bytes`` below 1.
         SofteningError: ``temperature`` is not 0 and nothing was softened, or
@@ -182,8 +193,9 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
     if "compiled_function" in found:
         advice += "give the module that was compiled, whose operations can be seen; "
     raise NotPiecewiseLinearError(
-        f"the network is not piecewise linear in its inputs: it runs {', '.join(found)}. To mend "
-        f"it, {advice}or take its tangent at each input with linearise=True."
+        "the network with its gates held is not piecewise linear in its inputs: it runs "
+        f"{', '.join(found)}. To mend it, {advice}give a rule for each, or take its tangent at "
+        "each input with linearise=True."
     )
 
 

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import convnext, efficientnet, mobilenetv3, swin_transformer
 from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import SqueezeExcitation
 
 from captum_pullback import SEMANTIC, ExcitationPullback, Spread, effective_weights
+from captum_pullback.effective import NotPiecewiseLinearError
 from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.rules import Rule
 
@@ -306,6 +308,47 @@ def test_what_the_network_reads_off_its_values_is_held() -> None:
     torch.testing.assert_close(found, noisy(x).detach(), rtol=0, atol=EXACT)
     assert torch.equal(after, torch.rand(1))
     assert len(state) == 2  # the network ran once for the weights
+
+
+def written_unseen(x: Tensor) -> Tensor:
+    y = 2 * x
+    with torch.no_grad():
+        y.mul_(3)  # for autograd, a constant was added
+    return y
+
+
+def written_behind_autograd(x: Tensor) -> Tensor:
+    y = 2 * x
+    y.data.mul_(3)
+    return y
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+def test_what_cannot_be_followed_is_refused_and_not_wrong() -> None:
+    model, x = case("gated by hand")
+    assert_identity(lambda t: checkpoint(model, t, use_reentrant=False), x)
+    x = torch.randn(2, 4, dtype=torch.float64)
+    weight, bias = effective_weights(written_unseen, x)
+    torch.testing.assert_close(weight, 2 * torch.eye(4).double().expand(2, 4, 4))
+    torch.testing.assert_close(bias, 4 * x)
+    for function, named in (
+        (written_behind_autograd, "misses the output by"),
+        (Squared.apply, "squared"),
+        (lambda t: torch.vmap(F.gelu)(t), "cannot be followed"),
+        (lambda t: checkpoint(F.gelu, t, use_reentrant=True), "checkpoint_function"),
+    ):
+        with pytest.raises(NotPiecewiseLinearError, match=named):
+            effective_weights(function, x)
 
 
 PIECES: dict[str, Callable[[], nn.Module]] = {
