@@ -26,7 +26,7 @@ from captum_pullback.engine.names import NONLINEAR, TRAINING, trains
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import is_share
 from captum_pullback.linearity import CORNERED, mark_linear
-from captum_pullback.shadows import Shadows
+from captum_pullback.shadows import Shadows, shares_memory
 from captum_pullback.written import NO_WRITES, draws_numbers
 
 __all__ = ["AtZero"]
@@ -169,6 +169,8 @@ class AtZero(TorchFunctionMode):
             inplace: Whether it writes into its input.
         """
         held, kept = call.held, list[Any]()
+        if not inplace:
+            call = dataclasses.replace(call, operation=_apart(call.operation))
         with _aside():
             tensors = (x, *held.others)
             moving = tuple(part is not None and self._moves(part) for part in tensors)
@@ -196,13 +198,11 @@ class AtZero(TorchFunctionMode):
                 for part, moves in zip(tensors, moving, strict=True)
             )
             try:
-                value = given.pushed(moved, first.detach())
+                self._shadows.put(first, given.pushed(moved, first.detach()), fresh=True)
             except RuntimeError as error:
                 self._lose(given.name, error)
-                value = first.detach().clone()
             if given.is_bilinear(first):
                 self._note(f"{given.name} with weights that depend on the inputs")
-            self._shadows.put(first, value, fresh=True)
         return output
 
     # --- what there is ---
@@ -247,6 +247,21 @@ def _aside() -> Iterator[None]:
     plain = torch.autograd.graph.saved_tensors_hooks(lambda part: part, lambda part: part)
     with unseen(), torch.no_grad(), plain:
         yield
+
+
+def _apart(operation: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """The operation, with memory of its own for a result that lies in its input's.
+
+    A factor that passes on a share is its input, but its shadow is not its input's.
+    """
+
+    def apart(z: Tensor) -> Any:
+        result = operation(z)
+        if isinstance(result, Tensor) and shares_memory(result, z):
+            return result.clone()
+        return result
+
+    return apart
 
 
 def _name_of(func: Any) -> str:

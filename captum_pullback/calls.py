@@ -12,6 +12,7 @@ from captum_pullback.engine._torch import is_view
 from captum_pullback.engine.backward import Call, Context
 from captum_pullback.engine.names import NONLINEAR, PRODUCTS
 from captum_pullback.linearity import Graph
+from captum_pullback.shadows import shares_memory
 from captum_pullback.tangents import Tangent, tangents_of
 from captum_pullback.written import written_by
 
@@ -74,11 +75,7 @@ class FunctionCall:
 
     def writes_into(self, tensor: Tensor) -> bool:
         """Whether the tensor lies in the memory of what is written into."""
-        target = self.target
-        return tensor is target or (
-            target is not None
-            and tensor.untyped_storage().data_ptr() == target.untyped_storage().data_ptr()
-        )
+        return self.target is not None and shares_memory(tensor, self.target)
 
     @property
     def moving_factors(self) -> list[Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-__all__ = ["Shadows"]
+__all__ = ["Shadows", "shares_memory"]
 
 _SWEEP_EVERY = 16
 
@@ -68,6 +68,16 @@ class Shadows:
 
 def _key(tensor: Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def shares_memory(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors lie in one memory, as views of each other do."""
+    if tensor is other:
+        return True
+    try:
+        return _key(tensor) == _key(other)
+    except (NotImplementedError, RuntimeError):  # sparse ones have no memory of their own
+        return False
 
 
 def _is_gone(key: StorageWeakRef) -> bool:

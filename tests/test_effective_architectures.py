@@ -310,6 +310,22 @@ def test_what_the_network_reads_off_its_values_is_held() -> None:
     assert len(state) == 2  # the network ran once for the weights
 
 
+def shared_and_used_again(x: Tensor) -> Tensor:
+    """A product's factor that passes on a share lies in the memory of what is used again."""
+    y = 2 * x + 1
+    return y * y + y * x + y.view(-1, 2, 2).matmul(y.view(-1, 2, 2)).flatten(1) + y
+
+
+def test_factors_are_used_again_after_their_product() -> None:
+    x = torch.randn(3, 4, dtype=torch.float64)
+    assert_identity(shared_and_used_again, x)
+    assert_identity(shared_and_used_again, x, temperature=0.4)
+    weight, bias = effective_weights(lambda t: (2 * t + 1).square() * 1 + (2 * t + 1), x)
+    other = effective_weights(lambda t: (2 * t + 1) * (2 * t + 1) + (2 * t + 1), x)
+    torch.testing.assert_close((weight, bias), other, rtol=0, atol=EXACT)  # y * y' in both
+    torch.testing.assert_close(bias, 2 * x + 2, rtol=0, atol=EXACT)
+
+
 def written_unseen(x: Tensor) -> Tensor:
     y = 2 * x
     with torch.no_grad():

@@ -167,7 +167,9 @@ def _softened(
 
 @contextmanager
 def watch(
-    model: Callable[..., Any], see: Callable[[str, str, Tensor], None]
+    model: Callable[..., Any],
+    see: Callable[[str, str, Tensor], None],
+    rules: RulesLike = EXCITATION,
 ) -> Iterator[SofteningRecord]:
     """Show the input of each gate that runs in the block; gradients stay plain ones.
 
@@ -175,8 +177,9 @@ def watch(
         model: The network, or any callable.
         see: Called as ``see(module, operation, input)`` before the gate runs, with the names of
             `SofteningRecord`. A pool's operation has "pool" in its name.
+        rules: Of the gates that are shown.
     """
-    modules, mode = _prepare(model, Softness(0.0, rules=EXCITATION))
+    modules, mode = _prepare(model, Softness(0.0, rules=rules))
     mode.see = see
     with _installed(modules, mode):
         yield mode.record
