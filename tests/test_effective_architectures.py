@@ -380,6 +380,7 @@ PIECES: dict[str, Callable[[], nn.Module]] = {
     "rms norm": lambda: nn.RMSNorm(4),
     "group norm": lambda: nn.GroupNorm(3, 3),
     "glu": lambda: nn.Sequential(nn.Linear(4, 8), nn.GLU()),
+    "batch norm": lambda: nn.BatchNorm1d(3),
     "encoder": lambda: encoder(batch_first=True),
     "pool": lambda: nn.MaxPool1d(3, 1, 1),
     "softplus": nn.Softplus,
