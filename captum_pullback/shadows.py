@@ -75,7 +75,7 @@ def shares_memory(tensor: Tensor, other: Tensor) -> bool:
     if tensor is other:
         return True
     try:
-        return _key(tensor) == _key(other)
+        return bool(_key(tensor) == _key(other))
     except (NotImplementedError, RuntimeError):  # sparse ones have no memory of their own
         return False
 

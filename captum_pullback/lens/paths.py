@@ -133,7 +133,7 @@ class FixedPaths(TorchFunctionMode):
     """
 
     def __init__(self, gates: Iterable[Tensor | tuple[Tensor, Tensor]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._gates = iter(gates)
 
     def __torch_function__(
@@ -184,6 +184,7 @@ def _to_choices(choices: Tensor, weights: Tensor) -> Callable[[Context, Tensor],
         for choice, weight in zip(choices.to(grad.device), weights.to(grad), strict=True):
             share = (weight * grad).flatten(-dimensions)
             pulled = pulled.scatter_add(-1, choice.flatten(-dimensions), share)
-        return pulled.view(context.shape)
+        result: Tensor = pulled.view(context.shape)
+        return result
 
     return pull
