@@ -1,4 +1,4 @@
-"""Rules and the temperature's unit in the app: what is attributed, its code, its files, its words."""
+"""Rules and the unit of temperature in the app: what is attributed, its code, files and words."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ __all__ = [
     "Held",
     "SofteningError",
     "derivative",
+    "following",
     "may_write",
     "run",
 ]
@@ -89,6 +91,9 @@ class Held(NamedTuple):
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
+        push: ``push(context, moved, *saved)`` gives what the operation would give for another
+            input and other tensors, ``moved``, with what is held held as it is; without a
+            temperature. None where only ``pull`` says it.
     """
 
     pull: Callable[..., Gradients]
@@ -102,6 +107,13 @@ class Held(NamedTuple):
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None
+    push: Callable[..., Tensor] | None = None
+
+    def keeps_forward(self, temperature: Temperature | None) -> bool:
+        """Whether at this temperature what is held is what the forward pass multiplies by."""
+        if not self.softens or temperature is None:
+            return True
+        return not isinstance(temperature, (Tensor, Spread)) and temperature == self.neutral
 
 
 @dataclass
@@ -373,6 +385,12 @@ class _Quick(_Named):
     setup_context = staticmethod(Function.setup_context)
 
 
+#: What follows each held call of the running context beside the network, if anything does.
+following: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "captum_pullback.following", default=None
+)
+
+
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     """Run an operation with its own forward pass, and the backward pass of a rule.
 
@@ -384,6 +402,8 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     Returns:
         What the operation returns, to the bit.
     """
+    if not torch.compiler.is_compiling() and (follower := following.get()) is not None:
+        return follower.held(call, x, inplace)
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     watched = is_watched()
