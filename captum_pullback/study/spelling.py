@@ -74,7 +74,7 @@ def _entries(text: str, what: str) -> dict[str, str]:
         name, equals, value = (piece.strip() for piece in part.rpartition("="))
         if not value or bool(name) != bool(equals) or (number and not name):
             raise ValueError(
-                f"a {what} for a kind of gate is NAME=VALUE, with commas between, not {part!r}"
+                f"a {what} for a kind of gate is wanted as NAME=VALUE, with commas between, not {text!r}"
                 if equals or number
                 else f"a {what} is wanted, not {text!r}"
             )
