@@ -73,6 +73,7 @@ def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]
 
 
 _LARGE = ("resnet50", "vgg11_bn", "densenet121")
+_MODERN = ("vit_b_16", "swin_t", "convnext_tiny", "efficientnet_b0")
 _SMALL = (
     Case("resnet18"),
     Case("mobilenet_v2"),
@@ -83,6 +84,7 @@ _SMALL = (
 SUITES: dict[str, list[Case]] = {
     "limits": [Case(name, methods=FIVE, rounds=15) for name in _LARGE]
     + [Case(name, batch=8) for name in _LARGE],
+    "modern": [Case(name, methods=PAIR) for name in _MODERN],
     "small": [replace(case, methods=FIVE, rounds=15) for case in _SMALL],
     "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in _LARGE]
     + [replace(case, methods=(SALIENCY, SOFT, INTEGRATED), rounds=3) for case in _SMALL],
@@ -105,4 +107,5 @@ SUITES: dict[str, list[Case]] = {
 }
 
 MEMORY = [Case(name) for name in _LARGE] + list(_SMALL)
+MEMORY += [Case(name, methods=PAIR) for name in _MODERN]
 KERNELS = [replace(case, methods=PAIR) for case in MEMORY]

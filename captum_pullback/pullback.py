@@ -109,7 +109,7 @@ class Pullback:
                 return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
 
         try:
-            with _statistics_of(self.forward_func) as restore:
+            with _state_of(self.forward_func, leaves) as restore:
                 examples, full = batch, False
                 while True:
                     try:
@@ -165,18 +165,24 @@ def _wants_all(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _statistics_of(model: Callable[..., Any]) -> Iterator[Callable[[], None]]:
+def _state_of(
+    model: Callable[..., Any], inputs: tuple[Tensor, ...]
+) -> Iterator[Callable[[], None]]:
     """What undoes the changes of a forward pass in training mode, before it is run once more."""
+    modules = [module for _, module in named_modules(model) if module.training]
     buffers = [
-        (buffer, buffer.clone())
-        for _, module in named_modules(model)
-        if module.training
-        for buffer in module.buffers(recurse=False)
+        (buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)
     ]
+    devices = {part.device for part in inputs if part.device.type == "cuda"}
+    numbers = torch.get_rng_state()
+    theirs = [(device, torch.cuda.get_rng_state(device)) for device in devices]
 
     def restore() -> None:
-        for buffer, before in buffers:
-            with torch.no_grad():
+        with torch.no_grad():
+            for buffer, before in buffers:
                 buffer.copy_(before)
+        torch.set_rng_state(numbers)
+        for device, state in theirs:
+            torch.cuda.set_rng_state(state, device)
 
     yield restore

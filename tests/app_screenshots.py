@@ -32,14 +32,16 @@ def main() -> None:
         save(page, "app-light")
         page = visit(chromium, url, 1280, 860, "dark")
         page.locator('[data-pick="chelsea"]').click()
-        page.locator("#cp-answers header p", has_text="chelsea").wait_for(timeout=PATIENCE)
+        page.locator("#cp-answers:not(.cp-old) header p", has_text="chelsea").wait_for(
+            timeout=PATIENCE
+        )
         page.get_by_role("tab", name="Ascend").click()
         page.locator("#cp-ascend").click()
         page.locator("#cp-ascents .cp-curve").wait_for(timeout=PATIENCE)
         save(page, "app-dark")
-        page = visit(chromium, url, 390, 1100, "light")
+        page = visit(chromium, url, 390, 844, "light")
         page.locator("#cp-show label").nth(1).click()
-        page.locator("#cp-answers img.cp-exact").wait_for(state="detached", timeout=PATIENCE)
+        page.locator("#cp-answers img.cp-exact").first.wait_for(state="detached", timeout=PATIENCE)
         save(page, "app-narrow")
 
 
@@ -52,15 +54,15 @@ def visit(chromium: Any, url: str, width: int, height: int, scheme: str) -> Any:
     )
     page.goto(url)
     page.wait_for_function(
-        "document.querySelector('#cp-answers .cp-figures')"
-        " && !document.querySelector('.cp-wait') && !document.querySelector('.cp-progress')",
+        "document.querySelector('#cp-answers .cp-figures') && !document.querySelector("
+        "'.cp-blank, .cp-old, .cp-wait, .cp-progress')",
         timeout=PATIENCE,
     )
     return page
 
 
 def save(page: Any, name: str) -> None:
-    """What the window shows, in 256 colours, which a page of few has not many more than."""
+    """What the window shows, in 256 colors, which a page of few has not many more than."""
     page.mouse.move(5, 5)
     page.evaluate("document.fonts.ready")
     page.wait_for_timeout(600)

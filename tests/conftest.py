@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import app_pages
+import browser
 import hypothesis
 import numpy as np
 import pytest
@@ -31,3 +35,22 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[app_pages.Server]:
+    """The app, in a process of its own."""
+    yield from app_pages.running(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser."""
+    with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(chromium: Any, server: app_pages.Server) -> Iterator[Any]:
+    """Makes visitors of the app."""
+    yield from app_pages.visiting(chromium, server)

@@ -2,222 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import re
-import signal
 import struct
 import subprocess
 import sys
 import time
-import urllib.parse
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import browser
 import numpy as np
-import pytest
+from app_pages import MARKS, PATIENCE, ROOT, Server, get, use_embedded
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-MISSING = browser.missing()
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "all is here"),
-    # Playwright's loop of asyncio leaves a socket to the collector when it goes down.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-#: Milliseconds, on a machine that does other things too.
-PATIENCE = 60_000
-
-#: Networks beside the embedded one, one of which is slow: for progress and cancelling.
-MODULE = """
-import time, torch
-from torch import nn
-from captum_pullback.zoo.networks import Network, preprocessing
-
-class Slow(nn.Module):
-    def forward(self, x):
-        time.sleep(0.05 * len(x))
-        return x
-
-def slow():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), Slow(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)
-    )
-    return Network(model, ("one", "two", "three"), preprocessing(16), input_size=16)
-"""
-
-#: Runs at the start of the app's process, and notes whatever leaves this machine.
-WATCH = """
-import os, socket
-
-def note(host):
-    if host not in ("127.0.0.1", "localhost", "0.0.0.0", "::1", "", None):
-        with open(os.environ["OUTSIDE"], "a") as file:
-            print(host, file=file)
-
-class Socket(socket.socket):
-    def connect(self, address):
-        note(address[0] if isinstance(address, tuple) else None)
-        return super().connect(address)
-
-def getaddrinfo(host, *args, **kwargs):
-    note(host)
-    return found(host, *args, **kwargs)
-
-found, socket.getaddrinfo, socket.socket = socket.getaddrinfo, getaddrinfo, Socket
-"""
-
-
-@dataclass
-class Server:
-    """A running app: its address, its working folder and its folder of temporary files."""
-
-    url: str
-    folder: Path
-    temporary: Path
-    process: subprocess.Popen[str]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("cwd")
-    temporary = tmp_path_factory.mktemp("tmp")
-    home = tmp_path_factory.mktemp("home")
-    modules = tmp_path_factory.mktemp("modules")
-    (modules / "networks.py").write_text(MODULE)
-    (modules / "sitecustomize.py").write_text(WATCH)
-    outside = modules / "outside.txt"
-    process = subprocess.Popen(
-        [
-            sys.executable, "-W", "error::UserWarning:captum_pullback", "-m", "captum_pullback",
-            "app", "--no-browser", "--model", "networks:slow",
-        ],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(modules)]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": str(temporary),
-            "HOME": str(home),
-            "OUTSIDE": str(outside),
-            "GRADIO_SHARE": "True",  # what is set outside is no reason to open anything
-            "GRADIO_ALLOWED_PATHS": "/etc",
-            "HTTP_PROXY": "http://127.0.0.1:9",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-    try:
-        assert found, said + process.stdout.read()
-        yield Server(found[0], folder, temporary, process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        rest = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, rest
-    assert "Traceback" not in rest, rest
-    assert not outside.exists(), outside.read_text()
-    assert not list(folder.iterdir()), "nothing is written where the app was started"
-    assert not [p for p in home.rglob("*") if p.is_file() and ".cache" not in str(p)]
-    assert not list(temporary.glob("captum_pullback-*")), "its folder goes when it goes"
-
-
-@pytest.fixture(scope="module")
-def chromium(server: Server) -> Iterator[Any]:
-    with browser.chromium() as running:
-        yield running
-
-
-@dataclass
-class Visitor:
-    """A person at a page."""
-
-    page: Any
-    requests: list[str]
-    errors: list[str]
-
-    def settled(self) -> None:
-        """Waits until the figures are there."""
-        self.page.wait_for_function(
-            "document.querySelector('#cp-answers .cp-figures')"
-            " && !document.querySelector('.cp-wait') && !document.querySelector('.cp-progress')",
-            timeout=PATIENCE,
-        )
-
-    def maps(self) -> list[str]:
-        """The pictures of the explanations, each as its address, which holds it."""
-        images = self.page.locator("#cp-answers .cp-tile img").all()
-        return [image.get_attribute("src") for image in images]
-
-    def title(self, text: str) -> None:
-        """Waits for an explanation of this title."""
-        heading = self.page.locator("#cp-answers h3", has_text=text).first
-        heading.wait_for(timeout=PATIENCE)
-
-    def temperature(self, value: str) -> None:
-        box = self.page.locator("#cp-temperature input[type=number]")
-        box.fill(value)
-        box.press("Tab")
-        self.title(f"T = {value}")
-
-    def figures(self) -> dict[str, str]:
-        """Those under the last map."""
-        card = self.page.locator("#cp-answers .cp-figures").last
-        terms, values = (card.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
-        return dict(zip(terms, values, strict=True))
-
-    def downloaded(self, button: str, folder: Path) -> Path:
-        """The file that a button gives."""
-        with self.page.expect_download(timeout=PATIENCE) as download:
-            self.page.locator(button).click()
-        path = folder / download.value.suggested_filename
-        download.value.save_as(path)
-        return path
-
-
-@pytest.fixture
-def visit(chromium: Any, server: Server) -> Iterator[Any]:
-    contexts = []
-
-    def come(**options: Any) -> Visitor:
-        context = chromium.new_context(accept_downloads=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        requests: list[str] = []
-        errors: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.goto(server.url)
-        visitor = Visitor(page, requests, errors)
-        visitors.append(visitor)
-        return visitor
-
-    visitors: list[Visitor] = []
-    yield come
-    for visitor in visitors:
-        hosts = {urllib.parse.urlsplit(url).hostname for url in visitor.requests}
-        assert hosts - {None} == {"127.0.0.1"}, "no request leaves this machine"
-        assert not visitor.errors, "the page itself has nothing to complain of"
-    for context in contexts:
-        context.close()
-
-
-def use_embedded(visitor: Visitor) -> None:
-    """The slow network is the first, since it was asked for."""
-    visitor.page.locator("#cp-network input").click()
-    visitor.page.get_by_role("option", name="embedded").click()
-    header = visitor.page.locator("#cp-answers header p", has_text="embedded")
-    header.wait_for(timeout=PATIENCE)
+pytestmark = MARKS
 
 
 def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path) -> None:
@@ -228,7 +26,13 @@ def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path)
     assert "military uniform" in page.locator("#cp-predictions li").first.inner_text()
     assert page.locator("#cp-predictions li").count() == 5
     figures = visitor.figures()
-    assert set(figures) == {"score", "infidelity", "sensitivity", "time"}
+    assert set(figures) == {"score", "probability", "infidelity", "sensitivity", "time"}
+    # score and chance are told apart, in the list too
+    assert page.locator(".cp-columns-head").inner_text().split() == [
+        "class", "probability", "score",
+    ]  # fmt: skip
+    row = page.locator("#cp-predictions li").first.inner_text().split("\n")
+    assert row[1:] == [figures["probability"], figures["score"]]
     assert float(figures["infidelity"]) > 0
     before = visitor.maps()
     # another temperature, another map, of the same photograph
@@ -285,7 +89,6 @@ def test_the_map_follows_the_slider(visit: Any) -> None:
     assert 3.5 < value < 4.5
     visitor.title(f"T = {value:.3g}")
     visitor.settled()
-    page.wait_for_timeout(500)
     assert page.locator("#cp-answers h3").inner_text() == f"Excitation pullback, T = {value:.3g}"
 
 
@@ -444,15 +247,33 @@ def test_on_a_narrow_screen_nothing_hangs_over(visit: Any) -> None:
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def get(server: Server, path: str, **headers: str) -> tuple[int, bytes]:
-    address = urllib.parse.urlsplit(server.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+def test_map_and_slider_are_in_view_together_on_a_telephone(visit: Any) -> None:
+    visitor = visit(viewport={"width": 390, "height": 844})
+    use_embedded(visitor)
+    visitor.settled()
+    page = visitor.page
+    slider = page.locator("#cp-temperature input[type=range]")
+    image = page.locator("#cp-answers .cp-tile img").nth(1)
+
+    def together() -> bool:
+        (top, bottom), (above, below) = (
+            (box["y"], box["y"] + box["height"])
+            for box in (image.bounding_box(), slider.bounding_box())
+        )
+        return 0 <= top < bottom <= above < below <= 844
+
+    page.evaluate("scrollTo(0, 0)")
+    assert together()
+    before = visitor.maps()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        "(old) => document.querySelectorAll('#cp-answers .cp-tile img')[1].src !== old",
+        arg=before[1],
+        timeout=PATIENCE,
+    )
+    assert together()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_no_other_file_is_served(server: Server) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import io
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
+import urllib.parse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,11 +112,98 @@ def test_the_start_says_what_it_does(
     monkeypatch.setattr(app, "serving", serving)
     monkeypatch.setattr(app.time, "sleep", interrupt)
     monkeypatch.setattr(sys, "stderr", shown := Terminal())
-    before = signal.getsignal(signal.SIGTERM)
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.getsignal(end) for end in ends]
     try:
         assert cli.main(["app", "--no-browser"]) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for end, handler in zip(ends, before, strict=True):
+            signal.signal(end, handler)
     done = re.findall(r"captum-pullback: (.*?) \.\.\.", shown.getvalue())
     assert done == ["loading PyTorch", "loading embedded", "starting the page"]
     assert capsys.readouterr().out == "the app is at http://127.0.0.1:7860/ (Ctrl-C stops it)\n"
+
+
+@contextmanager
+def started(tmp_path: Path, *arguments: str, ending: int = signal.SIGTERM) -> Iterator[list[str]]:
+    """A running app, by the addresses that it names; ended by a signal, after which all is gone."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "captum_pullback", "app", "--no-browser", *arguments],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    addresses: list[str] = []
+    try:
+        for line in process.stdout:
+            addresses += re.findall(r"http://\S+", line)
+            if addresses and ("0.0.0.0" not in arguments or len(addresses) == 2):
+                break
+        assert addresses, "it has started"
+        assert list(tmp_path.glob("captum_pullback-*")), "its folder is there"
+        yield addresses
+    finally:
+        process.send_signal(ending)
+        rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest, rest
+    assert not list(tmp_path.glob("captum_pullback-*"))
+
+
+def status(url: str, method: str = "GET", path: str = "/", **headers: str) -> int:
+    address = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    try:
+        connection.request(method, path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@needs_gradio
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_an_address_of_ipv6_and_a_terminal_that_is_closed(tmp_path: Path) -> None:
+    with started(tmp_path, "--host", "::1", ending=signal.SIGHUP) as (url,):
+        assert re.fullmatch(r"http://\[::1\]:\d+/", url)
+        assert status(url) == 200
+        assert status(url, Host="[::1]") == 200
+        assert status(url, Host="attacker.example") == 400
+        assert (
+            status(url, "POST", "/gradio_api/queue/join", Origin="http://attacker.example") == 403
+        )
+
+
+@needs_gradio
+def test_everybodys_address_can_be_opened_by_others(tmp_path: Path) -> None:
+    """And, with a name, by no other name."""
+    with started(tmp_path, "--host", "0.0.0.0", "--allow-host", "box.example") as addresses:
+        assert len(addresses) == 2
+        host = urllib.parse.urlsplit(addresses[1]).hostname
+        assert host not in ("0.0.0.0", "localhost", "127.0.0.1")
+        assert urllib.parse.urlsplit(addresses[1]).port == urllib.parse.urlsplit(addresses[0]).port
+        assert status(addresses[0], Host="box.example:1") == 200
+        assert status(addresses[0], Host="attacker.example") == 400
+        assert [status(address) for address in addresses] == [200, 200]
+
+
+def test_the_address_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert app._name_for_others("127.0.0.1") == ""
+    assert app._name_for_others("box.example") == ""
+
+    class Unconnected(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError("network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Unconnected)
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+    assert app._name_for_others("0.0.0.0") == "box"

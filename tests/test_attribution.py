@@ -18,7 +18,6 @@ from captum_pullback import (
     ExcitationPullback,
     LayerExcitationPullback,
     NeuronExcitationPullback,
-    soften,
 )
 from captum_pullback.engine.softening import SofteningError
 

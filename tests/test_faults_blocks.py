@@ -220,7 +220,7 @@ def test_a_block_that_is_left_inside_another_mode_leaves_that_mode() -> None:
     other.__exit__(None, None, None)
 
 
-def test_hooks_of_interleaved_blocks_go_with_their_block() -> None:
+def test_interleaved_blocks_put_no_hooks_on_the_model() -> None:
     model = nn.Sequential(nn.Linear(5, 5), nn.ReLU()).double()
 
     def run(temperature: float) -> Iterator[None]:
@@ -231,12 +231,10 @@ def test_hooks_of_interleaved_blocks_go_with_their_block() -> None:
 
     one, other = run(0.5), run(2.0)
     next(one)
-    each = hooks(model)
     next(other)
-    assert hooks(model) == 2 * each
+    assert hooks(model) == 0
     with pytest.raises(SofteningError, match="nested"):
         one.close()  # type: ignore[attr-defined]
-    assert hooks(model) == each
     other.close()  # type: ignore[attr-defined]
     assert hooks(model) == 0
 
@@ -327,6 +325,8 @@ def use_an_attribution(model: nn.Module) -> None:
     ExcitationPullback(model, 0.5).attribute(Z[None], 0)
 
 
+# Where a generator that nobody needs any more is closed, Python itself swallows the interrupt.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("use", [use_a_block, use_an_attribution])
 def test_an_interrupt_at_any_call_leaves_no_mode_and_no_hook(use: Any) -> None:
     model = network()
@@ -367,17 +367,18 @@ depth = torch._C._len_torch_function_stack
 model = nn.Sequential(nn.ReLU(), nn.Linear(4, 4), nn.ReLU())
 x = torch.randn(2, 4, requires_grad=True)
 hooks = lambda: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-go, done = threading.Event(), threading.Event()
-asked = [0]
+go = threading.Event()
 
 def interrupt():
-    for _ in range(40):
+    while True:  # Python swallows one that comes as it closes a generator
         go.wait()
-        go.clear()
         time.sleep(random.random() * 0.004)
-        asked[0] += 1
-        os.kill(os.getpid(), signal.SIGINT)
+        if go.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
 
+with soften(model, {"": 0.3, "2": 0.5}):
+    torch.relu(x)  # PyTorch imports something now, which may not be interrupted
 thread = threading.Thread(target=interrupt, daemon=True)
 thread.start()
 caught, bad = 0, []
@@ -388,6 +389,7 @@ while caught < 40:
             with soften(model, {"": 0.3, "2": 0.5}):
                 torch.relu(x)
     except KeyboardInterrupt:
+        go.clear()
         caught += 1
     if depth() or hooks():
         bad.append((caught, depth(), hooks()))

@@ -147,7 +147,9 @@ ONCE: dict[str, Callable[[Tensor], Tensor]] = {
 def test_each_is_counted_once(name: str) -> None:
     record = met(ONCE[name])
     assert sum(m.calls for m in record.left_hard) == 1
-    assert str(record).endswith("1 gate call softened, 0 gate calls held, 1 nonlinearity call left hard")
+    assert str(record).endswith(
+        "1 gate call softened, 0 gate calls held, 1 nonlinearity call left hard"
+    )
 
 
 def test_calls_add_up() -> None:

@@ -1,4 +1,4 @@
-"""torch.func inside a forward pass: vmap is softened, what cannot be soft is refused by name."""
+"""torch.func inside a forward pass: softened, but for forward mode, which is refused by name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pulls import WAYS, Function, by_reference, depth, sigma
+from pulls import EXCITATION_ONLY, WAYS, Function, by_reference, depth, sigma
 from reference import max_over, relu, windows
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from captum_pullback import ExcitationPullback, soften
+from captum_pullback import soften
 from captum_pullback.engine.softening import SofteningError
 
 T = 0.7
@@ -137,13 +137,7 @@ def forward_ad(x: Tensor) -> Tensor:
         return torch.autograd.forward_ad.unpack_dual(F.relu(dual)).tangent
 
 
-REFUSED: dict[str, Callable[[Tensor], Any]] = {
-    "vmap(grad)": lambda x: vmap(grad(energy))(x),
-    "vmap(grad) of a pool": lambda x: vmap(grad(lambda z: F.max_pool1d(z[None], 2).sum()))(x),
-    "vmap(grad) in place": lambda x: vmap(grad(lambda z: (z * 1).relu_().sum()))(x),
-    "vmap(grad) beside a gate": lambda x: F.relu(x) + vmap(grad(energy))(x),
-    "vmap(jacrev)": lambda x: vmap(torch.func.jacrev(F.relu))(x),
-    "vmap(vjp)": lambda x: vmap(lambda z: torch.func.vjp(F.relu, z)[1](z)[0])(x),
+FORWARD: dict[str, Callable[[Tensor], Any]] = {
     "hessian": lambda x: torch.func.hessian(energy)(x[0]),
     "jacfwd": lambda x: torch.func.jacfwd(F.relu)(x[0]),
     "jvp": lambda x: torch.func.jvp(F.relu, (x[0],), (x[1],)),
@@ -154,25 +148,84 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # PyTorch's own
-@pytest.mark.parametrize("name", REFUSED)
-def test_transforms_that_cannot_be_soft_are_refused_by_name(name: str, x: Tensor) -> None:
-    with (
-        pytest.raises(SofteningError, match=r"(?i)torch\.func|vmap|forward-mode"),
-        soften(nn.Identity(), T),
-    ):
-        REFUSED[name](x)
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_mode_is_refused_by_name(name: str, x: Tensor) -> None:
+    with pytest.raises(SofteningError, match="forward-mode"), soften(nn.Identity(), T):
+        FORWARD[name](x)
     assert depth() == 0
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")
-@pytest.mark.parametrize("name", ["vmap(grad)", "vmap(grad) beside a gate", "vmap(jacrev)"])
-def test_they_are_refused_inside_a_forward_pass_too(name: str, x: Tensor) -> None:
-    def forward(x: Tensor) -> Tensor:
-        return F.relu(x).sum(1) + REFUSED[name](x).flatten(1).sum(1)
+def slope(x: Tensor) -> Tensor:
+    """Of the energy, by EXCITATION: its square keeps the derivative."""
+    return 2 * x.clamp(min=0) * sigma(x, T)
 
-    with pytest.raises(SofteningError, match=r"(?i)torch\.func|vmap"):
-        ExcitationPullback(forward, T).attribute(x)
-    assert depth() == 0
+
+def shares(x: Tensor) -> Tensor:
+    return torch.softmax(x.unflatten(1, (2, 2)) / T, -1).flatten(1)
+
+
+# name: (gradients of each example, what they are)
+MAPPED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "grad": (lambda x: vmap(grad(energy))(x), slope),
+    "grad of a pool": (
+        lambda x: vmap(grad(lambda z: F.max_pool1d(z[None], 2).sum()))(x), shares
+    ),
+    "grad in place": (
+        lambda x: vmap(grad(lambda z: (z * 1).relu_().sum()))(x), lambda x: sigma(x, T)
+    ),
+    "grad beside a gate": (
+        lambda x: F.relu(x) + vmap(grad(energy))(x), lambda x: x.clamp(min=0) + slope(x)
+    ),
+    "jacrev": (
+        lambda x: vmap(torch.func.jacrev(F.relu))(x), lambda x: torch.diag_embed(sigma(x, T))
+    ),
+    "vjp": (
+        lambda x: vmap(lambda z: torch.func.vjp(F.relu, z)[1](z)[0])(x),
+        lambda x: x * sigma(x, T),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_gradients_inside_vmap_are_soft(name: str, x: Tensor) -> None:
+    mapped, written_out = MAPPED[name]
+    with soften(nn.Identity(), T, **EXCITATION_ONLY):
+        found = mapped(x)
+    torch.testing.assert_close(found, written_out(x))
+
+
+class TakesGradients(nn.Module):
+    """``relu(x)`` and gradients of its own, which are 2 relu(x): three times a gate in all."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "vmap(grad)":
+            return F.relu(x) + vmap(grad(energy))(x)
+        if self.how == "grad":
+            return F.relu(x) + grad(energy)(x)
+        jacobians = vmap(torch.func.jacrev(energy))(x)
+        return F.relu(x) + jacobians
+
+
+@every_way
+@pytest.mark.parametrize("how", ["vmap(grad)", "grad", "vmap(jacrev)"])
+def test_gradients_of_the_networks_own_leave_its_forward_pass(
+    how: str, way: str, x: Tensor
+) -> None:
+    """The gate in the gradient's own gradient is a constant: its derivative is softened once."""
+    model, leaf = TakesGradients(how), x.clone().requires_grad_()
+    outside = model(x)
+    with soften(model, T, **EXCITATION_ONLY):
+        inside = model(leaf)
+        inside.sum().backward()
+    assert torch.equal(inside, outside)
+    found = WAYS[way](model, x, T)
+    torch.testing.assert_close(found, leaf.grad)
+    # d(2 relu(x) 1[x > 0]) by the product's rule, with the open gate held.
+    torch.testing.assert_close(found, sigma(x, T) + 2 * sigma(x, T) * (x > 0))
 
 
 REVERSE: dict[str, Callable[[Tensor], Tensor]] = {

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from torch import Tensor
 
-from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.keep import explained, method_title
-from captum_pullback.app.pictures import (
-    data_uri,
-    map_picture,
-    perturbation_picture,
-    photograph,
-    thumbnail,
-)
+from captum_pullback.app.pictures import data_uri, map_picture, photograph, thumbnail
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.figures.ascents import number
@@ -24,9 +19,42 @@ from captum_pullback.figures.panels import Method
 from captum_pullback.study.report import class_name, duration, percent
 from captum_pullback.study.scores import SCORES
 
-__all__ = ["answers_card", "ascent_card", "predictions_card", "progress_card", "samples_card"]
+__all__ = [
+    "answers_card",
+    "card",
+    "failure_card",
+    "message_card",
+    "predictions_card",
+    "progress_card",
+    "samples_card",
+    "section",
+    "tile",
+    "waiting_answer",
+    "waiting_predictions",
+]
 
 _KEY = '<p class="cp-key" aria-hidden="true"><span>against</span><i></i><span>for</span></p>'
+#: What softens nothing takes the same room, so that nothing moves.
+_COVERAGE = '<p class="cp-coverage">Coverage: this method softens no gates</p>'
+_ABOUT = (
+    "Score: the network's output for the class, before the softmax (its logit). "
+    f"{SCORES[0].upper()}{SCORES[1:]}."
+)
+_TOP = 5
+
+
+def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str:
+    """What the page puts on the screen, unless it has something of a later turn there.
+
+    Until the page has it, what is there is dimmed: see `static/page.js`.
+
+    Args:
+        turn: the last that it knows of.
+        body: HTML.
+        controls: values for controls, by name, which the page sets together with it.
+    """
+    given = f' data-set="{escape(json.dumps(controls))}"' if controls else ""
+    return f'<div class="cp-card" data-turn="{turn}"{given}>{body}</div>'
 
 
 def samples_card(photos: Sequence[Photo]) -> str:
@@ -40,112 +68,153 @@ def samples_card(photos: Sequence[Photo]) -> str:
     return f'<div class="cp-samples">{"".join(buttons)}</div>'
 
 
-def predictions_card(loaded: Loaded, seen: Seen, count: int = 5) -> str:
+def predictions_card(turn: int, loaded: Loaded, seen: Seen) -> str:
     """The most probable classes, to click on."""
-    top = seen.probabilities.topk(min(count, len(seen.probabilities)))
+    top = seen.probabilities.topk(min(_TOP, len(seen.probabilities)))
     rows = []
     for index, probability in zip(top.indices.tolist(), top.values, strict=True):
         name = escape(class_name(loaded.network, index))
+        score, chance = number(seen.logits[index]), percent(probability)
         rows.append(
-            f'<li><button type="button" data-pick="{index}" title="Explain {name}">'
+            f'<li><button type="button" data-pick="{index}" title="Explain {name}" '
+            f'aria-label="Explain {name}: probability {chance}, score {score}">'
             f'<span class="cp-bar" style="width:{100 * float(probability):.1f}%"></span>'
-            f"<span>{name}</span><b>{percent(probability)}</b>"
-            f'<small title="score">{number(seen.logits[index])}</small></button></li>'
+            f"<span>{name}</span><b>{chance}</b><small>{score}</small></button></li>"
         )
-    return f'<ol class="cp-predictions">{"".join(rows)}</ol>'
+    return card(turn, _predictions(rows))
+
+
+def waiting_predictions(loaded: Loaded) -> str:
+    """The place of the first predictions."""
+    row = (
+        '<li><button type="button" disabled><span>\u2026</span><b></b><small></small></button></li>'
+    )
+    return card(0, _predictions([row] * min(_TOP, loaded.outputs)))
+
+
+def _predictions(rows: list[str]) -> str:
+    return (
+        '<p class="cp-columns-head" aria-hidden="true"><span>class</span><b>probability</b>'
+        '<small title="the network\'s output for the class, before the softmax: its logit">'
+        f'score</small></p><ol class="cp-predictions">{"".join(rows)}</ol>'
+    )
 
 
 def answers_card(
-    answers: Sequence[tuple[Loaded, Explanation]], method: Method, pending: bool = False
+    turn: int,
+    answers: Sequence[tuple[Loaded, Explanation]],
+    method: Method,
+    pending: bool = False,
+    controls: Mapping[str, Any] | None = None,
 ) -> str:
     """Explanations side by side; ``pending``: the scores that they lack are still to come."""
     parts = [
         _answer(loaded, answer, method, pending and not answer.rated) for loaded, answer in answers
     ]
+    return card(turn, _screen(parts), controls)
+
+
+def failure_card(turn: int, loaded: Loaded, seen: Seen, why: str) -> str:
+    """A photograph that has no explanation, with the reason in its place."""
+    inputs = seen.inputs[0].cpu()
+    none = f'<p class="cp-none"><b>No explanation.</b> {escape(why)}</p>'
+    tiles = _photograph(loaded, inputs, seen.photo.name, "cp-exact") + none
+    body = f'<div class="cp-tiles">{tiles}</div>{_KEY}{_COVERAGE}'
+    return card(turn, _screen([section("No explanation", _about(loaded, seen), body)]))
+
+
+def waiting_answer() -> str:
+    """The place of the first answer, so that nothing moves when it comes."""
+    blank = '<div class="cp-blank"></div>'
+    photo = (
+        f'<figure class="cp-tile">{blank}<figcaption><h4>\u2026</h4><p>\u2026</p></figcaption>'
+        "</figure>"
+    )
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>\u2026</dd></div>"
+        for name in ("score", "probability", "infidelity", "sensitivity", "time")
+    )
+    other = (
+        f'<figure class="cp-tile">{blank}<figcaption><h4>\u2026</h4>'
+        f'<dl class="cp-figures">{rows}</dl></figcaption></figure>'
+    )
+    body = f'<div class="cp-tiles">{photo}{other}</div>{_KEY}{_COVERAGE}'
+    return card(0, _screen([section("\u2026", "\u2026", body)]))
+
+
+def message_card(turn: int, text: str = "", controls: Mapping[str, Any] | None = None) -> str:
+    """A line where the progress would be."""
+    return card(turn, f'<p class="cp-message">{escape(text)}</p>', controls)
+
+
+def _screen(parts: Sequence[str]) -> str:
     kind = "cp-screen cp-two" if len(parts) > 1 else "cp-screen"
-    about = f'<p class="cp-about">{escape(SCORES[0].upper() + SCORES[1:])}.</p>'
+    about = f'<p class="cp-about">{escape(_ABOUT)}</p>'
     return f'<div class="{kind}">{"".join(parts)}</div>{about}'
 
 
-def ascent_card(loaded: Loaded, result: Ascended) -> str:
-    """Ascents: before and after, the perturbation, and the score over the steps."""
-    network, image = loaded.network, result.seen.inputs[0].cpu()
-    before = data_uri(photograph(network, image))
-    parts = []
-    for title, ends in result.ends.items():
-        blocks = []
-        for i, name in enumerate(explained(loaded, result)):
-            after = data_uri(photograph(network, ends[i]))
-            moved, scale = perturbation_picture(network, ends[i] - image)
-            blocks.append(
-                f'<div class="cp-tiles">{_compare(before, after, name)}'
-                + _tile(
-                    data_uri(moved),
-                    f"The perturbation towards {name}",
-                    "Perturbation",
-                    f"<p>full colour: \N{PLUS-MINUS SIGN}{scale:.2g} of the pixels' range</p>",
-                    "cp-exact",
-                )
-                + _curve(loaded, result, title, i)
-                + "</div>"
-            )
-        steps = f"{result.climb.steps} step{'s' * (result.climb.steps > 1)}"
-        about = f"{loaded.name} \N{MIDDLE DOT} {result.seen.photo.name} \N{MIDDLE DOT} {steps}"
-        parts.append(_section(title, about, "".join(blocks)))
-    return f'<div class="cp-screen">{"".join(parts)}</div>'
-
-
-def progress_card(share: float, label: str) -> str:
+def progress_card(turn: int, share: float, label: str) -> str:
     """A bar."""
-    return (
-        f'<div class="cp-progress" role="status"><span>{escape(label)}</span>'
-        f'<progress max="1" value="{share:.3f}"></progress><b>{share:.0%}</b></div>'
+    text = escape(label)
+    return card(
+        turn,
+        f'<div class="cp-progress"><span>{text}</span><progress max="1" value="{share:.3f}" '
+        f'aria-label="{text}"></progress><b>{share:.0%}</b></div>',
     )
 
 
 def _answer(loaded: Loaded, answer: Explanation, method: Method, pending: bool) -> str:
     network, seen, question = loaded.network, answer.seen, answer.question
     inputs = seen.inputs[0].cpu()
-    size = f"{inputs.shape[2]} \N{MULTIPLICATION SIGN} {inputs.shape[1]}"
-    tiles = [
-        _tile(
-            data_uri(photograph(network, inputs)),
-            f"{seen.photo.name}, as the network sees it",
-            "Photograph",
-            f"<p>as the network sees it, {size}</p>",
-        )
-    ]
+    # One is as sharp as the other: both in their own pixels, or both enlarged smoothly.
     exact = "" if method == "blended_heat_map" else "cp-exact"
+    tiles = [_photograph(loaded, inputs, seen.photo.name, exact)]
     for i, (name, scored) in enumerate(zip(explained(loaded, answer), answer.maps, strict=True)):
         picture = map_picture(network, inputs, scored.attribution, method)
         if question.what == "neuron":
-            score = f"<dt>activation</dt><dd>{number(answer.activation)}</dd>"
+            score = f"<div><dt>activation</dt><dd>{number(answer.activation)}</dd></div>"
         else:
             target = question.targets[i]
-            chance = percent(seen.probabilities[target])
-            score = f"<dt>score</dt><dd>{number(seen.logits[target])}<small>{chance}</small></dd>"
+            score = (
+                f"<div><dt>score</dt><dd>{number(seen.logits[target])}</dd></div><div>"
+                f"<dt>probability</dt><dd>{percent(seen.probabilities[target])}</dd></div>"
+            )
         figures = (
-            f'<dl class="cp-figures"><div>{score}</div>'
+            f'<dl class="cp-figures">{score}'
             f"{_figure('infidelity', scored.infidelity, pending)}"
             f"{_figure('sensitivity', scored.sensitivity, pending)}"
             f"<div><dt>time</dt><dd>{duration(scored.seconds)}</dd></div></dl>"
         )
         alt = f"{method_title(answer)} of {name}"
-        tiles.append(_tile(data_uri(picture), alt, name, figures, exact))
-    about = f"{loaded.name} \N{MIDDLE DOT} {seen.photo.name}"
-    key = "" if method == "colors" else _KEY
+        tiles.append(tile(data_uri(picture), alt, name, figures, exact))
+    key = _KEY.replace("cp-key", "cp-key cp-none-of-it") if method == "colors" else _KEY
     body = f'<div class="cp-tiles">{"".join(tiles)}</div>{key}{_coverage(answer)}'
-    return _section(method_title(answer), about, body)
+    return section(method_title(answer), _about(loaded, seen), body)
 
 
-def _section(title: str, about: str, body: str) -> str:
+def _about(loaded: Loaded, seen: Seen) -> str:
+    return f"{loaded.name} \N{MIDDLE DOT} {seen.photo.name}"
+
+
+def _photograph(loaded: Loaded, inputs: Tensor, name: str, kind: str) -> str:
+    size = f"{inputs.shape[2]} \N{MULTIPLICATION SIGN} {inputs.shape[1]}"
+    return tile(
+        data_uri(photograph(loaded.network, inputs)), f"{name}, as the network sees it",
+        "Photograph", f"<p>as the network sees it, {size}</p>", kind,
+    )  # fmt: skip
+
+
+def section(title: str, about: str, body: str) -> str:
+    """One of the things that stand side by side."""
     return (
-        f'<section class="cp-answer"><header><h3>{escape(title)}</h3><p>{escape(about)}</p>'
+        f'<section class="cp-answer"><header><h3>{escape(title)}</h3><p title="{escape(about)}">'
+        f"{escape(about)}</p>"
         f"</header>{body}</section>"
     )
 
 
-def _tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
+def tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
+    """A picture, with what is to be said of it."""
     return (
         f'<figure class="cp-tile"><img class="{kind}" src="{source}" alt="{escape(alt)}">'
         f'<figcaption><h4 title="{escape(title)}">{escape(title)}</h4>{body}</figcaption></figure>'
@@ -154,7 +223,11 @@ def _tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
 
 def _figure(name: str, value: float, pending: bool) -> str:
     if math.isnan(value):
-        text = '<span class="cp-wait" aria-label="being computed"></span>' if pending else "\u2013"
+        text = (
+            '<span class="cp-wait" role="img" aria-label="being computed"></span>'
+            if pending
+            else "\u2013"
+        )
     else:
         text = f"{value:.3g}"
     return f"<div><dt>{name}</dt><dd>{text}</dd></div>"
@@ -162,62 +235,12 @@ def _figure(name: str, value: float, pending: bool) -> str:
 
 def _coverage(answer: Explanation) -> str:
     if not answer.record:
-        return ""
+        return _COVERAGE
     soft, hard = answer.counts
-    text = f"{soft} gate calls softened, {hard or 'none'} left hard"
+    text = f"{soft} gate call{'s' * (soft != 1)} softened, {hard or 'none'} left hard"
     return (
         f'<details class="cp-coverage"><summary>Coverage: {text}</summary>'
-        f"<pre>{escape(answer.record)}</pre></details>"
-    )
-
-
-def _compare(before: str, after: str, name: str) -> str:
-    """The photograph and where the ascent ended, under a slider."""
-    return (
-        '<figure class="cp-tile"><div class="cp-compare" style="--cut:50%">'
-        f'<img src="{after}" alt="After the ascent towards {escape(name)}">'
-        f'<img class="cp-before" src="{before}" alt="Before"><i></i>'
-        '<input type="range" min="0" max="100" value="50" aria-label="Before and after" '
-        "oninput=\"this.parentNode.style.setProperty('--cut', this.value + '%')\">"
-        "<span>before</span><span>after</span></div>"
-        f"<figcaption><h4>{escape(name)}</h4><p>drag to compare</p></figcaption></figure>"
-    )
-
-
-def _curve(loaded: Loaded, result: Ascended, title: str, i: int) -> str:
-    """The target's score over the steps, as a line."""
-    scores = result.scores[title][i]
-    after = result.probabilities[title][i]
-    if result.question.what == "neuron":
-        chances = ""
-    else:
-        target = result.question.targets[i]
-        chances = (
-            f"<p>probability {percent(result.seen.probabilities[target])} \N{RIGHTWARDS ARROW} "
-            f"{percent(after[target])}</p>"
-        )
-    best = int(after.argmax())
-    return (
-        f'<figure class="cp-tile"><div class="cp-curve">{_line(scores)}</div><figcaption>'
-        f"<h4>{number(scores[0])} \N{RIGHTWARDS ARROW} {number(scores[-1])}</h4>"
-        f"<p>score, step by step</p>{chances}"
-        f"<p>now predicted: {escape(class_name(loaded.network, best))} {percent(after[best])}</p>"
-        "</figcaption></figure>"
-    )
-
-
-def _line(scores: Tensor) -> str:
-    low, high = float(scores.min()), float(scores.max())
-    span, last = (high - low) or 1.0, max(len(scores) - 1, 1)
-    points = [
-        (8 + 84 * k / last, 86 - 72 * (float(score) - low) / span) for k, score in enumerate(scores)
-    ]
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>' for x, y in points)
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (
-        '<svg viewBox="0 0 100 100" role="img" aria-label="The score over the steps">'
-        '<line x1="8" y1="92" x2="92" y2="92"/>'
-        f'<polyline points="{path}"/>{dots}</svg>'
+        f'<pre tabindex="0">{escape(answer.record)}</pre></details>'
     )
 
 

@@ -15,7 +15,7 @@ from captum_pullback.ascent import PullbackAscent
 from captum_pullback.engine.models import on_copies
 from captum_pullback.study.methods import pixel_bounds
 
-__all__ = ["Ascended", "ascend", "climb_ways"]
+__all__ = ["Ascended", "ascend", "climb_ways", "essential"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
         UsageError: it cannot be done.
         Cancelled: the job was stopped.
     """
-    if question.what == "layer":
-        question = replace(question, what="class")
+    question = essential(question)
     network, targets, unit = subject(loaded, seen, question)
     classifier = private(loaded.network).model
     ways = climb_ways(question, climb)
@@ -79,6 +78,14 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
                 result.scores.setdefault(title, []).append(scores)
                 result.probabilities.setdefault(title, []).append(last.probabilities)
     return result
+
+
+def essential(question: Question) -> Question:
+    """The same, less what makes no difference to an ascent."""
+    question = replace(question, method="pullback")
+    if question.what == "neuron":
+        return replace(question, targets=())
+    return replace(question, what="class", layer="", channel=0, everywhere=False)
 
 
 def climb_ways(question: Question, climb: Climb) -> dict[str, tuple[float, float | None]]:

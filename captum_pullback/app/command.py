@@ -8,10 +8,12 @@ import importlib.util
 import signal
 import socket
 import time
+import urllib.parse
 import webbrowser
 from typing import Any, NoReturn
 
 from captum_pullback.app import hidden
+from captum_pullback.app.guard import LOOPBACK
 from captum_pullback.app.question import Loaded, Photo
 from captum_pullback.app.server import serving
 from captum_pullback.app.work import private
@@ -31,14 +33,20 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the app needs Gradio: pip install 'captum-pullback[app]'")
     _check_address(args.host, args.port)
     networks = _networks(args)
-    if args.host not in ("127.0.0.1", "localhost", "::1"):
+    if args.host not in LOOPBACK:
         complain(f"anybody who reaches {args.host} can use the app")
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        signal.signal(signal.SIGTERM, _interrupt)  # for its folder to be removed
+        for name in ("SIGTERM", "SIGHUP"):  # for its folder to be removed; Windows has not both
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _interrupt)
+        others = _name_for_others(args.host)
+        names = [*args.allow_host, others] if args.allow_host else []
         with doing("starting the page"):
-            page = serving(networks, _samples(), args.host, args.port)
+            page = serving(networks, _samples(), args.host, args.port, names)
             url = stack.enter_context(page)
         say(f"the app is at {url} (Ctrl-C stops it)")
+        if others:
+            say(f"for other machines: http://{others}:{urllib.parse.urlsplit(url).port}/")
         if not args.no_browser:
             webbrowser.open(url)
         while True:
@@ -95,6 +103,19 @@ def _check_address(host: str, port: int | None) -> None:
     except OSError as error:
         where = host if port is None else f"{host}, port {port}"
         raise UsageError(f"cannot listen at {where}: {error.strerror or error}") from error
+
+
+def _name_for_others(host: str) -> str:
+    """How other machines call a server that listens at all of this one's addresses; or nothing."""
+    if host not in ("0.0.0.0", "::"):
+        return ""
+    # Connecting a datagram socket sends nothing; it only chooses the address to send from.
+    for kind, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(kind, socket.SOCK_DGRAM) as probe:
+            probe.connect((somewhere, 9))
+            address = str(probe.getsockname()[0])
+            return f"[{address}]" if ":" in address else address
+    return socket.gethostname()
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -1,13 +1,12 @@
 """Work that takes a while: in a thread of its own, with a bar to watch, and to be stopped.
 
 A job that is begun in a lane stops the one before it there: who moves a slider wants the last
-answer. The last is the one that was asked for last: the server's threads may begin two requests in
-either order, so the page numbers them. Lanes have the names of sessions in them, so that nobody
-stops another's job.
+answer. Lanes have the names of sessions in them, so that nobody stops another's job.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,18 +112,13 @@ class Jobs:
         self._lock = threading.Lock()
         self._tickets: dict[tuple[str, str], Ticket] = {}
         self._jobs: dict[tuple[str, str], Job[Any]] = {}
+        self._count = itertools.count()
 
-    def enter(self, session: str, lane: str, number: int) -> Ticket:
-        """Takes over a lane, and stops the job of whoever had it.
-
-        Unless somebody with a higher number has it: whoever comes too late gets a ticket that is
-        not the last.
-        """
-        ticket, key = Ticket(session, lane, number), (session, lane)
+    def enter(self, session: str, lane: str) -> Ticket:
+        """Takes over a lane, and stops the job of whoever had it."""
+        key = (session, lane)
         with self._lock:
-            if key in self._tickets and self._tickets[key].number > number:
-                return ticket
-            self._tickets[key] = ticket
+            ticket = self._tickets[key] = Ticket(session, lane, next(self._count))
             before = self._jobs.pop(key, None)
         if before is not None:
             before.stop()
@@ -141,6 +135,11 @@ class Jobs:
             job.stop()
         job.start()
         return job
+
+    def valid(self, ticket: Ticket) -> bool:
+        """Whether nobody has taken over its lane, and nobody has stopped it."""
+        with self._lock:
+            return self._tickets.get(ticket[:2]) == ticket
 
     def stop(self, session: str) -> None:
         """Stops all the jobs of a session, and forgets it."""

@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from captum_pullback.app.guard import LARGEST_UPLOAD, LOOPBACK, Guard
 from captum_pullback.app.question import Loaded, Photo
 
-__all__ = ["OUTSIDE", "serving"]
-
-#: What the page may load, for the browser to see to: nothing that is not this server's.
-OUTSIDE = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "media-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LARGEST_FILE = 256 * 2**20
+__all__ = ["serving"]
 
 
 @contextmanager
@@ -31,6 +23,7 @@ def serving(
     samples: list[Photo],
     host: str = "127.0.0.1",
     port: int | None = None,
+    names: Collection[str] = (),
 ) -> Iterator[str]:
     """Serves the page while the block runs. Its folder of files is gone afterwards.
 
@@ -39,6 +32,8 @@ def serving(
         samples: photographs that are at hand.
         host: the address to listen at.
         port: None for the first free one from 7860 on.
+        names: other names by which pages may call this server. Where it listens to this machine
+            alone, no others may, as by a DNS that changes its mind; elsewhere none allows any.
 
     Yields:
         Where the page is.
@@ -49,13 +44,17 @@ def serving(
     folder = tempfile.mkdtemp(prefix="captum_pullback-")
     try:
         _prepare(folder)
+        from starlette.middleware import Middleware
+
         from captum_pullback.app.page import build  # Gradio reads its settings when imported
 
         page = build(networks, samples)
         page.queue(default_concurrency_limit=8)
+        if names or host in LOOPBACK:
+            names = {name.strip("[]").lower() for name in (*LOOPBACK, host, *names)}
         static = resources.files("captum_pullback.app") / "static"
         _, url, _ = page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             share=False,
             inbrowser=False,
@@ -63,14 +62,18 @@ def serving(
             prevent_thread_lock=True,
             show_error=True,
             allowed_paths=[],
-            max_file_size=_LARGEST_FILE,
+            max_file_size=LARGEST_UPLOAD,
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
             enable_monitoring=False,
             run_history=False,
             footer_links=[],
-            app_kwargs={"middleware": _middleware(host), "docs_url": None, "redoc_url": None},
+            app_kwargs={
+                "middleware": [Middleware(Guard, folder=Path(folder), names=names)],
+                "docs_url": None,
+                "redoc_url": None,
+            },
             theme=_theme(),
             css=(static / "style.css").read_text(encoding="utf-8"),
             head=f"<script>{(static / 'page.js').read_text(encoding='utf-8')}</script>",
@@ -94,38 +97,7 @@ def _prepare(folder: str) -> None:
     # It asks itself whether it is there: not by way of a proxy.
     for name in ("NO_PROXY", "no_proxy"):
         known = [part for part in os.environ.get(name, "").split(",") if part]
-        os.environ[name] = ",".join(dict.fromkeys([*known, *_LOOPBACK]))
-
-
-def _middleware(host: str) -> list[Any]:
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    guards = [Middleware(_Guard)]
-    if host in _LOOPBACK:  # no other name may lead here, as by a DNS that changes its mind
-        hosts = ["127.0.0.1", "localhost", "[::1]", "::1"]
-        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=hosts))
-    return guards
-
-
-class _Guard:
-    """Adds to each answer what the page may load: an ASGI middleware."""
-
-    def __init__(self, app: Callable[..., Any]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"content-security-policy", OUTSIDE.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
-
-        await self.app(scope, receive, guarded)
+        os.environ[name] = ",".join(dict.fromkeys([*known, *LOOPBACK]))
 
 
 def _theme() -> Any:
@@ -146,6 +118,24 @@ def _theme() -> Any:
         body_background_fill_dark="#0e1217",
         block_background_fill="white",
         block_background_fill_dark="#161c24",
+        # Readable everywhere: at least 4.5 to 1, placeholders and limits of sliders included.
+        body_text_color_subdued="#4f5b68",
+        body_text_color_subdued_dark="#a3b0be",
+        input_placeholder_color="#4f5b68",
+        input_placeholder_color_dark="#a3b0be",
+        block_info_text_color="#4f5b68",
+        block_info_text_color_dark="#a3b0be",
+        block_label_text_color="#4f5b68",
+        block_title_text_color="#4f5b68",
+        block_title_text_color_dark="#a3b0be",
+        block_label_text_color_dark="#a3b0be",
+        color_accent="#0f766e",
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_dark="#0f766e",
+        button_primary_background_fill_hover_dark="#115e59",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
         block_border_width="0px",
         block_shadow="none",
         block_label_background_fill="transparent",

@@ -279,6 +279,15 @@ def _add_app(commands: Any) -> None:
         default="127.0.0.1",
         help="address to listen at (default: 127.0.0.1, for this machine alone)",
     )
+    add(
+        "--allow-host",
+        action="append",
+        type=name,
+        default=[],
+        metavar="NAME",
+        help="with another --host: a name by which pages may call this server, and no other; may "
+        "be repeated",
+    )
     add("--port", type=port, metavar="N", help="default: the first free one from 7860 on")
     add("--no-browser", action="store_true", help="only say where the page is")
     parser.set_defaults(room="app.command")

@@ -6,9 +6,10 @@ operators below `torch.ops.aten`. `tests/test_torch_private.py` fails by name wh
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,8 +21,11 @@ from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
     "FUNCTION_HOMES",
+    "autocasts",
+    "end_interrupted_calls",
     "enter_mode",
     "has_batched_gradient",
+    "has_saved_tensor_hooks",
     "input_shapes",
     "is_compiled_module",
     "is_in_checkpoint",
@@ -33,12 +37,14 @@ __all__ = [
     "module_key",
     "notes",
     "own",
-    "running_modules",
+    "restore_modes",
+    "running_module",
     "saved_value",
     "unseen",
     "unwrapped",
     "will_run",
     "without_override",
+    "witness",
 ]
 
 
@@ -71,20 +77,45 @@ def enter_mode(mode: TorchFunctionMode) -> None:
     torch._C._push_on_torch_function_stack(mode)
 
 
-def leave_mode(mode: TorchFunctionMode) -> bool:
-    """Take a mode out of the stack, wherever in it it is; whether it was on top."""
-    above: list[TorchFunctionMode] = []
-    depth = mode_depth()
-    if not any(found is mode for found in modes()):
-        return False
-    try:
-        while (top := torch._C._pop_torch_function_stack()) is not mode:
-            above.append(top)
-    finally:
-        # Also where Ctrl-C comes between two of these lines.
-        while above and mode_depth() < depth - 1:
-            torch._C._push_on_torch_function_stack(above.pop())
-    return not above
+def leave_mode(mode: TorchFunctionMode) -> list[TorchFunctionMode]:
+    """Take a mode out of the stack, wherever in it it is; gives those that are above it."""
+    found = modes()
+    last = max((place for place, each in enumerate(found) if each is mode), default=len(found))
+    above = found[last + 1 :]
+    restore_modes([*found[:last], *above])
+    return above
+
+
+def restore_modes(wanted: list[TorchFunctionMode]) -> None:
+    """Let the stack be this one: what differs from it is taken off, and what is missing put on."""
+    same = 0
+    for one, other in zip(modes(), wanted, strict=False):
+        if one is not other:
+            break
+        same += 1
+    while mode_depth() > same:
+        torch._C._pop_torch_function_stack()
+    for mode in wanted[same:]:
+        torch._C._push_on_torch_function_stack(mode)
+
+
+def end_interrupted_calls(error: BaseException) -> None:
+    """End what would put modes back later, after Ctrl-C.
+
+    PyTorch takes a mode off the stack while it handles a call, in a generator. Where Ctrl-C keeps
+    that from being left, it goes on when the error's traceback is gone, after all blocks.
+    """
+    handles = torch.overrides._pop_mode_temporarily.__wrapped__.__code__
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        if frame.f_code is _LEAVE:
+            generator = frame.f_locals["self"].gen
+            if generator.gi_code is handles and not generator.gi_running:
+                generator.close()
+
+
+_LEAVE = contextlib._GeneratorContextManager.__exit__.__code__
 
 
 def unseen() -> AbstractContextManager[Any]:
@@ -116,13 +147,17 @@ def without_override(function: Any) -> Any:
 # --- which modules are running ---
 
 
-def running_modules() -> Iterator[nn.Module]:
-    """The modules whose call this thread is in, the innermost first."""
+def running_module(known: Container[int]) -> int | None:
+    """The key of the innermost module whose call this thread is in, of those that are known."""
+    # No generator: where one that is not exhausted is closed, Python swallows Ctrl-C.
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _CALL:
-            yield frame.f_locals["self"]
+            key = module_key(frame.f_locals["self"])
+            if key in known:
+                return key
         frame = frame.f_back
+    return None
 
 
 _CALL = nn.Module._call_impl.__code__
@@ -174,7 +209,9 @@ def is_in_checkpoint() -> bool:
 def is_compiled_module(module: torch.nn.Module) -> bool:
     """Whether calling this module runs a compiled graph."""
     compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled_in_place or isinstance(module, torch._dynamo.OptimizedModule)
+    # Not imported for this, which takes seconds: who has compiled something has imported it.
+    compiler = sys.modules.get("torch._dynamo")
+    return compiled_in_place or isinstance(module, getattr(compiler, "OptimizedModule", ()))
 
 
 # --- autograd's graph ---
@@ -207,6 +244,25 @@ def own(output: Any) -> Any:
         owned = torch.Tensor._make_subclass(type(output), plain)
     owned.__dict__.update(output.__dict__)
     return owned
+
+
+def has_saved_tensor_hooks() -> bool:
+    """Whether hooks take what is saved for a backward pass: then autograd checks no versions."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def witness(tensor: Tensor) -> Tensor:
+    """An empty tensor whose version is that of another one, also when that changes."""
+    seen = tensor.detach()
+    seen.data = tensor.new_empty(0)
+    return seen
+
+
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on for tensors like this one."""
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
 def will_run(node: Node | None) -> bool:

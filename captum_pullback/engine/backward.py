@@ -12,10 +12,12 @@ from torch.autograd import Function
 
 from captum_pullback.engine._torch import (
     has_batched_gradient,
+    has_saved_tensor_hooks,
     is_transformed,
     is_watched,
     own,
     unseen,
+    witness,
 )
 from captum_pullback.engine.spread import Spread, Temperature
 
@@ -23,14 +25,30 @@ __all__ = [
     "Call",
     "CheckpointMismatchError",
     "Context",
+    "ForwardModeError",
     "GateInputChangedError",
     "Held",
+    "SofteningError",
     "derivative",
     "may_write",
     "run",
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
+
+
+class SofteningError(RuntimeError):
+    """A pullback was asked for that cannot be given."""
+
+
+class ForwardModeError(SofteningError):
+    """A derivative is taken forward, with the forward pass itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
+            "ones, since soft gates are soft in the backward pass: take a gradient"
+        )
 
 
 class CheckpointMismatchError(RuntimeError):
@@ -67,6 +85,7 @@ class Held(NamedTuple):
         layout: Whether ``pull`` needs the input's shape and strides (``context.shape``).
         softens: Whether the temperature counts here; if not, the gate is held as it is.
         gate: Whether the output is a gate for what it multiplies.
+        signed_gate: Whether it is one once a constant is added, as in ``1 + tanh(z)``.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
@@ -79,6 +98,7 @@ class Held(NamedTuple):
     layout: bool = False
     softens: bool = True
     gate: bool = False
+    signed_gate: bool = False
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None
@@ -182,7 +202,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
     saves = [tensors[place] for place in held.saves]
     if call.keeps_all:
         saves = [*tensors, *saves]
-    ctx.save_for_backward(*saves, *kept, temperature, first.new_empty(_MARK))
+    if has_saved_tensor_hooks() and not is_transformed():
+        seen = [witness(part) for part in saves if type(part) is Tensor]
+        ctx.seen = [(part, part._version) for part in seen]
+    mark = torch.empty(_MARK, device=first.device)
+    ctx.save_for_backward(*saves, *kept, temperature, mark)
 
 
 def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
@@ -194,6 +218,8 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
         raise
     if mark.shape != _MARK:
         raise CheckpointMismatchError
+    if any(part._version != version for part, version in getattr(ctx, "seen", ())):
+        raise GateInputChangedError
     return saved, temperature
 
 
@@ -314,7 +340,15 @@ class _Held(Function):
         return pulled[0], None, None, None, *pulled[1:]
 
 
-class _Quick(_Held):
+class _Named(_Held):
+    """The same, which says why it has no forward mode. Dynamo wants none that says so."""
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise ForwardModeError
+
+
+class _Quick(_Named):
     """The same in one piece: PyTorch reads the signature anew in each call of one in two pieces."""
 
     @staticmethod
@@ -352,14 +386,18 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     watched = is_watched()
-    function = _Held if watched else _Quick
+    function = _Held if torch.compiler.is_compiling() else _Named if watched else _Quick
     if not inplace:
         output = function.apply(x, None, temperature, call, *held.others)
-    elif torch.compiler.is_compiling():
-        # Dynamo has no mark_dirty; the compiler's functionalization makes these copies nothing.
+    elif watched:
+        # Dynamo and torch.func have no mark_dirty; the compiler's functionalization makes these
+        # copies nothing.
         operation = call.operation
-        call = Call(lambda z: operation(z.clone()), held, call.temperature, call.batch)
-        return x.copy_(_Held.apply(x.clone(), None, temperature, call, *held.others))
+        call = Call(
+            lambda z, *others: operation(z.clone(), *others), held, call.temperature, call.batch,
+            entry=call.entry, record=call.record, keeps_all=call.keeps_all,
+        )  # fmt: skip
+        return x.copy_(function.apply(x.clone(), None, temperature, call, *held.others))
     else:
         output = function.apply(x, x.clone(), temperature, call, *held.others)
     return output[0] if watched and held.run is not None else output

@@ -181,7 +181,7 @@ def _sources(root: Node) -> frozenset[int]:
             stack += missing
             continue
         notes(node)[_SOURCES] = _own_sources(node).union(
-            *(notes(child)[_SOURCES] for child in children)
+            *(notes(child)[_SOURCES] for child in children if share(node) != 0)
         )
         stack.pop()
     found: frozenset[int] = notes(root)[_SOURCES]
@@ -215,33 +215,64 @@ def is_gate(tensor: Tensor) -> bool:
     return node is not None and gate_of(node) is not None
 
 
+class _Step(NamedTuple):
+    """A node on the way from a factor to its gate.
+
+    Attributes:
+        node: The node.
+        added: Whether a constant was added behind it, as in 1 + tanh.
+        mixed: Whether its entries were mixed with weights behind it, as heads are.
+    """
+
+    node: Node
+    added: bool = False
+    mixed: bool = False
+
+
 def gate_of(root: Node) -> Node | None:
-    """The softmax, sigmoid or statistic that a tensor is made of by linear steps alone."""
+    """The softmax, sigmoid or statistic that a tensor is made of by linear steps alone.
+
+    Only a softmax stays a gate where weights mix its entries; and tanh and erf, of both signs, are
+    gates where a constant is added, as in GELU's ``1 + tanh(...)``.
+    """
     found: Node | None = None
-    stack = [root]
+    stack = [_Step(root)]
     for _ in range(_MOST_STEPS):
         if not stack:
             return found
-        node = stack.pop()
+        node, added, mixed = stack.pop()
         name = operation(node)
         held = getattr(getattr(node, "call", None), "held", None)
-        if name in _GATES or (held is not None and held.gate):
+        children = [child for child in _children(node) if _sources(child) and share(child) != 0]
+        if _is_gate(node, name, held, added=added):
+            if mixed and name != "Softmax":
+                return None
             found = found or node
             continue
-        if name == "Pow" and saved_value(node, "exponent", 1) < 0:
-            found = found or node
-            continue
-        children = [child for child in _children(node) if _sources(child)]
+        if held is not None and held.share is None:
+            return None
         if name == "Div":  # a denominator is held as it is
             children = children[:1]
-        elif (name in FACTORS and (name != "Mul" or len(children) > 1)) or (
-            name not in LINEAR and name not in ("Mul", "ClampMin", "Clamp", "Sqrt")
-        ):
+        elif name in FACTORS:
+            if len(children) > 1:
+                return None
+            mixed = mixed or name != "Mul"
+        elif held is None and name not in LINEAR and name not in ("ClampMin", "Clamp", "Sqrt"):
             return None
         if not children:
             return None
-        stack += children
+        if name in ("Add", "Sub", "Rsub"):
+            added = added or len(children) == 1
+        stack += [_Step(child, added, mixed) for child in children]
     return None
+
+
+def _is_gate(node: Node, name: str, held: Any, *, added: bool) -> bool:
+    if held is not None:
+        return bool(held.gate or (added and held.signed_gate))
+    if name == "Pow":
+        return bool(saved_value(node, "exponent", 1) < 0)
+    return name in _GATES or (added and name in ("Tanh", "Erf"))
 
 
 def output_gate(output: Tensor) -> Node | None:

@@ -21,18 +21,18 @@ from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import (
+    autocasts,
     enter_mode,
     is_in_checkpoint,
     is_watched,
     leave_mode,
     modes,
-    module_key,
     notes,
-    running_modules,
+    running_module,
     unwrapped,
     without_override,
 )
-from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.backward import Call, ForwardModeError, SofteningError, run
 from captum_pullback.engine.choices import CHOICES, COMPARISONS, Masks
 from captum_pullback.engine.lean import DETACHED, LEAN
 from captum_pullback.engine.names import (
@@ -61,10 +61,6 @@ NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
     "use the original module, or one temperature for all"
 )
-
-
-class SofteningError(RuntimeError):
-    """A pullback was asked for that cannot be given."""
 
 
 class LeaveLeanError(RuntimeError):
@@ -126,13 +122,15 @@ class SofteningMode(TorchFunctionMode):
         return self
 
     def __exit__(self, *_: Any) -> None:
+        active = _active.get()
+        last = len(active) - 1 - active[::-1].index(self) if self in active else len(active)
         try:
-            nested = leave_mode(self)
+            above = leave_mode(self)
+            # Other tasks of this thread take turns with this one: what they enter is their own.
+            theirs = [isinstance(m, SofteningMode) and m not in active for m in above]
+            self.left_nested = all(theirs) and last >= len(active) - 1
         finally:
-            active = _active.get()
-            last = len(active) - 1 - active[::-1].index(self) if self in active else len(active)
             _active.set(active[:last] + active[last + 1 :])
-        self.left_nested = nested and last >= len(active) - 1
 
     def fork(self) -> SofteningMode:
         """The same softening for another thread that runs a share of this forward pass."""
@@ -142,18 +140,13 @@ class SofteningMode(TorchFunctionMode):
         """The name of the module that is running; "" for the model itself, and what is none."""
         if torch.compiler.is_compiling() or not self.names:
             return ""
-        for module in running_modules():
-            name = self.names.get(module_key(module))
-            if name is not None:
-                return name
-        return ""
+        key = running_module(self.names)
+        return "" if key is None else self.names[key]
 
     @property
     def is_running(self) -> bool:
         """Whether the network is in its forward pass."""
-        return self.running > 0 or any(
-            module_key(module) in self.names for module in running_modules()
-        )
+        return self.running > 0 or running_module(self.names) is not None
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
         """Raise if no gate was met, which would make every gradient a plain one."""
@@ -215,6 +208,9 @@ class SofteningMode(TorchFunctionMode):
             output = self._run_product(func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
+            if self.lean and func not in LEAN and any(map(_is_parameter, args)):
+                # Autograd keeps the other factor for a parameter's gradient.
+                return func(*map(_detached, args), **kwargs)
         elif is_training(func) and trains(func, args, kwargs):
             output = func(*args, **kwargs)
             self._note_left(TRAINING[func].name, output, args)
@@ -239,7 +235,7 @@ class SofteningMode(TorchFunctionMode):
         module = self.module()
         rule, temperature = self.resolver(module, kind)
         held = None
-        if rule is not None:
+        if rule is not None and not x.is_complex():  # of complex numbers no gate is known
             if rule.inside or func is _ATTENTION:
                 return self._run_inside(func, args, kwargs)
             if self.lean:
@@ -268,6 +264,13 @@ class SofteningMode(TorchFunctionMode):
         is_number = not isinstance(force, (Tensor, Spread))
         if held.hard and is_number and force == 0:
             return self._run_hard(func, operation.name, (x, *rest), named)
+        if x.is_nested or x.layout != torch.strided:
+            layout = "nested" if x.is_nested else str(x.layout)
+            dense = "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
+            raise SofteningError(
+                f"{operation.name} got a {layout} tensor, which gates cannot be held of: give it a "
+                f"dense one, x.{dense}, or keep its derivative by the rule {kind!r}: None"
+            )
         if torch.compiler.is_compiling():
             return self._run_traced(operation.name, operation_, held, x, force, rule.group, inplace)
         if self.keep_copies and not inplace:
@@ -328,6 +331,10 @@ class SofteningMode(TorchFunctionMode):
             common, tensor = self.tensors[group]
             if temperature == common:
                 temperature = tensor
+        if "pool1d" in name:
+            # A view of a pool of two dimensions, which may not be written to as it comes.
+            view = call
+            call = lambda z, *_: _cloned(view(z))  # noqa: E731
         return run(Call(call, held, temperature, self.batch), x, inplace=inplace)
 
     def _run_inside(
@@ -432,10 +439,12 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(product.name, None)
             return func(*given, **kwargs)
         if factors.held and is_attention and temperature != 1:
-            raise SofteningError(
+            # Not raised: Dynamo would take an error for a reason to run this part as it is.
+            self.record.refuse_traced(
                 "attention that is written out has the temperature 1 in a compiled graph: use "
                 "the original module for another one"
             )
+            return func(*given, **kwargs)
         self.record.count_traced(product.name, "held")
         target = given[0] if product.inplace else None
         for place in factors.held:
@@ -496,7 +505,7 @@ class SofteningMode(TorchFunctionMode):
             type(x) is Tensor
             and x.requires_grad
             and torch.is_grad_enabled()
-            and not torch.is_autocast_enabled(x.device.type)
+            and not autocasts(x)
             and not is_watched()
             and all(map(_is_fixed, args[1:]))
             and all(map(_is_fixed, kwargs.values()))
@@ -526,6 +535,8 @@ class SofteningMode(TorchFunctionMode):
                 return self._run_backward(func, args, kwargs)
             finally:
                 record.own_gradients -= 1
+        if record.refused:
+            raise SofteningError(record.refused)
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
@@ -652,14 +663,19 @@ def _refuse_forward_mode(x: Any) -> None:
     if not isinstance(x, Tensor) or torch.compiler.is_compiling():
         return
     if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
-        raise SofteningError(
-            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
-            "ones, since soft gates are soft in the backward pass: take a gradient"
-        )
+        raise ForwardModeError
+
+
+def _cloned(output: Any) -> Any:
+    return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()
 
 
 def _is_constant(factor: Any) -> bool:
     return type(factor) is nn.Parameter or not isinstance(factor, (Tensor, list, tuple))
+
+
+def _is_parameter(argument: Any) -> bool:
+    return type(argument) is nn.Parameter
 
 
 def _detached(argument: Any) -> Any:

@@ -101,9 +101,9 @@ def _pull_back(
 ) -> Tensor:
     """The soft gradient; rate is 1 / T."""
     windows = windows.regular(x, grad)
-    # Sums are written into what they have made: not for second derivatives and compilers.
-    may_write = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if may_write and isinstance(windows, Windows) and isinstance(rate, float):
+    # Sums are written into what they have made, where their values allow it.
+    plain = isinstance(windows, Windows) and isinstance(rate, float) and not grad.is_meta
+    if plain and not torch.is_grad_enabled() and not is_watched():
         pulled = _by_sums(grad, x, windows, rate, differentiated)
         if pulled is not None:
             return pulled

@@ -190,6 +190,7 @@ def _taken_apart(*_: Any, **__: Any) -> Held | None:
 
 
 _SECANT = Rule(_secant)
+_SIGNED_GATE = Rule(lambda *_, **__: gates.secant(signed_gate=True))
 _PLAIN = gates.step
 _NORMAL = gates.step_normal
 
@@ -210,6 +211,8 @@ READINGS: dict[str, dict[str, Rule]] = {
     "silu": {"held": Rule(lambda *_, **__: gates.gated(gates.sigmoid_gate))},
     "hardswish": {"held": Rule(lambda *_, **__: gates.gated(gates.hardswish_gate))},
     "sigmoid": {"held": Rule(_sigmoid)},
+    "tanh": {"held": _SIGNED_GATE},
+    "erf": {"held": _SIGNED_GATE},
     "hardsigmoid": {"held": Rule(lambda *_, **__: gates.secant(gate=True))},
     "glu": {"held": Rule(_glu)},
     "pow": {"held": Rule(_pow)},
@@ -224,9 +227,9 @@ READINGS: dict[str, dict[str, Rule]] = {
     **{
         kind: {"held": _SECANT}
         for kind in (
-            "abs", "asinh", "atan", "celu", "cos", "cosh", "elu", "erf", "exp", "exp2", "expm1",
+            "abs", "asinh", "atan", "celu", "cos", "cosh", "elu", "exp", "exp2", "expm1",
             "hardshrink", "log1p", "logsigmoid", "mish", "selu", "sin", "sinh", "softplus",
-            "softshrink", "softsign", "square", "tan", "tanh", "tanhshrink",
+            "softshrink", "softsign", "square", "tan", "tanhshrink",
         )
     },
 }  # fmt: skip

@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.engine._torch import is_compiled_module, leave_mode, modes, module_key
+from captum_pullback.engine._torch import (
+    end_interrupted_calls,
+    is_compiled_module,
+    leave_mode,
+    modes,
+    module_key,
+)
 from captum_pullback.engine.backward import CheckpointMismatchError
 from captum_pullback.engine.mode import (
     NAMES_ARE_LOST,
@@ -146,13 +152,13 @@ def _softened(
     mode.tolerates_linear = tolerates_linear
     if not lean or mode.resolver.needs_names:
         mode.names = {module_key(module): name for name, module in modules}
-    with _installed(modules, mode):
-        yield mode
-    if not mode.left_nested:
-        raise SofteningError(
-            "softening blocks of one thread were left in another order than they were entered: "
-            "they must be nested, the last one entered being the first one left"
-        )
+    try:
+        with _installed(modules, mode):
+            yield mode
+    except GeneratorExit:
+        _require_nesting(mode)
+        raise
+    _require_nesting(mode)
     if mode.record.will_run_again:
         raise CheckpointMismatchError
     if not (tolerates_linear and mode.record.has_gradient):
@@ -163,6 +169,14 @@ def _softened(
             "belong to the module in whose forward they are called",
             UserWarning,
             stacklevel=6,
+        )
+
+
+def _require_nesting(mode: SofteningMode) -> None:
+    if not mode.left_nested:
+        raise SofteningError(
+            "softening blocks of one thread were left in another order than they were entered: "
+            "they must be nested, the last one entered being the first one left"
         )
 
 
@@ -203,9 +217,14 @@ def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Ite
                     undo.enter_context(replaced_method(module, "parallel_apply", _softly))
             with mode:
                 yield
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as error:  # Ctrl-C
+        end_interrupted_calls(error)
+        raise
     finally:
         # Ctrl-C may come between any two steps of the above.
-        while any(found is mode for found in modes()):
+        while mode in modes():
             leave_mode(mode)
 
 

@@ -1,0 +1,185 @@
+"""What one page asks for, and what it has been shown: a desk for each visitor.
+
+Requests overtake each other on their way. So the page numbers what is done on it, each request
+brings only what it changes, and of each setting the newest counts. Whoever arrives last, in
+whatever order, then finds the same question.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from captum_pullback.app.climbing import Ascended
+from captum_pullback.app.question import METHODS, Climb, Loaded, Photo, Question, What
+from captum_pullback.app.work import Explanation, Seen
+from captum_pullback.figures.panels import Method
+
+__all__ = ["RANGES", "Desk", "Wanted", "read"]
+
+#: For each setting that is a number: the least, the greatest, and whether it is a whole one.
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0, 5, False),
+    "pool": (0, 5, False),
+    "channel": (0, 2**31, True),
+    "steps": (1, 20, True),
+    "step_size": (0.01, 0.5, False),
+    "radius": (0.05, 2, False),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "what": ("class", "neuron", "layer"),
+    "method": METHODS,
+    "show": ("heat_map", "blended_heat_map", "colors"),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where the page's controls stand.
+
+    Attributes:
+        network: by name.
+        photo: None until one was chosen.
+        targets: None for the most probable class.
+        follow: whether max pooling has the same temperature; or else ``pool``.
+        show: how maps are drawn.
+
+    The others are those of `Question` and `Climb`.
+    """
+
+    network: str
+    photo: Photo | None = None
+    what: What = "class"
+    targets: tuple[int, ...] | None = None
+    method: str = METHODS[0]
+    temperature: float = 0.3
+    follow: bool = True
+    pool: float = 0.3
+    layer: str = ""
+    channel: int = 0
+    everywhere: bool = False
+    show: Method = "heat_map"
+    steps: int = 5
+    step_size: float = 0.1
+    radius: float = 0.5
+    bounded: bool = True
+    compare: bool = False
+
+    def question(self, seen: Seen) -> Question:
+        """What is asked of a photograph that the network has seen."""
+        targets = (int(seen.logits.argmax()),) if self.targets is None else self.targets
+        return Question(
+            seen.network, seen.photo, self.what, targets, self.method, self.temperature,
+            None if self.follow else self.pool, self.layer, self.channel, self.everywhere,
+        )  # fmt: skip
+
+    def climb(self) -> Climb:
+        """How an ascent is to go."""
+        return Climb(self.steps, self.step_size, self.radius, self.bounded, self.compare)
+
+
+class Desk:
+    """The newest of each setting, and what is on the screen.
+
+    Args:
+        start: where the controls stand at the start.
+    """
+
+    def __init__(self, start: Wanted) -> None:
+        self._lock = threading.Lock()
+        self._start = self._wanted = self._settled = start
+        self._turns: dict[str, int] = {}
+        self._turn = self._shown = 0
+        self.seen: Seen | None = None
+        self.answer: Explanation | None = None
+        self.pinned: Explanation | None = None
+        self.ascent: Ascended | None = None
+        self.ascent_card = ""
+        #: The network whose classes and layers the controls list.
+        self.listed = start.network
+
+    def __deepcopy__(self, memo: object) -> Desk:
+        """An empty desk, for the next visitor."""
+        return Desk(self._start)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was ever asked here."""
+        return self._turn == 0
+
+    def want(self, turn: int, changes: Mapping[str, Any]) -> None:
+        """Takes settings over, except those that were changed by a later turn."""
+        with self._lock:
+            newest = {n: v for n, v in changes.items() if turn >= self._turns.get(n, 0)}
+            self._turns.update(dict.fromkeys(newest, turn))
+            self._wanted = replace(self._wanted, **newest)
+            self._turn = max(self._turn, turn)
+
+    def wanted(self) -> tuple[int, Wanted]:
+        """The last turn, and all that is wanted by then."""
+        with self._lock:
+            return self._turn, self._wanted
+
+    def settle(self, wanted: Wanted, seen: Seen) -> None:
+        """Notes that the network has seen this photograph: one may come back to it."""
+        with self._lock:
+            self.seen = seen
+            self._settled = wanted
+
+    def back(self, wanted: Wanted) -> bool:
+        """Goes back to the last photograph that worked, with its classes; whether there is one.
+
+        Unless another one is wanted meanwhile.
+        """
+        with self._lock:
+            then = self._settled
+            if self._wanted.photo == wanted.photo:
+                targets = then.targets if then.network == self._wanted.network else None
+                self._wanted = replace(self._wanted, photo=then.photo, targets=targets)
+            return then.photo not in (None, wanted.photo)
+
+    def show(self, turn: int, answer: Explanation) -> None:
+        """Notes what is on the screen, unless something newer is."""
+        with self._lock:
+            if turn >= self._shown:
+                self._shown, self.answer = turn, answer
+
+    def rate(self, before: Explanation, after: Explanation) -> None:
+        """Puts the scored version in the place of one without scores, wherever it is."""
+        with self._lock:
+            self.answer = after if self.answer is before else self.answer
+            self.pinned = after if self.pinned is before else self.pinned
+
+    def has(self, answer: Explanation) -> bool:
+        """Whether it is on the screen."""
+        return answer is self.answer or answer is self.pinned
+
+    def pin(self) -> None:
+        """Keeps the answer beside those that follow, or lets it go."""
+        with self._lock:
+            self.pinned = self.answer if self.pinned is None else None
+
+
+def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
+    """A control's value as a setting, brought into its range; nothing, if it is none.
+
+    Pages are not to be trusted: what arrives here may be anything.
+    """
+    if name in RANGES:
+        low, high, whole = RANGES[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            return {}
+        number = min(max(value, low), high)
+        return {name: int(number) if whole else float(number)}
+    if name in _CHOICES:
+        return {name: value} if value in _CHOICES[name] else {}
+    if name == "layer":
+        return {name: value} if isinstance(value, str) and value in loaded.layers else {}
+    if name == "targets":
+        given = value if isinstance(value, list) else []
+        known = [t for t in given if type(t) is int and 0 <= t < loaded.outputs]
+        return {name: tuple(dict.fromkeys(known))}
+    return {name: bool(value)}
