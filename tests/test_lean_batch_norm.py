@@ -1,4 +1,4 @@
-"""BatchNorm of inputs whose layout is ambiguous, of which PyTorch's own gradient is wrong on CPUs."""
+"""BatchNorm of inputs of ambiguous layout, of which PyTorch's own gradient is wrong on CPUs."""
 
 from __future__ import annotations
 

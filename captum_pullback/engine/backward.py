@@ -243,7 +243,7 @@ def derivative(
         return _transformed(call, tensors, wanted, grad)
     keeps_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        given = []
+        given: list[Any] = []
         for tensor, wants in zip(tensors, wanted, strict=True):
             if tensor is not None and wants:
                 if not (keeps_graph and tensor.requires_grad):
@@ -254,7 +254,7 @@ def derivative(
         first, *others = given
         output = call.operation(first.clone(), *others)  # it may work in place
         output = output[0] if isinstance(output, tuple) else output
-        ends = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
+        ends: list[Tensor] = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
         found = iter(
             torch.autograd.grad(output, ends, grad, create_graph=keeps_graph, allow_unused=True)
         )
@@ -273,7 +273,8 @@ def _transformed(
             next(each) if wants else tensor for tensor, wants in zip(tensors, wanted, strict=True)
         )
         output = call.operation(first.clone(), *others)  # type: ignore[union-attr]
-        return output[0] if isinstance(output, tuple) else output
+        values: Tensor = output[0] if isinstance(output, tuple) else output
+        return values
 
     found = iter(torch.func.vjp(operation, *ends)[1](grad))
     return tuple(next(found) if wants else None for wants in wanted)

@@ -275,15 +275,15 @@ def _is_gate(node: Node, name: str, held: Any, *, added: bool) -> bool:
     return name in _GATES or (added and name in ("Tanh", "Erf"))
 
 
-def output_gate(output: Tensor) -> Node | None:
-    """The softmax or sigmoid that an output is, up to steps that move it about."""
+def output_gate(output: Tensor) -> Any:
+    """The call of the gate that an output is, up to steps that move it about; None if none."""
     node = unwrapped(output).grad_fn
     for _ in range(_MOST_STEPS):
         if node is None:
             return None
         held = getattr(getattr(node, "call", None), "held", None)
         if held is not None or operation(node) not in LINEAR:
-            return node if held is not None and held.gate else None
+            return getattr(node, "call", None) if held is not None and held.gate else None
         children = _children(node)
         node = children[0] if len(children) == 1 else None
     return None

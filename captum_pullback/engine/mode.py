@@ -584,9 +584,9 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            gate = graph.output_gate(output)
-            if gate is not None:
-                gate.call.derivative = True  # the network's output is no gate
+            call = graph.output_gate(output)
+            if call is not None:
+                call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
                 if name == "compiled_function" and self.record.was_traced:

@@ -154,7 +154,7 @@ class SofteningRecord:
 
     def refuse_traced(self, why: str) -> None:
         """Note, while Dynamo traces, that a gradient of this graph would be wrong."""
-        self._traced_refusal.why = why
+        setattr(self._traced_refusal, "why", why)  # noqa: B010
 
     @property
     def refused(self) -> str:
