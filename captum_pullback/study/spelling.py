@@ -73,11 +73,8 @@ def _entries(text: str, what: str) -> dict[str, str]:
     for number, part in enumerate(text.split(",")):
         name, equals, value = (piece.strip() for piece in part.rpartition("="))
         if not value or bool(name) != bool(equals) or (number and not name):
-            raise ValueError(
-                f"a {what} for a kind of gate is NAME=VALUE, with commas between, not {part!r}"
-                if equals or number
-                else f"a {what} is wanted, not {text!r}"
-            )
+            form = " for a kind of gate is wanted as NAME=VALUE, with commas between"
+            raise ValueError(f"a {what}{form if equals or number else ' is wanted'}, not {text!r}")
         if name in found:
             raise ValueError(f"{text!r} has two {what}s for {name!r}")
         found[name] = value
