@@ -233,7 +233,8 @@ READINGS: dict[str, dict[str, Rule]] = {
         )
     },
 }  # fmt: skip
-"""For each kind of gate its readings by name, of which the first is the composites'."""
+"""For each kind of gate its readings by name, of which the first is the composites'; but for
+ReLU6, of which `SEMANTIC` has the held one."""
 
 _FAMILY = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "max_pool")
 
@@ -244,7 +245,11 @@ EXCITATION = Composite(
 v4, "excitation pullbacks")."""
 
 SEMANTIC = Composite(
-    "SEMANTIC", {kind: next(iter(readings.values())) for kind, readings in READINGS.items()}
+    "SEMANTIC",
+    {
+        **{kind: next(iter(readings.values())) for kind, readings in READINGS.items()},
+        "relu6": READINGS["relu6"]["held"],
+    },
 )
 """Rules for every kind of gate (arXiv 2507.22832 v5 and v6, "semantic pullbacks")."""
 
