@@ -89,6 +89,8 @@ class Held(NamedTuple):
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
+        linear: "moves" or "mixes", if it is linear, and does no more to the entries of its input
+            than to move them about, or mixes them with weights.
     """
 
     pull: Callable[..., Gradients]
@@ -102,6 +104,7 @@ class Held(NamedTuple):
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None
+    linear: str = ""
 
 
 @dataclass
