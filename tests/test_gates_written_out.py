@@ -78,7 +78,10 @@ def test_attention_whose_heads_talk_is_held(mix: str) -> None:
     def forward(x: Tensor) -> Tensor:
         return MIXES[mix]((x @ x.mT).softmax(-1)) @ x
 
-    torch.testing.assert_close(held(forward, x), weights.mT @ torch.ones_like(x))
+    expected = weights.mT @ torch.ones_like(x)
+    torch.testing.assert_close(held(forward, x), expected)
+    attributed = ExcitationPullback(lambda x: forward(x).sum((1, 2, 3)), 0).attribute(x)
+    torch.testing.assert_close(attributed, expected)
 
 
 def test_a_hidden_layer_of_sigmoids_is_no_gate(x: Tensor) -> None:

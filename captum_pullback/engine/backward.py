@@ -91,6 +91,8 @@ class Held(NamedTuple):
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
+        linear: "moves" or "mixes", if it is linear, and does no more to the entries of its input
+            than to move them about, or mixes them with weights.
         push: ``push(context, moved, *saved)`` gives what the operation would give for another
             input and other tensors, ``moved``, with what is held held as it is; without a
             temperature. None where only ``pull`` says it.
@@ -107,6 +109,7 @@ class Held(NamedTuple):
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None
+    linear: str = ""
     push: Callable[..., Tensor] | None = None
 
     def keeps_forward(self, temperature: Temperature | None) -> bool:

@@ -252,11 +252,11 @@ def gate_of(root: Node) -> Node | None:
                 return None
             found = found or node
             continue
-        if held is not None and held.share is None:
+        if held is not None and held.share is None and not held.linear:
             return None
         if name == "Div":  # a denominator is held as it is
             children = children[:1]
-        elif name in FACTORS:
+        elif name in FACTORS or (held is not None and held.linear == "mixes"):
             if len(children) > 1:
                 return None
             mixed = mixed or name != "Mul"

@@ -73,7 +73,7 @@ def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., 
             )
             return pulled[0], None
 
-        return _kept(pull, weight.detach())
+        return _kept(pull, weight.detach())._replace(linear="mixes")
 
     return rule
 
@@ -134,7 +134,7 @@ def _avg_pool2d(
         pulled: Tensor = _avg_pool2d_backward(grad, _like(context, grad), *sizes, *rest)
         return pulled
 
-    return _kept(pull)
+    return _kept(pull)._replace(linear="moves")
 
 
 def _max_pool(dimensions: int) -> Callable[..., Held | None]:
