@@ -114,7 +114,8 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
             )
             parts["rules"] = gr.Radio(
                 [(_RULES.get(name, name), name) for name in rule_choices(first)],
-                value=first.rules, label="Rules: which gates are softened or held", elem_id="cp-rules",
+                value=first.rules, label="Rules: which gates are softened or held",
+                elem_id="cp-rules",
             )  # fmt: skip
         with gr.Accordion("Max pooling, neurons and layers", open=False):
             parts["follow"] = gr.Checkbox(
