@@ -17,7 +17,7 @@ from captum_pullback.engine.models import as_tuple, on_copies
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.spread import Spread
-from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.engine.temperature import TemperatureLike, module_entry
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 
 __all__ = ["TemperatureFit", "fit_temperature"]
@@ -47,7 +47,7 @@ class TemperatureFit:
 
     @property
     def at_limit(self) -> bool:
-        """Whether the best is an end of the range that is searched: beyond may be better ones.
+        """Whether the best is an end of the range that is searched; beyond may be better ones.
 
         At its upper end the gates are all but wholly averaged out, which infidelity may favor
         long after the map has stopped being about the target: look at the map.
@@ -142,12 +142,14 @@ def fit_temperature(
     spreads = None
     if per_gate:
         with seeded(seed):
-            spreads = _spreads(forward_func, inputs, additional_forward_args)
+            spreads = _spreads(
+                forward_func, inputs, additional_forward_args, pools=pool_temperature is None
+            )
 
     def temperature(value: float) -> Any:
         if units == "spread":
             return Spread(value)
-        if spreads is None:
+        if spreads is None or not value:
             return value
         return {name: value * spread for name, spread in spreads.items()}
 
@@ -223,12 +225,21 @@ def _default_perturbation(inputs: Tensor | tuple[Tensor, ...]) -> Callable[..., 
 
 
 def _spreads(
-    forward_func: Callable[..., Any], inputs: Any, additional_forward_args: Any
+    forward_func: Callable[..., Any],
+    inputs: Any,
+    additional_forward_args: Any,
+    *,
+    pools: bool = True,
 ) -> dict[str, float]:
-    """The standard deviation of the inputs of each module's gates, over all their calls."""
+    """The standard deviation of the inputs of each module's gates, over all their calls.
+
+    Of max pools too, unless these have a temperature of their own.
+    """
     sums: dict[str, tuple[float, float, float]] = {}
 
     def see(module: str, operation: str, z: Tensor) -> None:
+        if "pool" in operation and not pools:
+            return
         z = z.cpu().double()
         count, total, squares = sums.get(module, (0.0, 0.0, 0.0))
         sums[module] = (count + z.numel(), total + float(z.sum()), squares + float((z * z).sum()))
@@ -240,6 +251,6 @@ def _spreads(
     if set(sums) == {""}:
         raise ValueError("per_gate needs gates in modules with names: pass the torch.nn.Module")
     return {
-        name: max(math.sqrt(max(squares / count - (total / count) ** 2, 0.0)), 1e-12)
+        module_entry(name): max(math.sqrt(max(squares / count - (total / count) ** 2, 0.0)), 1e-12)
         for name, (count, total, squares) in sums.items()
     }

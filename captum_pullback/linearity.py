@@ -20,6 +20,7 @@ from captum_pullback.engine.graph import (
     FACTORS,
     LINEAR,
     PIECEWISE,
+    is_linear,
     operation,
     readable,
     walk,
@@ -65,13 +66,13 @@ class Graph:
 
     def _visit(self, node: Node) -> None:
         variable = getattr(node, "variable", None)
-        depends = [self._depends[child] for child, _ in node.next_functions]
+        depends = [self._depends.get(child, False) for child, _ in node.next_functions]
         self._depends[node] = any(depends) or id(variable) in self._leaves
         if not any(depends):
             return
         for shape, dtype in input_shapes(node):
             self.largest = max(self.largest, shape.numel() * dtype.itemsize)
-        if hasattr(node, "call"):  # held, and so linear
+        if hasattr(node, "call") or is_linear(node):  # held, and so linear
             return
         name = operation(node)
         self.slices |= name == "CopySlices"

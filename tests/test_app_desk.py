@@ -23,7 +23,8 @@ COFFEE, ROCKET = Photo("coffee"), Photo("rocket")
 
 def seen_by(network: str, photo: Photo, logits: tuple[float, ...] = (0.0, 2.0, 1.0)) -> Seen:
     values = torch.tensor(logits)
-    return Seen(network, photo, torch.zeros(1, 3, 2, 2), values, values.softmax(0), Prediction(values))
+    chances = values.softmax(0)
+    return Seen(network, photo, torch.zeros(1, 3, 2, 2), values, chances, Prediction(values))
 
 
 CHANGES: list[tuple[int, dict[str, Any]]] = [

@@ -12,6 +12,9 @@ from pulling import pulled
 from reference import relative_error
 from torch import Tensor, nn
 
+from captum_pullback import ExcitationPullback
+from captum_pullback.engine.softening import SofteningError
+
 COMPILED = ["vit", "convnext", "hf_bert_sdpa"]
 
 
@@ -58,3 +61,21 @@ PIECES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", PIECES)
 def test_a_compiled_piece_has_the_same_pullback(name: str) -> None:
     assert_compiles(Piece(PIECES[name]), torch.randn(3, 4, dtype=torch.float64))
+
+
+def test_written_attention_of_another_temperature_is_refused() -> None:
+    """Not raised where Dynamo traces, which would run this part as it is, and hard."""
+
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.all = nn.Linear(6, 18)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.all(x).chunk(3, -1)
+            return ((q @ k.mT).softmax(-1) @ v).mean(1)
+
+    torch.compiler.reset()
+    network = torch.compile(Written(), backend="aot_eager")
+    with pytest.raises(SofteningError, match="the temperature 1 in a compiled graph"):
+        ExcitationPullback(network, {"": 0.5, "attention": 2.0}).attribute(torch.randn(2, 5, 6), 1)

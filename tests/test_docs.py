@@ -64,6 +64,33 @@ def on_random_weights(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(nn.Module, "load_state_dict", loaded)
 
 
+def on_small_models(patch: pytest.MonkeyPatch, code: str) -> None:
+    """What timm's and Hugging Face's hubs have is small, and has random weights."""
+    if "timm" in code:
+        timm = pytest.importorskip("timm")
+        create = timm.create_model
+        patch.setattr(timm, "create_model", lambda name, pretrained: create(name, depth=1))
+    if "transformers" in code:
+        transformers = pytest.importorskip("transformers")
+        words = ["a", "dull", "story", "but", "the", "actors", "are", "wonderful", ",", "."]
+        vocabulary = {word: number for number, word in enumerate(["[UNK]", *words])}
+        config = transformers.DistilBertConfig(
+            vocab_size=len(vocabulary), dim=8, n_layers=2, n_heads=2, hidden_dim=12, num_labels=2
+        )
+        kind = transformers.DistilBertForSequenceClassification
+        tokens = pytest.importorskip("tokenizers")
+        words_of = tokens.Tokenizer(tokens.models.WordLevel(vocabulary, unk_token="[UNK]"))
+        words_of.pre_tokenizer = tokens.pre_tokenizers.Whitespace()
+        for loader, found in (
+            (transformers.AutoModelForSequenceClassification, kind(config)),
+            (
+                transformers.AutoTokenizer,
+                transformers.PreTrainedTokenizerFast(tokenizer_object=words_of),
+            ),
+        ):
+            patch.setattr(loader, "from_pretrained", lambda name, found=found: found)
+
+
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
@@ -89,6 +116,7 @@ def test_python_blocks_of_a_page_run_one_after_another(
         with no_download.context() as patch:
             if block.downloads:
                 on_random_weights(patch)
+                on_small_models(patch, block.code)
             exec(code, given)
 
 

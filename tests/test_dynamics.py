@@ -209,16 +209,16 @@ def test_fitted_temperatures_are_temperatures(data: tuple[Tensor, Tensor]) -> No
     lens = recorded(models, data, weights=None)
     model = models[-1]
     fitted = lens.fit_temperatures(model)
-    assert set(fitted) == {"relu", ""}
+    assert set(fitted) == {"module:relu", ""}
     every = lens.open_share(model)
     z, opened = (
         np.concatenate([every[name][part] for name in ("relu", "relu (2)")]) for part in (0, 1)
     )
-    assert fitted["relu"] == pytest.approx(float(likeliest_temperature(z, opened)[0]))
+    assert fitted["module:relu"] == pytest.approx(float(likeliest_temperature(z, opened)[0]))
     ExcitationPullback(model, fitted).attribute(data[0], data[1])
     channels = lens.fit_temperatures(model, per_channel=True)
-    assert channels["relu"].shape == (3, 1, 1)
-    assert len(set(channels["relu"].flatten().tolist())) == 3
+    assert channels["module:relu"].shape == (3, 1, 1)
+    assert len(set(channels["module:relu"].flatten().tolist())) == 3
     ExcitationPullback(model, channels).attribute(data[0], data[1])
     with pytest.raises(LensError, match="not the model of the last record"):
         lens.fit_temperatures(trained(0, data, seed=9)[0])
@@ -260,7 +260,7 @@ def test_a_gate_of_one_unit_has_a_temperature_too(per_channel: bool) -> None:
         torch.manual_seed(step)
         lens.record(model := Single().eval(), step)
     fitted = lens.fit_temperatures(model, per_channel=per_channel)
-    assert isinstance(fitted["relu"], float)
+    assert isinstance(fitted["module:relu"], float)
 
 
 def test_labels_beyond_the_logits_are_refused(data: tuple[Tensor, Tensor]) -> None:

@@ -56,6 +56,9 @@ VMAPPED: dict[str, tuple[Function, Function]] = {
     "max_pool1d": (lambda x: vmap(lambda z: F.max_pool1d(z[None], 2))(x), pooled),
     "max_pool2d": (lambda x: vmap(lambda z: F.max_pool2d(z[None, None], (1, 2)))(x), pooled),
     "adaptive pool": (lambda x: vmap(lambda z: F.adaptive_max_pool1d(z[None], 2))(x), pooled),
+    "a gate in place behind a pool": (
+        lambda x: vmap(lambda z: F.max_pool1d(z[None], 2).relu_())(x), lambda x: soft(pooled(x))
+    ),
     "twice": (
         lambda x: vmap(lambda z: F.relu(F.relu(z) - 0.2))(x), lambda x: soft(soft(x) - 0.2)
     ),

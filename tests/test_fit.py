@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -119,6 +120,37 @@ def test_per_gate_scales_each_gates_own_spread(model: nn.Module, x: Tensor) -> N
     with soften(model, fit.temperature) as record:
         model(x.requires_grad_())
     assert len({met.temperature for met in record.softened}) == 2
+
+
+def test_per_gate_tells_a_module_from_a_kind_of_its_name(x: Tensor) -> None:
+    """As every ResNet of torchvision's has a module that is called relu."""
+    parts = {"linear": nn.Linear(6, 4), "relu": nn.ReLU(), "last": nn.Linear(4, 2)}
+    network = nn.Sequential(OrderedDict(parts)).double()
+    x = torch.randn(8, 6, dtype=torch.float64)
+    fit = fit_temperature(network, x, 1, per_gate=True, **FEW)
+    z = network.linear(x).detach()
+    assert fit.temperature == {
+        "module:relu": pytest.approx(fit.scale * float(z.std(correction=0)), rel=1e-6)
+    }
+    with soften(network, fit.temperature) as record:
+        network(x.requires_grad_())
+    (met,) = record.softened
+    assert float(str(met.temperature)) == pytest.approx(fit.temperature["module:relu"], rel=1e-4)
+
+
+@pytest.mark.parametrize("pool_temperature", [None, 0.0, 0.2])
+def test_per_gate_gives_nothing_to_pools_that_have_their_own(
+    pool_temperature: float | None,
+) -> None:
+    """An entry of a temperature that no gate takes would be a warning."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2)
+    )
+    x = torch.randn(4, 1, 6, 6)
+    fit = fit_temperature(network, x, 1, per_gate=True, pool_temperature=pool_temperature, **FEW)
+    assert isinstance(fit.temperature, dict)
+    assert set(fit.temperature) == ({"1", "2"} if pool_temperature is None else {"1"})
+    ExcitationPullback(network, fit.temperature, pool_temperature=pool_temperature).attribute(x, 1)
 
 
 def test_it_prints_as_a_table(model: nn.Module, x: Tensor) -> None:

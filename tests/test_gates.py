@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from reference import gradient, noisy_slope
 from torch import Tensor, nn
 
-from captum_pullback import soften
+from captum_pullback import EXCITATION, soften
 
 inf = math.inf
 
@@ -44,7 +44,7 @@ every_curve = pytest.mark.parametrize("name", CURVES)
 
 def slope(operation: Callable[[Tensor], Tensor], z: Tensor, temperature: object) -> Tensor:
     z = z.detach().requires_grad_()
-    with soften(nn.Identity(), temperature):
+    with soften(nn.Identity(), temperature, rules=EXCITATION):
         return gradient(operation(z).sum(), z)
 
 
@@ -163,7 +163,7 @@ def test_zeros_and_infinities_in_a_tensor_are_hard_and_linear(name: str) -> None
 def test_second_derivative_is_that_of_the_soft_slope(name: str, mapped: bool) -> None:
     operation, closed_form = CURVES[name]
     z = grid()[::7].clone().requires_grad_()
-    with soften(nn.Identity(), {"": torch.tensor([0.8])} if mapped else 0.8):
+    with soften(nn.Identity(), {"": torch.tensor([0.8])} if mapped else 0.8, rules=EXCITATION):
         (first,) = torch.autograd.grad((operation(z) * z.detach()).sum(), z, create_graph=True)
         second = gradient(first.sum(), z)
     expected = gradient((closed_form(z, 0.8) * z.detach()).sum(), z)

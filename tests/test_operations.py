@@ -57,7 +57,7 @@ RELUS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("spelling", RELUS)
 def test_every_spelling_of_relu_is_one_gate(spelling: str) -> None:
     z = torch.linspace(-3, 3, 50, dtype=torch.float64, requires_grad=True)
-    with soften(nn.Identity(), 0.4) as record:
+    with soften(nn.Identity(), 0.4, rules=EXCITATION) as record:
         found = gradient(RELUS[spelling](z).sum(), z)
     torch.testing.assert_close(found, torch.sigmoid(z.detach() / 0.4))
     assert [met.calls for met in record.softened] == [1]
@@ -75,7 +75,7 @@ def by_aten_name(z: Tensor) -> Tensor:
 @pytest.mark.parametrize("operation", [packet, by_aten_name])
 def test_every_spelling_of_aten_relu_is_a_gate(operation: Callable[[Tensor], Tensor]) -> None:
     z = torch.linspace(-3, 3, 50, requires_grad=True)
-    with soften(nn.Identity(), 0.4):
+    with soften(nn.Identity(), 0.4, rules=EXCITATION):
         F.relu(z)  # so that soften does not complain
         found = gradient(operation(z).sum(), z)
     torch.testing.assert_close(found, torch.sigmoid(z.detach() / 0.4))
@@ -98,7 +98,7 @@ CAPPED: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("spelling", CAPPED)
 def test_every_spelling_of_relu6_is_one_gate(spelling: str) -> None:
     z = torch.linspace(-3, 9, 50, dtype=torch.float64, requires_grad=True)
-    with soften(nn.Identity(), 0.4) as record:
+    with soften(nn.Identity(), 0.4, rules=EXCITATION) as record:
         found = gradient(CAPPED[spelling](z).sum(), z)
     opened, capped = torch.sigmoid(z.detach() / 0.4), torch.sigmoid((z.detach() - 6) / 0.4)
     torch.testing.assert_close(found, opened - capped)

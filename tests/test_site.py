@@ -1,4 +1,4 @@
-"""The pages: commands, links, pictures and numbers; the map of the rooms; the check of the site."""
+"""The pages: commands, links, pictures and numbers; maps of the modules; the site's check."""
 
 from __future__ import annotations
 
@@ -108,21 +108,31 @@ def test_a_number_at_the_beginning_of_a_line_or_without_a_name_is_refused() -> N
         numbers.filled("<!--n one-->?<!--/n--> is one.", {"one": "1"}, {})
 
 
-def test_the_map_of_the_rooms_has_no_import_upwards(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", ["", "engine"])
+def test_the_maps_of_the_modules_have_no_import_upwards(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs" / "figures")
-    import rooms
+    import modules
 
-    graph = rooms.imports()
-    depth = rooms.levels(graph)
+    graph = modules.imports(folder)
+    depth = modules.levels(graph)
     assert all(depth[name] < depth[used] for name in graph for used in graph[name])
-    assert {"softening", "fit"} <= graph["attribution"] | graph["commands/"]
-    assert not graph["gates"]
     page = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8")
     missing = [name for name in graph if f"`{name}`" not in page]
-    assert not missing, "docs/inside.md has a line for each room"
+    assert not missing, "docs/inside.md has a line for each module"
+    if folder:
+        assert {"rules", "mode"} <= graph["softening"]
+        assert {"gates", "norms", "attention"} <= graph["rules"]
+        assert not graph["_torch"]
+    else:
+        assert {"engine/", "pullback"} <= graph["attribution"]
+        assert {"study/", "lens/"} <= graph["commands/"]
+        assert not graph["engine/"]
+        assert not any(graph[name] & {"commands/", "app/"} for name in set(graph) - {"app/"})
     with pytest.raises(ValueError, match="circle"):
-        rooms.levels({"a": {"b"}, "b": {"a"}})
-    sys.modules.pop("rooms", None)
+        modules.levels({"a": {"b"}, "b": {"a"}})
+    sys.modules.pop("modules", None)
     sys.modules.pop("drawing", None)
 
 

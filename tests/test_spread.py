@@ -22,6 +22,7 @@ from captum_pullback.engine.backward import Context
 from captum_pullback.engine.spread import Temperature
 
 C = 0.8
+SPREAD = Spread(C)
 TARGET = [0, 2, 1]
 
 
@@ -112,11 +113,11 @@ def by_hand(net: Net, x: Tensor, **temperatures: float | Spread) -> Tensor:
     return gradient(score[range(len(x)), TARGET[: len(x)]].sum(), x)
 
 
-def pulled(net: Callable[[Tensor], Tensor], x: Tensor, temperature: Any = Spread(C)) -> Tensor:
+def pulled(net: Callable[[Tensor], Tensor], x: Tensor, temperature: Any = SPREAD) -> Tensor:
     return ExcitationPullback(net, temperature).attribute(x, TARGET[: len(x)])
 
 
-def in_a_block(net: Callable[[Tensor], Tensor], x: Tensor, temperature: Any = Spread(C)) -> Tensor:
+def in_a_block(net: Callable[[Tensor], Tensor], x: Tensor, temperature: Any = SPREAD) -> Tensor:
     x = x.detach().requires_grad_()
     with soften(net, temperature):
         return gradient(net(x)[range(len(x)), TARGET[: len(x)]].sum(), x)

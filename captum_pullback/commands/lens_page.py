@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_pullback.commands.checkpoints import Examples
+from captum_pullback.engine.temperature import module_entry
 from captum_pullback.lens import figures
 from captum_pullback.lens.dynamics import Alignment, TrainingLens
 from captum_pullback.outputs import replacing
@@ -186,7 +187,9 @@ def _temperatures(
     values = {name: float(value) for name, value in fitted.items()}
     shares = lens.open_share(model)
     layers = {
-        name: values.get(name.split(" (")[0] if not name.startswith("(") else "", values[""])
+        name: values.get(
+            "" if name.startswith("(") else module_entry(name.split(" (")[0]), values[""]
+        )
         for name in shares
     }
     figures.open_figure(shares, layers).savefig(out / "temperatures.png", dpi=160)

@@ -105,7 +105,8 @@ def end_interrupted_calls(error: BaseException) -> None:
     PyTorch takes a mode off the stack while it handles a call, in a generator. Where Ctrl-C keeps
     that from being left, it goes on when the error's traceback is gone, after all blocks.
     """
-    handles = torch.overrides._pop_mode_temporarily.__wrapped__.__code__
+    handle: Any = torch.overrides._pop_mode_temporarily
+    handles = handle.__wrapped__.__code__
     traceback = error.__traceback__
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next

@@ -18,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_pullback.engine._torch import is_watched
 from captum_pullback.engine.backward import Context, Held
 
 __all__ = ["scaled_dot_product_attention"]
 
+_attention: Callable[..., Tensor] = F.scaled_dot_product_attention
 # Numbers in one piece of work: attention weights of that many are held at once.
 _PIECE = 2**24
 
@@ -48,10 +50,16 @@ def scaled_dot_product_attention(
         value: Tensor,
         mask: Tensor | None,
     ) -> tuple[Tensor]:
-        output = F.scaled_dot_product_attention(
-            query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
-        return (output,)
+        given = (query, key, value, mask)
+        if is_watched():
+            return (_attention(*given, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa),)
+        # Which kernel runs depends on who wants gradients, also after autocast's own casts: so
+        # each wants what it wants outside.
+        with torch.enable_grad():
+            output = _attention(
+                *map(_alone, given), 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        return (output.detach(),)
 
     def pull(
         context: Context, grad: Tensor, query: Tensor, key: Tensor, mask: Tensor | None
@@ -96,6 +104,11 @@ def scaled_dot_product_attention(
         return total.sum_to_size(value.shape)
 
     return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0)
+
+
+def _alone(tensor: Tensor | None) -> Tensor | None:
+    """A tensor as a leaf of its own, that wants a gradient if the tensor does."""
+    return None if tensor is None else tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _logits(query: Tensor, key: Tensor, mask: Tensor | None, factor: float) -> Tensor:

@@ -85,6 +85,7 @@ class Held(NamedTuple):
         layout: Whether ``pull`` needs the input's shape and strides (``context.shape``).
         softens: Whether the temperature counts here; if not, the gate is held as it is.
         gate: Whether the output is a gate for what it multiplies.
+        signed_gate: Whether it is one once a constant is added, as in ``1 + tanh(z)``.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
@@ -97,6 +98,7 @@ class Held(NamedTuple):
     layout: bool = False
     softens: bool = True
     gate: bool = False
+    signed_gate: bool = False
     hard: bool = False
     neutral: float = 0.0
     share: float | None = None
@@ -241,7 +243,7 @@ def derivative(
         return _transformed(call, tensors, wanted, grad)
     keeps_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        given = []
+        given: list[Any] = []
         for tensor, wants in zip(tensors, wanted, strict=True):
             if tensor is not None and wants:
                 if not (keeps_graph and tensor.requires_grad):
@@ -252,7 +254,7 @@ def derivative(
         first, *others = given
         output = call.operation(first.clone(), *others)  # it may work in place
         output = output[0] if isinstance(output, tuple) else output
-        ends = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
+        ends: list[Tensor] = [tensor for tensor, wants in zip(given, wanted, strict=True) if wants]
         found = iter(
             torch.autograd.grad(output, ends, grad, create_graph=keeps_graph, allow_unused=True)
         )
@@ -271,7 +273,8 @@ def _transformed(
             next(each) if wants else tensor for tensor, wants in zip(tensors, wanted, strict=True)
         )
         output = call.operation(first.clone(), *others)  # type: ignore[union-attr]
-        return output[0] if isinstance(output, tuple) else output
+        values: Tensor = output[0] if isinstance(output, tuple) else output
+        return values
 
     found = iter(torch.func.vjp(operation, *ends)[1](grad))
     return tuple(next(found) if wants else None for wants in wanted)

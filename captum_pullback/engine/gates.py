@@ -231,11 +231,12 @@ def prelu(weight: Tensor, step: Step = step) -> Held:
     return Held(pull, (weight,), run, (0, 1), hard=True)
 
 
-def secant(*, gate: bool = False) -> Held:
+def secant(*, gate: bool = False, signed_gate: bool = False) -> Held:
     r"""Held at the slope of the secant from 0, :math:`(f(z) - f(0)) / z`; its limit where z is 0.
 
     Args:
         gate: Whether the output is a gate for what it multiplies.
+        signed_gate: Whether it is one once a constant is added.
     """
 
     def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
@@ -252,7 +253,7 @@ def secant(*, gate: bool = False) -> Held:
         limit = (right - left) / (2 * least)
         return (grad.to(wide.dtype) * torch.where(flat, limit, slope)).to(grad.dtype)
 
-    return Held(pull, softens=False, gate=gate)
+    return Held(pull, softens=False, gate=gate, signed_gate=signed_gate)
 
 
 def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:

@@ -125,6 +125,9 @@ def share(node: Node | None) -> float | None:
 
 
 def _children(node: Node) -> list[Node]:
+    """What a node passes gradients on to: a held gate to nothing."""
+    if share(node) == 0:
+        return []
     return [child for child, _ in node.next_functions if child is not None]
 
 
@@ -215,44 +218,75 @@ def is_gate(tensor: Tensor) -> bool:
     return node is not None and gate_of(node) is not None
 
 
+class _Step(NamedTuple):
+    """A node on the way from a factor to its gate.
+
+    Attributes:
+        node: The node.
+        added: Whether a constant was added behind it, as in 1 + tanh.
+        mixed: Whether its entries were mixed with weights behind it, as heads are.
+    """
+
+    node: Node
+    added: bool = False
+    mixed: bool = False
+
+
 def gate_of(root: Node) -> Node | None:
-    """The softmax, sigmoid or statistic that a tensor is made of by linear steps alone."""
+    """The softmax, sigmoid or statistic that a tensor is made of by linear steps alone.
+
+    Only a softmax stays a gate where weights mix its entries; and tanh and erf, of both signs, are
+    gates where a constant is added, as in GELU's ``1 + tanh(...)``.
+    """
     found: Node | None = None
-    stack = [root]
+    stack = [_Step(root)]
     for _ in range(_MOST_STEPS):
         if not stack:
             return found
-        node = stack.pop()
+        node, added, mixed = stack.pop()
         name = operation(node)
         held = getattr(getattr(node, "call", None), "held", None)
-        if name in _GATES or (held is not None and held.gate):
-            found = found or node
-            continue
-        if name == "Pow" and saved_value(node, "exponent", 1) < 0:
-            found = found or node
-            continue
         children = [child for child in _children(node) if _sources(child)]
+        if _is_gate(node, name, held, added=added):
+            if mixed and name != "Softmax":
+                return None
+            found = found or node
+            continue
+        if held is not None and held.share is None:
+            return None
         if name == "Div":  # a denominator is held as it is
             children = children[:1]
-        elif (name in FACTORS and (name != "Mul" or len(children) > 1)) or (
-            name not in LINEAR and name not in ("Mul", "ClampMin", "Clamp", "Sqrt")
-        ):
+        elif name in FACTORS:
+            if len(children) > 1:
+                return None
+            mixed = mixed or name != "Mul"
+        elif held is None and name not in LINEAR and name not in ("ClampMin", "Clamp", "Sqrt"):
             return None
         if not children:
             return None
-        stack += children
+        if name in ("Add", "Sub", "Rsub"):
+            added = added or len(children) == 1
+        stack += [_Step(child, added, mixed) for child in children]
     return None
 
 
-def output_gate(output: Tensor) -> Node | None:
-    """The softmax or sigmoid that an output is, up to steps that move it about."""
+def _is_gate(node: Node, name: str, held: Any, *, added: bool) -> bool:
+    if held is not None:
+        return bool(held.gate or (added and held.signed_gate))
+    if name == "Pow":
+        return bool(saved_value(node, "exponent", 1) < 0)
+    return name in _GATES or (added and name in ("Tanh", "Erf"))
+
+
+def output_gate(output: Tensor) -> Any:
+    """The call of the gate that an output is, up to steps that move it about; None if none."""
     node = unwrapped(output).grad_fn
     for _ in range(_MOST_STEPS):
         if node is None:
             return None
         held = getattr(getattr(node, "call", None), "held", None)
         if held is not None or operation(node) not in LINEAR:
-            return node if held is not None and held.gate else None
+            return getattr(node, "call", None) if held is not None and held.gate else None
         children = _children(node)
         node = children[0] if len(children) == 1 else None
     return None
@@ -263,6 +297,20 @@ def output_gate(output: Tensor) -> Node | None:
 
 def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     """Note that what was just computed is in the record, however many nodes it takes."""
+    _mark(output, inputs, _SEEN)
+
+
+def mark_linear(output: Any, inputs: Iterable[Any]) -> None:
+    """Note that what was just computed is linear, which its nodes do not tell."""
+    _mark(output, inputs, _LINEAR)
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a node was noted as linear."""
+    return _LINEAR in notes(node)
+
+
+def _mark(output: Any, inputs: Iterable[Any], what: str) -> None:
     if not isinstance(output, Tensor):
         return
     root = unwrapped(output).grad_fn
@@ -270,17 +318,14 @@ def mark_seen(output: Any, inputs: Iterable[Any]) -> None:
     stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
-        if node in given or _SEEN in notes(node):
+        # A node of an input that was written to is the output's own.
+        if node is not root and (node in given or hasattr(node, "call")):
             continue
-        notes(node)[_SEEN] = True
-        stack += _children(node)
-
-
-def mark_linear(output: Any) -> None:
-    """Note that what was just computed is linear, which its node does not tell."""
-    node = unwrapped(output).grad_fn if isinstance(output, Tensor) else None
-    if node is not None:
-        notes(node)[_LINEAR] = True
+        if what in notes(node):
+            continue
+        notes(node)[what] = True
+        if root not in given:
+            stack += _children(node)
 
 
 def nonlinear_between(
@@ -309,8 +354,7 @@ def nonlinear_between(
         elif name in FACTORS:
             factors = [node.next_functions[place][0] for place in FACTORS[name]
                        if place < len(node.next_functions)]  # fmt: skip
-            shared = [child for child in factors if child in leads]
-            if len(shared) > 1 and not all(share(child) is not None for child in shared):
+            if sum(child in leads for child in factors) > 1:
                 yield node, readable(name)
         elif name in CONSTANT:
             if any(child in leads for child, _ in node.next_functions[1:]):
@@ -329,11 +373,10 @@ def _between(
     for node in walk(roots):
         variable = getattr(node, "variable", None)
         if targets is None:
-            reaches = bool(_sources(node)) and share(node) != 0
+            reaches = bool(_sources(node))
         else:
             own = id(variable) in targets if variable is not None else node in (edges or ())
-            leading = share(node) != 0 and any(child in leads for child in _children(node))
-            reaches = own or leading
+            reaches = own or any(child in leads for child in _children(node))
         if reaches:
             leads.add(node)
             # An input that is no leaf: what made it lies before it, not on the way.

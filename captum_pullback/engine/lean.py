@@ -104,8 +104,13 @@ def _batch_norm(
         context: Context, grad: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         # In eval mode the input's values do not count.
+        like = _like(context, grad)
+        if 1 in grad.shape and grad.stride() != like.stride():
+            # Of whose layout two things can be said: PyTorch's kernel on CPUs says another of
+            # the input than of the gradient, and misreads it.
+            grad, like = grad.contiguous(), like.contiguous()
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
-            grad, _like(context, grad), weight, mean, variance, None, None, False, eps,
+            grad, like, weight, mean, variance, None, None, False, eps,
             [True, False, False],
         )  # fmt: skip
         return pulled[0], None, None, None

@@ -253,9 +253,12 @@ class SofteningMode(TorchFunctionMode):
             self._note_idle(x)
             return func(*args, **kwargs)
 
+        # A view of a pool of two dimensions, which may not be written to as it comes.
+        finish = _cloned if "pool1d" in operation.name and is_watched() else _as_it_is
+
         def operation_(z: Tensor, *others: Any) -> Any:
             if not others:
-                return func(z, *rest, **named)
+                return finish(func(z, *rest, **named))
             news = {id(old): new for old, new in zip(held.others, others, strict=True)}
             given = (news.get(id(part), part) for part in rest)
             return func(z, *given, **{key: news.get(id(part), part) for key, part in named.items()})
@@ -402,6 +405,7 @@ class SofteningMode(TorchFunctionMode):
                 output = func(*given, **kwargs)
             else:
                 output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+            graph.mark_linear(output, given)
         elif target is not None and 0 in factors.held:
             output = target.copy_(
                 held_product(
@@ -435,10 +439,12 @@ class SofteningMode(TorchFunctionMode):
             self.record.count_traced(product.name, None)
             return func(*given, **kwargs)
         if factors.held and is_attention and temperature != 1:
-            raise SofteningError(
+            # Not raised: Dynamo would take an error for a reason to run this part as it is.
+            self.record.refuse_traced(
                 "attention that is written out has the temperature 1 in a compiled graph: use "
                 "the original module for another one"
             )
+            return func(*given, **kwargs)
         self.record.count_traced(product.name, "held")
         target = given[0] if product.inplace else None
         for place in factors.held:
@@ -486,7 +492,7 @@ class SofteningMode(TorchFunctionMode):
         if torch.compiler.is_compiling() or mask in self.masks:
             self._note_left(name, output, (*args, *kwargs.values()))
         else:
-            graph.mark_linear(output)
+            graph.mark_linear(output, (*args, *kwargs.values()))
         return output
 
     # --- what is linear ---
@@ -529,6 +535,8 @@ class SofteningMode(TorchFunctionMode):
                 return self._run_backward(func, args, kwargs)
             finally:
                 record.own_gradients -= 1
+        if record.refused:
+            raise SofteningError(record.refused)
         outputs, inputs = _ends(func, args, kwargs)
         if self.keep_graph and func is torch.autograd.grad:
             kwargs = {**kwargs, "retain_graph": True}
@@ -576,9 +584,9 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            gate = graph.output_gate(output)
-            if gate is not None:
-                gate.call.derivative = True  # the network's output is no gate
+            call = graph.output_gate(output)
+            if call is not None:
+                call.derivative = True  # the network's output is no gate
         if not self.lean:
             for node, name in graph.nonlinear_between(outputs, inputs):
                 if name == "compiled_function" and self.record.was_traced:
@@ -656,6 +664,14 @@ def _refuse_forward_mode(x: Any) -> None:
         return
     if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         raise ForwardModeError
+
+
+def _as_it_is(output: Any) -> Any:
+    return output
+
+
+def _cloned(output: Any) -> Any:
+    return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()
 
 
 def _is_constant(factor: Any) -> bool:

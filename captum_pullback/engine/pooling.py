@@ -102,8 +102,11 @@ def _pull_back(
     """The soft gradient; rate is 1 / T."""
     windows = windows.regular(x, grad)
     # Sums are written into what they have made, where their values allow it.
-    plain = isinstance(windows, Windows) and isinstance(rate, float) and not grad.is_meta
-    if plain and not torch.is_grad_enabled() and not is_watched():
+    if (
+        isinstance(windows, Windows)
+        and isinstance(rate, float)
+        and not (grad.is_meta or torch.is_grad_enabled() or is_watched())
+    ):
         pulled = _by_sums(grad, x, windows, rate, differentiated)
         if pulled is not None:
             return pulled

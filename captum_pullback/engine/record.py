@@ -115,6 +115,7 @@ class SofteningRecord:
         self.lock = threading.Lock()
         self._entries: dict[tuple[str, str, Any], Entry] = {}
         self._traced = _Traced()
+        self._traced_refusal = _Traced()
         self._unseen: dict[str, set[int]] = {}
         #: Whether only what the attribution itself needs is recorded.
         self.is_lean = False
@@ -150,6 +151,15 @@ class SofteningRecord:
     def count_traced(self, operation: str, temperature: Any) -> None:
         """Note an operation while Dynamo traces it: setting an attribute is what it replays."""
         setattr(self._traced, operation, temperature)
+
+    def refuse_traced(self, why: str) -> None:
+        """Note, while Dynamo traces, that a gradient of this graph would be wrong."""
+        setattr(self._traced_refusal, "why", why)  # noqa: B010
+
+    @property
+    def refused(self) -> str:
+        """Why a gradient of a compiled graph is refused; "" if it is not."""
+        return getattr(self._traced_refusal, "why", "")
 
     @property
     def was_traced(self) -> bool:
@@ -253,7 +263,7 @@ def _calls(met: list[Met], what: str) -> str:
 
 
 class _Traced:
-    """Holds one attribute for each operation that a compiled graph contains."""
+    """Holds what Dynamo replays: an attribute for each operation that a compiled graph contains."""
 
 
 def _shown(temperature: Any) -> str | None:

@@ -190,6 +190,7 @@ def _taken_apart(*_: Any, **__: Any) -> Held | None:
 
 
 _SECANT = Rule(_secant)
+_SIGNED_GATE = Rule(lambda *_, **__: gates.secant(signed_gate=True))
 _PLAIN = gates.step
 _NORMAL = gates.step_normal
 
@@ -210,6 +211,8 @@ READINGS: dict[str, dict[str, Rule]] = {
     "silu": {"held": Rule(lambda *_, **__: gates.gated(gates.sigmoid_gate))},
     "hardswish": {"held": Rule(lambda *_, **__: gates.gated(gates.hardswish_gate))},
     "sigmoid": {"held": Rule(_sigmoid)},
+    "tanh": {"held": _SIGNED_GATE},
+    "erf": {"held": _SIGNED_GATE},
     "hardsigmoid": {"held": Rule(lambda *_, **__: gates.secant(gate=True))},
     "glu": {"held": Rule(_glu)},
     "pow": {"held": Rule(_pow)},
@@ -224,13 +227,14 @@ READINGS: dict[str, dict[str, Rule]] = {
     **{
         kind: {"held": _SECANT}
         for kind in (
-            "abs", "asinh", "atan", "celu", "cos", "cosh", "elu", "erf", "exp", "exp2", "expm1",
+            "abs", "asinh", "atan", "celu", "cos", "cosh", "elu", "exp", "exp2", "expm1",
             "hardshrink", "log1p", "logsigmoid", "mish", "selu", "sin", "sinh", "softplus",
-            "softshrink", "softsign", "square", "tan", "tanh", "tanhshrink",
+            "softshrink", "softsign", "square", "tan", "tanhshrink",
         )
     },
 }  # fmt: skip
-"""For each kind of gate its readings by name, of which the first is the composites'."""
+"""For each kind of gate its readings by name, of which the first is the composites'; but for
+ReLU6, of which `SEMANTIC` has the held one."""
 
 _FAMILY = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "max_pool")
 
@@ -241,7 +245,11 @@ EXCITATION = Composite(
 v4, "excitation pullbacks")."""
 
 SEMANTIC = Composite(
-    "SEMANTIC", {kind: next(iter(readings.values())) for kind, readings in READINGS.items()}
+    "SEMANTIC",
+    {
+        **{kind: next(iter(readings.values())) for kind, readings in READINGS.items()},
+        "relu6": READINGS["relu6"]["held"],
+    },
 )
 """Rules for every kind of gate (arXiv 2507.22832 v5 and v6, "semantic pullbacks")."""
 

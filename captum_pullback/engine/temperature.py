@@ -13,13 +13,18 @@ from torch import Tensor
 from captum_pullback.engine.names import KINDS
 from captum_pullback.engine.spread import Spread, Temperature
 
-__all__ = ["TemperatureLike", "Temperatures"]
+__all__ = ["TemperatureLike", "Temperatures", "module_entry"]
 
 TemperatureLike: TypeAlias = (
     float | Spread | Mapping[str, float | Tensor | Spread | Mapping[str, float | Tensor | Spread]]
 )
 
 _MODULE, _KIND = "module:", "kind:"
+
+
+def module_entry(name: str) -> str:
+    """The key of a mapping of temperatures that means the module, if a kind has its name too."""
+    return f"{_MODULE}{name}" if name in KINDS else name
 
 
 class Temperatures:

@@ -256,8 +256,9 @@ class TrainingLens:
 
         Returns:
             For each module's name a temperature, to be given to `ExcitationPullback` or `soften`
-            as it is; per channel a tensor that broadcasts against the gate's input. ``""`` holds
-            the median of them, which pools and gates without a module take.
+            as it is; per channel a tensor that broadcasts against the gate's input. A module with
+            the name of a kind of gate is written ``"module:relu"``. ``""`` holds the median of
+            them, which pools and gates without a module take.
         """
         return settling.fitted_temperatures(self._reader, model, since, per_channel)
 

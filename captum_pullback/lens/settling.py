@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from captum_pullback.engine.temperature import module_entry
 from captum_pullback.lens.reading import Final, Reader
 from captum_pullback.lens.stability import Settledness, likeliest_temperature, settledness
 
@@ -93,6 +94,6 @@ def fitted_temperatures(
         every += fitted.tolist()
         shape = (-1, *(1,) * (len(calls[0][0].shape) - 1))
         fits = torch.from_numpy(fitted).float().reshape(shape)
-        result[module] = fits if len(fitted) > 1 else float(fitted[0])
+        result[module_entry(module)] = fits if len(fitted) > 1 else float(fitted[0])
     result.setdefault("", float(np.median(every)))
     return result

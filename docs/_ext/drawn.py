@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-SCRIPTS = ("theory", "rooms")
+SCRIPTS = ("theory", "modules")
 FOLDER = "_figures"
 THEMES = ("light", "dark")
 

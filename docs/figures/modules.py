@@ -1,4 +1,4 @@
-"""The map of the rooms: which module imports which, read from the source and drawn."""
+"""The maps of the modules: which imports which, read from the source and drawn."""
 
 from __future__ import annotations
 
@@ -16,34 +16,44 @@ LEFT_OUT = {"__init__", "__main__", "_version"}
 Graph = dict[str, set[str]]
 
 
-def room(parts: tuple[str, ...]) -> str:
-    """The room of a module: a folder is one."""
-    return parts[0] + "/" if (PACKAGE / parts[0]).is_dir() else parts[0]
+def imports(folder: str = "") -> Graph:
+    """For each module of a folder, those of the same folder that it imports; a folder is one.
 
-
-def imports() -> Graph:
-    """For each room, the rooms that its modules import."""
+    Args:
+        folder: Of the package; "" is the package itself.
+    """
+    home = PACKAGE / folder
     graph: Graph = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(home.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] in LEFT_OUT:
+        inner = path.relative_to(home).with_suffix("").parts
+        if inner[0] in LEFT_OUT:
             continue
-        here = graph.setdefault(room(parts), set())
+        here = _name(inner, home)
+        used = graph.setdefault(here, set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for target in _targets(node, parts):
-                there = (*target, "__init__")[:1]
-                if there[0] in LEFT_OUT or not _exists(there[0]):
-                    continue
-                if room(there) != room(parts):
-                    here.add(room(there))
+                there = _below(target, folder)
+                if there and there[0] not in LEFT_OUT and _exists(there[0], home):
+                    used |= {_name(there, home)} - {here}
     return graph
 
 
+def _name(parts: tuple[str, ...], home: Path) -> str:
+    return parts[0] + "/" if (home / parts[0]).is_dir() else parts[0]
+
+
+def _below(target: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    if not folder:
+        return target
+    return target[1:] if target[0] == folder else ()
+
+
 def _targets(node: ast.AST, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What a node imports, as parts below the package."""
+    """What a node imports, as parts below the package; of names, each may be a module."""
     if isinstance(node, ast.Import):
         names = [alias.name.split(".") for alias in node.names]
-        return [tuple(name[1:]) for name in names if name[0] == PACKAGE.name]
+        return [tuple(name[1:]) for name in names if name[0] == PACKAGE.name and len(name) > 1]
     if not isinstance(node, ast.ImportFrom):
         return []
     module = tuple((node.module or "").split(".")) if node.module else ()
@@ -53,20 +63,20 @@ def _targets(node: ast.AST, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
         base = module[1:]
     else:
         return []
-    return [base] if base else [(alias.name,) for alias in node.names]
+    return [(*base, alias.name) for alias in node.names]
 
 
-def _exists(name: str) -> bool:
-    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+def _exists(name: str, home: Path) -> bool:
+    return (home / name).is_dir() or (home / f"{name}.py").is_file()
 
 
 def levels(graph: Graph) -> dict[str, int]:
-    """How many rooms lead down to each at the most, from 0: all imports go to a higher number."""
+    """How many modules lead down to each at the most, from 0: all imports go to a higher number."""
     found: dict[str, int] = {}
 
     def level(name: str, below: tuple[str, ...] = ()) -> int:
         if name in below:
-            raise ValueError(f"rooms import in a circle: {' -> '.join((*below, name))}")
+            raise ValueError(f"modules import in a circle: {' -> '.join((*below, name))}")
         if name not in found:
             users = [user for user, used in graph.items() if name in used]
             found[name] = 1 + max((level(user, (*below, name)) for user in users), default=-1)
@@ -91,14 +101,13 @@ def direct(graph: Graph) -> list[tuple[str, str]]:
     ]
 
 
-def draw(palette: Palette) -> Figure:
-    """Rows of rooms, each above what it imports."""
-    graph = imports()
+def draw(palette: Palette, graph: Graph) -> Figure:
+    """Rows of modules, each above what it imports."""
     depth, edges = levels(graph), direct(graph)
     level = {name: max(depth.values()) - number for name, number in depth.items()}
     rows = [sorted(n for n in graph if level[n] == k) for k in range(max(level.values()) + 1)]
     place = {name: (i + 0.5) / len(row) for row in rows for i, name in enumerate(row)}
-    for _ in range(20):  # each room above the middle of what it imports, and below what needs it
+    for _ in range(20):  # each above the middle of what it imports, and below what needs it
         for row in (*rows, *rows[::-1]):
             wish = {}
             for name in row:
@@ -133,5 +142,6 @@ def draw(palette: Palette) -> Figure:
 
 
 def main(folder: Path, theme: str) -> None:
-    """Draws the map for one theme."""
-    save(draw(PALETTES[theme]), folder, "rooms", theme)
+    """Draws the maps for one theme: of the package, and of the engine."""
+    save(draw(PALETTES[theme], imports()), folder, "modules", theme)
+    save(draw(PALETTES[theme], imports("engine")), folder, "engine", theme)
