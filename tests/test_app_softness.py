@@ -1,4 +1,4 @@
-"""Rules and the unit of temperature in the app: what is attributed, its code, files and words."""
+"""Rules and the temperature's unit in the app: maps, their code, their files and their titles."""
 
 from __future__ import annotations
 

@@ -114,10 +114,9 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
             )
             parts["rules"] = gr.Radio(
                 [(_RULES.get(name, name), name) for name in rule_choices(first)],
-                value=first.rules,
-                label="Rules: which gates are softened or held",
+                value=first.rules, label="Rules: which gates are softened or held",
                 elem_id="cp-rules",
-            )
+            )  # fmt: skip
         with gr.Accordion("Max pooling, neurons and layers", open=False):
             parts["follow"] = gr.Checkbox(
                 True, label="Max pooling has the same temperature", elem_id="cp-follow"
