@@ -1,26 +1,29 @@
 r"""Effective weights: the affine map that a network is at one input.
 
-Inside one linear region every gate stands still, and a network of piecewise linear operations is
+With each gate held at its value, a network is
 
 .. math::
     f(x) = W_{\mathrm{eff}}(x)\, x + b_{\mathrm{eff}}(x)
 
-exactly. :math:`W_{\mathrm{eff}}` is the Jacobian; arXiv 2511.05628 follows it over training, for
-networks without biases. Biases, BatchNorm's shifts and the like make :math:`b_{\mathrm{eff}}`.
+exactly. For piecewise linear networks :math:`W_{\mathrm{eff}}` is the Jacobian, and the same map
+holds in the whole linear region; arXiv 2511.05628 follows it over training, for networks without
+biases. Biases, BatchNorm's shifts and the like make :math:`b_{\mathrm{eff}}`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from captum_pullback.at_zero import AtZero
 from captum_pullback.engine.models import leaves_of, on_copies
 from captum_pullback.engine.rules import RulesLike
-from captum_pullback.engine.softening import refuse_inference_mode, soften
+from captum_pullback.engine.softening import refuse_inference_mode, soften_for_inputs
+from captum_pullback.engine.softness import Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.linearity import Graph, RandomnessWatch
 
@@ -31,10 +34,12 @@ Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 # How many gradients of the size of the largest activation a backward pass holds at once: what
 # comes in, what goes out, the sum at a shortcut, and a convolution's workspace.
 _HELD_AT_ONCE = 4
+# By how much of their size W and b may miss the output before something must be wrong.
+_TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 class NotPiecewiseLinearError(ValueError):
-    """A network that is no affine map near an input; the message names the operations."""
+    """A network that is no affine map with its gates held; the message names the operations."""
 
 
 def effective_weights(
@@ -49,20 +54,26 @@ def effective_weights(
     linearise: bool = False,
     max_bytes: int = 2**28,
 ) -> tuple[Inputs, Tensor]:
-    r"""The weight and the bias with which the network is affine at each input.
+    r"""The weight and the bias with which the network, its gates held, is affine at each input.
 
     .. math::
-        f_c(x) = \langle W_c(x), x \rangle + b_c(x), \qquad W_c(x) = \nabla_x f_c(x)
+        f_c(x) = \langle W_c(x), x \rangle + b_c(x)
 
-    With hard gates this is exact, and the same W and b hold everywhere in x's linear region
-    (arXiv 2511.05628). With a temperature, W is the map of the softened network, the excitation
-    pullbacks of all classes (arXiv 2507.22832), and b what is missing to :math:`f(x)`.
+    This is exact, for all that `rules` holds: GELU, normalizations, attention, gated products.
+    :math:`W_c(x)` is the pullback of class c. Of ReLU and its family, max pooling, and what is
+    piecewise linear without a rule (``max``, ``min``, ``clamp``, ``sort``, ``where``) it is the
+    gradient; on a boundary between pieces, that of the side that autograd chooses. A network of
+    these alone has the same W and b everywhere in x's linear region (arXiv 2511.05628).
 
-    It costs one forward pass, and backward passes that take many classes at once (vmap). Piecewise
-    linear are ReLU and its family, max pooling, ``abs``, ``max``, ``min``, ``clamp``, ``sort``,
-    ``where`` and all that is linear in the inputs; on a boundary between regions, W is that of the
-    side that autograd chooses. What autograd cannot see is not seen here: values that are
-    detached from the graph on their way count as constants.
+    :math:`b_c(x)` is what the held network gives at the input 0: it is added up from biases and
+    constants, and not what is missing to :math:`f(x)`, so that the equation checks both. With a
+    temperature, W is the map of the softened network, the pullbacks of all classes
+    (arXiv 2507.22832), and at each softened gate what it is short of is a constant, too.
+
+    It costs one forward pass, in which each operation runs twice, and backward passes that take
+    many classes at once (vmap). What autograd cannot see is not seen here: values that are
+    detached from the graph on their way count as constants, and so does what the network reads
+    off its values (indices, comparisons, branches). A sigmoid that is the output is held, too.
 
     Args:
         forward_func: The network in eval mode, or any callable that gives a tensor (N, C), (N,)
@@ -72,12 +83,15 @@ def effective_weights(
             tuple, where outputs have more dimensions) for all examples, or a list or tensor with
             one for each. Only those rows are computed.
         additional_forward_args: Further arguments of the network.
-        temperature: 0 for hard gates; else as for `soften`.
+        temperature: 0 for gates as they are; else as for `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
-        linearise: Whether to take a network that is not piecewise linear as its tangent at each
-            input: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training mode the
-            batch statistics are differentiated too, each example's in its own output only, one
-            backward pass per example; and a forward pass in training mode has its usual effects.
+        rules: What is held, as for `soften`. With `EXCITATION`, networks of more than ReLU's
+            family, max pools and what is linear are refused.
+        linearise: Whether to take the network, whatever it runs, as its tangent at each input,
+            with nothing held: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training
+            mode the batch statistics are differentiated too, each example's in its own output
+            only, one backward pass per example; and a forward pass in training mode has its usual
+            effects.
         max_bytes: About how much memory the gradients of one batched backward pass may take,
             beside the result. At least one class at a time is computed.
 
@@ -87,8 +101,9 @@ def effective_weights(
         is a tuple. Outputs of more dimensions have these in place of C.
 
     Raises:
-        NotPiecewiseLinearError: The network holds a GELU, a softmax, BatchNorm or dropout in
-            training mode, or another operation that is not piecewise linear.
+        NotPiecewiseLinearError: The network runs what is neither piecewise linear nor held: a
+            logarithm, a softmax that weighs nothing, BatchNorm or dropout in training mode; or it
+            runs where nothing can be followed. The message names it.
         TypeError: Inputs that are not tensors of floating point.
         ValueError, IndexError: A target that does not fit the output, or ``max_bytes`` below 1.
         SofteningError: ``temperature`` is not 0 and nothing was softened, or
@@ -108,28 +123,51 @@ def effective_weights(
     leaves = leaves_of(inputs)
     if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
         raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
-    softening = (
-        nullcontext()
-        if linearise
-        else soften(forward_func, temperature, pool_temperature=pool_temperature, rules=rules)
-    )
-    with torch.enable_grad(), RandomnessWatch() as watch, softening:
-        output = on_copies(forward_func, leaves, additional_forward_args)
-        _check_output(output, len(leaves[0]))
-        graph = Graph(output, leaves)
-        if not linearise:
-            _refuse(graph, watch)
-        rows, shape = _rows(output, target)
-        weights = _weights(rows, leaves, graph, max_bytes)
-    bias = _double(rows.detach())
-    for weight, leaf in zip(weights, leaves, strict=True):
-        bias = bias - _inner(weight, leaf)
+    if linearise:
+        with torch.enable_grad():
+            output = on_copies(forward_func, leaves, additional_forward_args)
+            _check_output(output, len(leaves[0]))
+            rows, shape = _rows(output, target)
+            weights = _weights(rows, leaves, Graph(output, leaves), max_bytes)
+        bias = _double(rows.detach()) - _products(weights, leaves)
+    else:
+        softness = Softness(temperature, pool_temperature, rules)
+        # Outside of the softening, to see what it runs.
+        with (
+            torch.enable_grad(),
+            RandomnessWatch() as watch,
+            AtZero(leaves) as at_zero,
+            _held(forward_func, softness, len(leaves[0])),
+        ):
+            output = on_copies(forward_func, leaves, additional_forward_args)
+            _check_output(output, len(leaves[0]))
+            graph = Graph(output, leaves)
+            _refuse(graph, watch, at_zero)
+            rows, shape = _rows(output, target)
+            bias = _double(_rows(at_zero.finish(output), target)[0])
+            weights = _weights(rows, leaves, graph, max_bytes)
+        if miss := _miss(rows, bias, weights, leaves):
+            raise NotPiecewiseLinearError(
+                f"the map that was found misses the output by {miss:.1g} of its size: a part of "
+                "the network changes tensors where autograd does not see it, examples see each "
+                "other, or a rule's pull is not linear. Take the tangent at each input with "
+                "linearise=True."
+            )
     shaped = [
         weight.reshape(len(leaf), *shape, *leaf.shape[1:])
         for weight, leaf in zip(weights, leaves, strict=True)
     ]
     result: Any = tuple(shaped) if isinstance(inputs, tuple) else shaped[0]
     return result, bias.to(output).reshape(-1, *shape)
+
+
+@contextmanager
+def _held(forward_func: Callable[..., Any], softness: Softness, batch: int) -> Iterator[None]:
+    """A block in which gates are held, the output's too, and nothing is wrong with hard ones."""
+    with soften_for_inputs(forward_func, softness, full=True, batch=batch) as mode:
+        mode.keep_copies = False
+        mode.holds_output, mode.may_be_plain = True, softness.is_hard
+        yield
 
 
 def _check_output(output: object, examples: int) -> None:
@@ -142,12 +180,15 @@ def _check_output(output: object, examples: int) -> None:
         )
 
 
-def _refuse(graph: Graph, watch: RandomnessWatch) -> None:
-    """Raise if the computation is not piecewise linear, and say what in it is not."""
-    found = graph.nonlinear + list(dict.fromkeys(watch.random))
-    if graph.slices:
-        # An operation in place on a part of a tensor is hidden in the graph.
-        found += [name for name in dict.fromkeys(watch.smooth) if name not in found]
+def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
+    """Raise if the held network is no affine map, and say what in it is not."""
+    found = list(dict.fromkeys(graph.nonlinear + at_zero.nonlinear + watch.random))
+    if not found and at_zero.lost:
+        raise NotPiecewiseLinearError(
+            "the bias cannot be followed through the network: what depends on the inputs comes "
+            f"from where nothing is seen, at {', '.join(at_zero.lost)}. Take the tangent at each "
+            "input with linearise=True, whose bias is f(x) - <W, x>."
+        )
     if not found:
         return
     advice = ""
@@ -158,8 +199,9 @@ def _refuse(graph: Graph, watch: RandomnessWatch) -> None:
     if "compiled_function" in found:
         advice += "give the module that was compiled, whose operations can be seen; "
     raise NotPiecewiseLinearError(
-        f"the network is not piecewise linear in its inputs: it runs {', '.join(found)}. To mend "
-        f"it, {advice}or take its tangent at each input with linearise=True."
+        "the network with its gates held is not piecewise linear in its inputs: it runs "
+        f"{', '.join(found)}. To mend it, {advice}give a rule for each, or take its tangent at "
+        "each input with linearise=True."
     )
 
 
@@ -245,9 +287,34 @@ def _batches(
         start = stop
 
 
+def _miss(rows: Tensor, bias: Tensor, weights: list[Tensor], leaves: tuple[Tensor, ...]) -> float:
+    """By how much of their size W and b, which were had in two ways, miss the output.
+
+    0 where that is rounding, and where something is NaN.
+    """
+    tolerance = _TOLERANCES.get(leaves[0].dtype)
+    if tolerance is None or not rows.numel():
+        return 0.0
+    output = _double(rows.detach())
+    scale = output.abs() + bias.abs()
+    for weight, leaf in zip(weights, leaves, strict=True):
+        lengths = torch.linalg.vector_norm(weight.flatten(2), dim=2)
+        scale += _double(lengths * leaf.detach().flatten(1).norm(dim=1, keepdim=True))
+    misses = (output - bias - _products(weights, leaves)).abs() / scale.clamp_min(1e-300)
+    largest = float(misses.nan_to_num().max())
+    return largest if largest > tolerance else 0.0
+
+
 def _double(tensor: Tensor) -> Tensor:
     """In float64, which Apple's GPUs do not have."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def _products(weights: list[Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
+    """<W, x> over all inputs, (N, K)."""
+    return torch.stack(
+        [_inner(weight, leaf) for weight, leaf in zip(weights, leaves, strict=True)]
+    ).sum(0)
 
 
 def _inner(weight: Tensor, inputs: Tensor) -> Tensor:

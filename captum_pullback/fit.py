@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator
@@ -16,6 +16,7 @@ from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import as_tuple, on_copies
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import SofteningError, watch
+from captum_pullback.engine.spread import Spread
 from captum_pullback.engine.temperature import TemperatureLike, module_entry
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 
@@ -32,13 +33,14 @@ class TemperatureFit:
 
     Attributes:
         temperature: To be given to `ExcitationPullback` or `soften`: a number, or with
-            ``per_gate`` a mapping from module names to numbers.
+            ``per_gate`` a mapping from module names to numbers, or a `Spread`.
         infidelity: Mean infidelity at this temperature; lower is better.
         tried: Pairs (temperature or scale, mean infidelity), ascending; 0 is the plain gradient.
-        scale: With ``per_gate``, the temperature of each gate in units of its spread; else None.
+        scale: With ``per_gate``, or in units of spread, the temperature of each gate in units of
+            its spread; else None.
     """
 
-    temperature: float | dict[str, float]
+    temperature: float | dict[str, float] | Spread
     infidelity: float
     tried: tuple[tuple[float, float], ...]
     scale: float | None = None
@@ -54,6 +56,8 @@ class TemperatureFit:
 
     def __str__(self) -> str:
         unit = "temperature" if self.scale is None else "scale"
+        if isinstance(self.temperature, Spread):
+            unit = "spread"
         best = self.temperature if self.scale is None else self.scale
         lines = [f"{unit:>11}  infidelity"]
         for value, cost in self.tried:
@@ -72,6 +76,7 @@ def fit_temperature(
     *,
     pool_temperature: TemperatureLike | None = None,
     rules: RulesLike | None = None,
+    units: Literal["input", "spread"] = "input",
     per_gate: bool = False,
     perturb_func: Callable[..., Any] | None = None,
     n_perturb_samples: int = 32,
@@ -94,6 +99,8 @@ def fit_temperature(
         additional_forward_args: Further arguments of the network.
         pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
         rules: What is held of each kind of gate: see `soften`.
+        units: Of the temperature: those of the gates' inputs, or "spread" for the scale of a
+            `Spread`, which knows each example's own.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
         perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
@@ -111,9 +118,16 @@ def fit_temperature(
 
     Raises:
         ValueError: The infidelity is not finite (the network's output is not, say), or
-            ``per_gate`` is asked of a callable without modules.
+            ``per_gate`` is asked of a callable without modules, or with units of spread; or
+            there are no such units.
         SofteningError: Nothing was softened.
     """
+    if units not in ("input", "spread"):
+        raise ValueError(f"units must be 'input' or 'spread', not {units!r}")
+    if units == "spread" and per_gate:
+        raise ValueError(
+            "per_gate fits one number per module, and units='spread' one for all: choose one"
+        )
     perturb = perturb_func or _default_perturbation(inputs)
     decorated = infidelity_perturb_func_decorator(multiply_by_inputs=False)(perturb)
     tensors = as_tuple(inputs)
@@ -133,6 +147,8 @@ def fit_temperature(
             )
 
     def temperature(value: float) -> Any:
+        if units == "spread":
+            return Spread(value)
         if spreads is None or not value:
             return value
         return {name: value * spread for name, spread in spreads.items()}
@@ -187,7 +203,7 @@ def fit_temperature(
         temperature=temperature(best),
         infidelity=tried[best],
         tried=tuple(sorted(tried.items())),
-        scale=best if per_gate else None,
+        scale=best if per_gate or units == "spread" else None,
     )
 
 

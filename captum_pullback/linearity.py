@@ -25,17 +25,17 @@ from captum_pullback.engine.graph import (
     readable,
     walk,
 )
-from captum_pullback.engine.names import DROPOUTS, NONLINEAR, trains
+from captum_pullback.engine.names import DROPOUTS, trains
 from captum_pullback.engine.observer import Observer
 
-__all__ = ["Graph", "RandomnessWatch"]
+__all__ = ["CORNERED", "Graph", "RandomnessWatch"]
 
 
-# What is piecewise linear though it has no rule.
-_CORNERED = frozenset(
-    ("abs", "amax", "amin", "clamp", "clamp_max", "cummax", "cummin", "fmax", "fmin", "hardshrink",
-     "hardsigmoid", "kthvalue", "leaky_relu", "max", "max_pool1d", "maximum", "median", "min",
-     "minimum", "prelu", "relu", "relu6", "rrelu", "softshrink", "sort", "threshold", "topk",
+#: Kinds of gates that are piecewise linear, each piece with autograd's derivative.
+CORNERED = frozenset(
+    ("abs", "amax", "amin", "aminmax", "clamp", "clamp_max", "cummax", "cummin", "fmax", "fmin",
+     "hardshrink", "hardsigmoid", "kthvalue", "leaky_relu", "max", "max_pool", "maximum", "median",
+     "min", "minimum", "prelu", "relu", "relu6", "rrelu", "softshrink", "sort", "threshold", "topk",
      "where")
 )  # fmt: skip
 
@@ -56,7 +56,6 @@ class Graph:
     def __init__(self, output: Tensor, leaves: Sequence[Tensor]) -> None:
         self.nonlinear: list[str] = []
         self.couples = False
-        self.slices = False
         self.largest = max(leaf.numel() * leaf.element_size() for leaf in leaves)
         self._leaves = {id(leaf) for leaf in leaves}
         self._depends: dict[Node | None, bool] = {None: False}
@@ -72,10 +71,9 @@ class Graph:
             return
         for shape, dtype in input_shapes(node):
             self.largest = max(self.largest, shape.numel() * dtype.itemsize)
-        if hasattr(node, "call") or is_linear(node):  # held, and so linear
+        if hasattr(node, "call") or is_linear(node):  # held
             return
         name = operation(node)
-        self.slices |= name == "CopySlices"
         if name in BATCH_NORM:
             if any(depends[1:]):
                 self._name("batch_norm with weights that depend on the inputs")
@@ -86,7 +84,7 @@ class Graph:
             if sum(depends[factor] for factor in FACTORS[name] if factor < len(depends)) > 1:
                 self._name(f"{readable(name)} of two things that both depend on the inputs")
         elif name in CONSTANT:
-            if any(depends[1:]):
+            if any(depends[2 if name == "Lerp" else 1 :]):
                 self._name(f"{readable(name)} by something that depends on the inputs")
         elif name not in LINEAR and name not in PIECEWISE:
             self._name(readable(name))
@@ -97,26 +95,22 @@ class Graph:
 
 
 class RandomnessWatch(Observer):
-    """Notes what a graph does not tell: dropout, and nonlinearities that worked in place.
+    """Notes what a graph does not tell: what drops or draws at random.
 
     Attributes:
         random: Operations that drew random numbers for the forward pass.
-        smooth: Nonlinearities met, whether they depend on the inputs or not.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.random: list[str] = []
-        self.smooth: list[str] = []
 
     def observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Note what is random, and what is smooth."""
+        """Note what is random."""
         if func in DROPOUTS:
             if trains(func, args, kwargs):
                 self.random.append(f"{DROPOUTS[func].name} in training mode")
         elif func is F.rrelu and (args[3:4] == (True,) or kwargs.get("training")):
             self.random.append("rrelu in training mode")
-        elif func in NONLINEAR and NONLINEAR[func].name not in _CORNERED:
-            self.smooth.append(NONLINEAR[func].name)

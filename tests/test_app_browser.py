@@ -241,6 +241,51 @@ def test_fit_it(visit: Any) -> None:
     visitor.title(f"T = {float(box.input_value()):.3g}")
 
 
+def test_rules_and_the_unit_of_the_temperature(visit: Any, tmp_path: Path) -> None:
+    """They dim what is no longer the answer, map and ascent, and then are what is shown."""
+    visitor = visit()
+    use_embedded(visitor)
+    visitor.settled()
+    page, before = visitor.page, visitor.maps()
+    page.get_by_role("tab", name="Ascend").click()
+    page.locator("#cp-ascend").click()
+    page.locator("#cp-ascents:not(.cp-old) .cp-curve").wait_for(timeout=PATIENCE)
+    page.get_by_role("tab", name="Explain").click()
+    for control, value, title in (
+        ("#cp-unit", "spread", "Excitation pullback, T = 1 spread"),
+        ("#cp-rules", "excitation", "Excitation pullback, T = 1 spread, rules excitation"),
+    ):
+        assert page.evaluate(DIMMED, f"{control} input[value='{value}']") == [True, True]
+        visitor.title(title)
+        visitor.settled()
+        assert page.locator("#cp-answers h3").inner_text() == title
+    assert page.locator("#cp-ascents.cp-old").count() == 1, "it was of other rules"
+    assert visitor.maps()[0] == before[0]
+    assert visitor.maps()[1] != before[1]
+    source = visitor.downloaded("#cp-explanation-py", tmp_path).read_text()
+    assert "temperature=Spread(1.0), rules=EXCITATION" in source
+    # a temperature in units of spread stays with another network; the other one is its own
+    visitor.temperature("2")
+    page.locator("#cp-network input").click()
+    page.get_by_role("option", name="networks:slow").click()
+    page.locator("#cp-answers:not(.cp-old) header p", has_text="slow").wait_for(timeout=PATIENCE)
+    visitor.title("T = 2 spread, rules excitation")
+    # what softens nothing has neither
+    page.locator("#cp-method input").click()
+    page.get_by_role("option", name="Gradient", exact=True).click()
+    for control in ("#cp-unit", "#cp-rules"):
+        page.locator(f"{control} input:disabled").first.wait_for(timeout=PATIENCE)
+
+
+#: Clicks, and says whether map and ascent are dimmed at once.
+DIMMED = """(control) => {
+  document.querySelector(control).click();
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(
+    ['#cp-answers', '#cp-ascents'].map((s) =>
+      document.querySelector(s).classList.contains('cp-old'))))));
+}"""
+
+
 def test_on_a_narrow_screen_nothing_hangs_over(visit: Any) -> None:
     visitor = visit(viewport={"width": 360, "height": 740})
     visitor.title("Excitation pullback")

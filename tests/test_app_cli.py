@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import importlib.util
 import io
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,19 @@ def test_ports_that_are_none(port: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "from 1 to 65535" in said(capsys, f"--port={port}")
 
 
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("hard", "rules are excitation or semantic"),
+        ("semantic,gelo=none", "no kind of gate is called 'gelo' (did you mean 'gelu'?)"),
+        ("semantic,gelu=soft", "gelu has no reading 'soft'"),
+    ],
+)
+@needs_gradio
+def test_rules_that_are_none(rules: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in said(capsys, "--rules", rules)
+
+
 @needs_gradio
 def test_networks_and_addresses_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no network is called 'resnet5'" in said(capsys, "--model", "resnet5")
@@ -75,6 +90,19 @@ def test_what_is_asked_for_comes_first_and_the_embedded_network_too(
     assert networks["mine:network"].layers["0"] == (2, 28, 28)
     assert networks["embedded"].outputs == 24
     assert networks["embedded"].temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "starts"),
+    [
+        ([], "semantic"),
+        (["--rules", "excitation"], "excitation"),
+        (["--rules", " max_pool = differentiated"], "semantic,max_pool=differentiated"),
+    ],
+)
+def test_rules_are_spelled_in_one_way(given: list[str], starts: str) -> None:
+    (loaded,) = app._networks(parser().parse_args(["app", *given])).values()
+    assert loaded.rules == starts
 
 
 def test_settings_from_outside_do_not_count(
@@ -181,6 +209,17 @@ def test_an_address_of_ipv6_and_a_terminal_that_is_closed(tmp_path: Path) -> Non
         assert (
             status(url, "POST", "/gradio_api/queue/join", Origin="http://attacker.example") == 403
         )
+
+
+@needs_gradio
+def test_the_page_starts_with_the_rules_of_the_command(tmp_path: Path) -> None:
+    rules = "excitation,max_pool=differentiated"
+    with started(tmp_path, "--rules", rules) as (url,):
+        with urllib.request.urlopen(f"{url}config", timeout=20) as answer:
+            parts = json.load(answer)["components"]
+        (radio,) = (p["props"] for p in parts if p["props"].get("elem_id") == "cp-rules")
+    assert radio["value"] == rules
+    assert [value for _, value in radio["choices"]] == ["semantic", "excitation", rules]
 
 
 @needs_gradio

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from captum_pullback.app import climbing
-from captum_pullback.app.desk import Desk, Wanted, read
+from captum_pullback.app.desk import Desk, Wanted, read, rule_choices
 from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.app.work import Seen
+from captum_pullback.engine.spread import Spread
 from captum_pullback.study.predictions import Prediction
 from captum_pullback.zoo import networks as zoo
 
@@ -104,6 +105,22 @@ def test_the_most_probable_class_unless_one_is_chosen() -> None:
     assert Wanted("embedded", pool=2.0, follow=False).question(seen).pool_temperature == 2.0
 
 
+def test_the_unit_is_of_all_temperatures_and_0_is_hard_in_any() -> None:
+    seen = seen_by("embedded", COFFEE)
+    wanted = Wanted("embedded", temperature=2.0, pool=0.0, follow=False, unit="spread")
+    question = wanted.question(seen)
+    assert (question.temperature, question.pool_temperature) == (Spread(2.0), 0.0)
+    question = Wanted("embedded", temperature=0.0, pool=3.0, follow=False, unit="spread")
+    assert question.question(seen).temperature == 0.0
+    assert question.question(seen).pool_temperature == Spread(3.0)
+
+
+def test_rules_that_the_app_was_started_with_can_be_chosen_again() -> None:
+    loaded = Loaded(zoo.load(), rules="semantic,gelu=none")
+    assert rule_choices(loaded) == ["semantic", "excitation", "semantic,gelu=none"]
+    assert read("rules", "semantic,gelu=none", loaded) == {"rules": "semantic,gelu=none"}
+
+
 LOADED = Loaded(zoo.load(), layers={"layer1": (3, 4, 4)}, outputs=24)
 
 
@@ -128,6 +145,12 @@ LOADED = Loaded(zoo.load(), layers={"layer1": (3, 4, 4)}, outputs=24)
         ("method", "eval", {}),
         ("method", ["ig"], {}),
         ("what", "everything", {}),
+        ("unit", "spread", {"unit": "spread"}),
+        ("unit", "kelvin", {}),
+        ("unit", None, {}),
+        ("rules", "excitation", {"rules": "excitation"}),
+        ("rules", "semantic,gelu=none", {}),
+        ("rules", ["semantic"], {}),
         ("show", "colors", {"show": "colors"}),
         ("layer", "layer1", {"layer": "layer1"}),
         ("layer", "layer9", {}),
@@ -154,3 +177,7 @@ def test_an_ascent_is_old_only_where_it_would_be_another() -> None:
     assert climbing.essential(neuron) != climbing.essential(one)
     hotter = Question("embedded", COFFEE, targets=(1,), temperature=2.0)
     assert climbing.essential(hotter) != climbing.essential(one)
+    ruled = Question("embedded", COFFEE, targets=(1,), rules="excitation")
+    assert climbing.essential(ruled) != climbing.essential(one)
+    spread = Question("embedded", COFFEE, targets=(1,), temperature=Spread(0.3))
+    assert climbing.essential(spread) != climbing.essential(one)

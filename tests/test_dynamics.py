@@ -600,3 +600,16 @@ def test_softening_at_the_machine_is_what_alignment_does(data: tuple[Tensor, Ten
     expected = F.cosine_similarity(pullback.flatten(1), machine.flatten(1), dim=1)
     measured = lens.alignment(model, [0.4]).pullback[0.4]
     np.testing.assert_allclose(measured, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("gate", [nn.GELU(), nn.SiLU(), nn.Hardswish(inplace=True)])
+def test_graded_gates_are_open_where_more_than_half_passes(gate: nn.Module) -> None:
+    z = torch.tensor([[-4.0, -0.5, 0.5, 7.0]])
+    gates, _ = read_gates(gate, z)
+    assert torch.equal(gates[0].open, gate(z.clone()) / z > 0.5)
+    leaf = z.clone().requires_grad_()
+    with FixedPaths([torch.tensor([[0.1, 0.2, 0.3, 0.4]])]):
+        output = gate(leaf * 1)
+    assert torch.equal(output, gate(z.clone()))
+    output.sum().backward()
+    torch.testing.assert_close(leaf.grad, torch.tensor([[0.1, 0.2, 0.3, 0.4]]))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
-from captum_pullback import ExcitationPullback, fit_temperature, soften
+from captum_pullback import ExcitationPullback, Spread, fit_temperature, soften
 from captum_pullback import fit as fit_module
 from captum_pullback.engine.softening import SofteningError
 from captum_pullback.perturbations import gaussian_noise, noise_squares
@@ -256,3 +256,34 @@ def test_gaussian_noise_has_the_deviation_that_was_asked_for() -> None:
     noise = gaussian_noise(0.5)(torch.full((200, 200), 7.0)) - 7
     assert float(noise.std()) == pytest.approx(0.5, rel=0.02)
     assert float(noise.mean()) == pytest.approx(0, abs=0.02)
+
+
+# --- in units of spread ---
+
+
+def test_a_fit_in_units_of_spread_searches_spreads(model: nn.Module, x: Tensor) -> None:
+    x = x * torch.logspace(-1, 1, len(x))[:, None]  # each example has a spread of its own
+    fit = fit_temperature(model, x, 1, units="spread", seed=5, **FEW)
+    soft = {scale: cost for scale, cost in fit.tried if scale}
+    assert fit.temperature == Spread(fit.scale)
+    assert fit.infidelity == min(soft.values()) == soft[fit.scale]
+    for scale, cost in fit.tried[1::3]:
+        assert cost == pytest.approx(by_hand(model, x, Spread(scale), 5), rel=1e-5)
+    # What one spread for all examples would cost is something else.
+    assert fit.tried[1][1] != pytest.approx(by_hand(model, x, fit.tried[1][0], 5), rel=1e-3)
+
+
+def test_it_finds_the_best_of_a_brute_force_search(model: nn.Module, x: Tensor) -> None:
+    fit = fit_temperature(model, x, 1, units="spread", **FEW)
+    grid = torch.logspace(-3, 3, 61).tolist()
+    costs = [by_hand(model, x, Spread(scale), 0) for scale in grid]
+    assert fit.infidelity <= min(costs) * 1.005
+    # Printed, the unit is named.
+    assert str(fit).startswith("     spread  infidelity\n")
+
+
+def test_units_that_do_not_go_are_refused(model: nn.Module, x: Tensor) -> None:
+    with pytest.raises(ValueError, match="units must be 'input' or 'spread', not 'std'"):
+        fit_temperature(model, x, 1, units="std", **FEW)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="per_gate fits one number per module"):
+        fit_temperature(model, x, 1, units="spread", per_gate=True, **FEW)

@@ -206,6 +206,7 @@ def test_under_autocast(net: Net, x: Tensor) -> None:
     close(found, by_hand(net.double(), small), 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it itself
 @pytest.mark.parametrize("rows", [1, 3])
 def test_compiled(net: Net, x: Tensor, rows: int) -> None:

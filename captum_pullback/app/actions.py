@@ -15,6 +15,7 @@ from captum_pullback.app.desk import Desk, read
 from captum_pullback.app.jobs import Cancelled
 from captum_pullback.app.question import Photo
 from captum_pullback.app.refusals import refuse, words
+from captum_pullback.study.softness import temperature_text
 
 __all__ = ["Actions"]
 
@@ -58,6 +59,8 @@ class Actions(Answering):
         loaded = self.networks.get(str(name))
         if loaded is not None:
             changes = {"network": str(name), "targets": None, **self.own(loaded)}
+            if desk.wanted()[1].unit == "spread":  # which suits all networks alike
+                del changes["temperature"]
             yield from self.ask(desk, turn, changes, request)
 
     def pick_class(
@@ -112,11 +115,12 @@ class Actions(Answering):
             yield from self.ask(desk, turn, {}, request)  # what is shown counts again
             refuse(words(error), "No temperature was fitted")
             return
-        best = round(min(float(fit.temperature), 5.0), 2)  # type: ignore[arg-type]  # one number
+        found = fit.temperature if fit.scale is None else fit.scale
+        best = round(min(float(found), 5.0), 2)  # type: ignore[arg-type]  # one number
         plain = dict(fit.tried)[0.0]
         gr.Info(
             "<b>The temperature was fitted</b><br>"
-            f"Infidelity {fit.infidelity:.3g} at T = {float(fit.temperature):.3g}"  # type: ignore[arg-type]
+            f"Infidelity {fit.infidelity:.3g} at T = {temperature_text(fit.temperature, 3)}"
             f"{', the limit of the search' * fit.at_limit}; the plain "
             f"gradient has {plain:.3g}." + (" The slider ends at 5." * (best >= 5)),
         )

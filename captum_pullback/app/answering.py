@@ -54,7 +54,7 @@ class Answering:
     def desk(self) -> Desk:
         """One at which nothing was asked yet."""
         first = next(iter(self.networks.values()))
-        return Desk(Wanted(first.name, **self.own(first)))
+        return Desk(Wanted(first.name, rules=first.rules, **self.own(first)))
 
     def note(self, desk: Desk, turn: Any, changes: Mapping[str, Any]) -> None:
         """Takes down what has changed, and with which turn."""

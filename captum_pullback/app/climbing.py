@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from captum_pullback.app.jobs import Job, Watch
-from captum_pullback.app.question import Climb, Loaded, Question, Selector
+from captum_pullback.app.question import RULES, Climb, Loaded, Question, Selector
 from captum_pullback.app.work import Seen, private, subject
 from captum_pullback.ascent import PullbackAscent
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.softness import Softness
 from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.study.softness import temperature_text
 
-__all__ = ["Ascended", "ascend", "climb_ways", "essential"]
+__all__ = ["Ascended", "ascend", "climb_ways", "essential", "heat"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
     job.begin("Ascent", len(ways) * len(targets) * (climb.steps + 1))
     result = Ascended(question, climb, seen, {}, {}, {}, unit)
     with Watch(network.model, job):
-        for title, (temperature, pool_temperature) in ways.items():
+        for title, way in ways.items():
             ascent = PullbackAscent(
                 network.model,
-                temperature,
-                pool_temperature=pool_temperature,
+                way.temperature,
+                pool_temperature=way.pool_temperature,
+                rules=way.rules,
                 steps=climb.steps,
                 step_size=climb.step_size,
                 radius=climb.radius,
@@ -88,8 +91,19 @@ def essential(question: Question) -> Question:
     return replace(question, what="class", layer="", channel=0, everywhere=False)
 
 
-def climb_ways(question: Question, climb: Climb) -> dict[str, tuple[float, float | None]]:
-    """For each way's title, its temperatures."""
-    title = f"Along the excitation pullback, T = {question.temperature:.3g}"
-    ways = {title: (question.temperature, question.pool_temperature)}
-    return ways | ({"Along the plain gradient": (0.0, None)} if climb.compare else {})
+def climb_ways(question: Question, climb: Climb) -> dict[str, Softness]:
+    """For each way's title, how soft gates are on it."""
+    softness = question.softness
+    ways = {f"Along the excitation pullback, {heat(question)}": softness}
+    plain = Softness(0.0, rules=softness.rules)
+    return ways | ({"Along the plain gradient": plain} if climb.compare else {})
+
+
+def heat(question: Question) -> str:
+    """Temperatures and rules in a title, as far as they are not the default."""
+    parts = [f"T = {temperature_text(question.temperature, 3)}"]
+    if question.pool_temperature is not None:
+        parts.append(f"pooling {temperature_text(question.pool_temperature, 3)}")
+    if question.rules != RULES[0]:
+        parts.append(f"rules {question.rules}")
+    return ", ".join(parts)

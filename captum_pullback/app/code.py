@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from captum_pullback.app.climbing import Ascended, climb_ways
 from captum_pullback.app.question import Loaded, Photo, Selector
+from captum_pullback.app.spelling import softness_code
 from captum_pullback.app.work import Explanation
 from captum_pullback.study.methods import (
     INTEGRATION_STEPS,
@@ -42,11 +41,11 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
     question, network = answer.question, loaded.network
     what, method = question.what, question.method
     layer = "" if what == "class" else ", layer"
-    soft = _temperatures(question.temperature, question.pool_temperature)
     imports: dict[str, set[str]] = {"captum.attr": set(), "captum_pullback": {"zoo"}}
     seeded, options = False, ""
     if "pullback" in method:
-        imports["captum_pullback"].add(_PULLBACKS[what])
+        soft, needed = softness_code(question.softness)
+        imports["captum_pullback"] |= {_PULLBACKS[what], *needed}
         maker = f"{_PULLBACKS[what]}(network.model{layer}, {soft})"
         if method == "smoothpullback":
             imports["captum.attr"].add("NoiseTunnel")
@@ -89,7 +88,14 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
 def ascent_code(loaded: Loaded, result: Ascended) -> str:
     """Ends in ``perturbed``, and ``perturbed_plainly`` where the two ways are compared."""
     question, climb = result.question, result.climb
-    imports = {"captum_pullback": {"PullbackAscent", "zoo"}}
+    ways = {
+        name: softness_code(way)
+        for name, way in zip(
+            ("perturbed", "perturbed_plainly"), climb_ways(question, climb).values(), strict=False
+        )
+    }
+    needed = {name for _, names in ways.values() for name in names}
+    imports = {"captum_pullback": {"PullbackAscent", "zoo"} | needed}
     lines = _opening(loaded, result.seen.photo, imports, "ascent.npz")
     model = "network.model"
     if question.what == "neuron":
@@ -106,11 +112,10 @@ def ascent_code(loaded: Loaded, result: Ascended) -> str:
         lines.append("mean, std = torch.tensor(network.mean), torch.tensor(network.std)")
         lines.append("black, white = (0 - mean) / std, (1 - mean) / std")
         bounds = ", bounds=(black, white)"
-    ways = climb_ways(question, climb).values()
-    for name, way in zip(("perturbed", "perturbed_plainly"), ways, strict=False):
+    for name, (soft, _) in ways.items():
         lines += [
             "ascent = PullbackAscent(",
-            f"    {model}, {_temperatures(*way)}, steps={climb.steps},",
+            f"    {model}, {soft}, steps={climb.steps},",
             f"    step_size={climb.step_size!r}, radius={climb.radius!r}, relative=True{bounds},",
             ")",
             f"{name} = torch.cat([ascent.perturb(inputs, target) for target in targets])",
@@ -135,15 +140,6 @@ def _opening(loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays:
     asked += [f"device={loaded.device!r}"] if loaded.device != "cpu" else []
     lines += ["", "torch.manual_seed(0)"] if loaded.weights == "random" else [""]
     return [*lines, f"network = zoo.load({', '.join(asked)})", f"inputs = {inputs}"]
-
-
-def _temperatures(temperature: float, pool_temperature: float | None) -> str:
-    pool = "" if pool_temperature is None else f", pool_temperature={_number(pool_temperature)}"
-    return f"temperature={_number(temperature)}{pool}"
-
-
-def _number(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else f"float({str(value)!r})"
 
 
 def _selector(unit: Selector) -> str:

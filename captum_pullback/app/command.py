@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 
 from captum_pullback.app import hidden
 from captum_pullback.app.guard import LOOPBACK
-from captum_pullback.app.question import Loaded, Photo
+from captum_pullback.app.question import RULES, Loaded, Photo
 from captum_pullback.app.server import serving
 from captum_pullback.app.work import private
 from captum_pullback.commands.terminal import complain, doing, say
 from captum_pullback.study.errors import UsageError, blamed
 from captum_pullback.study.loading import load_network, suggested_temperature
+from captum_pullback.study.softness import read_rules, rules_text
 from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
 
@@ -58,10 +59,11 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
     """Those that were asked for, and the embedded one.
 
     Raises:
-        UsageError: there is none of that name, or it does not work.
+        UsageError: there is none of that name, or it does not work; or there are no such rules.
     """
     if args.weights is not None and len(args.model) != 1:
         raise UsageError("--weights wants one --model, whose weights they are")
+    rules = RULES[0] if args.rules is None else rules_text(read_rules(args.rules))
     networks: dict[str, Loaded] = {}
     for name in dict.fromkeys([*args.model, "embedded"]):
         weights = args.weights if name in args.model else None
@@ -80,6 +82,7 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
             layers,
             suggested_temperature(network),
             outputs,
+            rules,
         )
     return networks
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from captum_pullback.app.climbing import Ascended
-from captum_pullback.app.question import METHODS, Climb, Loaded, Photo, Question, What
+from captum_pullback.app.question import METHODS, RULES, Climb, Loaded, Photo, Question, What
 from captum_pullback.app.work import Explanation, Seen
+from captum_pullback.engine.spread import Spread
 from captum_pullback.figures.panels import Method
 
-__all__ = ["RANGES", "Desk", "Wanted", "read"]
+__all__ = ["RANGES", "Desk", "Wanted", "read", "rule_choices"]
 
 #: For each setting that is a number: the least, the greatest, and whether it is a whole one.
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -30,6 +31,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "radius": (0.05, 2, False),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "unit": ("z", "spread"),
     "what": ("class", "neuron", "layer"),
     "method": METHODS,
     "show": ("heat_map", "blended_heat_map", "colors"),
@@ -45,6 +47,7 @@ class Wanted:
         photo: None until one was chosen.
         targets: None for the most probable class.
         follow: whether max pooling has the same temperature; or else ``pool``.
+        unit: of ``temperature`` and ``pool``: that of the gates' inputs z, or their spread.
         show: how maps are drawn.
 
     The others are those of `Question` and `Climb`.
@@ -61,6 +64,8 @@ class Wanted:
     layer: str = ""
     channel: int = 0
     everywhere: bool = False
+    unit: str = "z"
+    rules: str = RULES[0]
     show: Method = "heat_map"
     steps: int = 5
     step_size: float = 0.1
@@ -72,9 +77,14 @@ class Wanted:
         """What is asked of a photograph that the network has seen."""
         targets = (int(seen.logits.argmax()),) if self.targets is None else self.targets
         return Question(
-            seen.network, seen.photo, self.what, targets, self.method, self.temperature,
-            None if self.follow else self.pool, self.layer, self.channel, self.everywhere,
+            seen.network, seen.photo, self.what, targets, self.method, self._heat(self.temperature),
+            None if self.follow else self._heat(self.pool), self.layer, self.channel,
+            self.everywhere, self.rules,
         )  # fmt: skip
+
+    def _heat(self, number: float) -> float | Spread:
+        """A temperature in its unit; 0 is hard in any."""
+        return Spread(number) if self.unit == "spread" and number else number
 
     def climb(self) -> Climb:
         """How an ascent is to go."""
@@ -176,6 +186,8 @@ def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
         return {name: int(number) if whole else float(number)}
     if name in _CHOICES:
         return {name: value} if value in _CHOICES[name] else {}
+    if name == "rules":
+        return {name: value} if value in rule_choices(loaded) else {}
     if name == "layer":
         return {name: value} if isinstance(value, str) and value in loaded.layers else {}
     if name == "targets":
@@ -183,3 +195,8 @@ def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
         known = [t for t in given if type(t) is int and 0 <= t < loaded.outputs]
         return {name: tuple(dict.fromkeys(known))}
     return {name: bool(value)}
+
+
+def rule_choices(loaded: Loaded) -> list[str]:
+    """The composites, and what the app was started with."""
+    return list(dict.fromkeys([*RULES, loaded.rules]))

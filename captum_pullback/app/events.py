@@ -51,8 +51,8 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
     on([parts["pin"].click], do.pin, "explanation")
     on([parts["ascend"].click], do.ascend, "ascent")
     for name in (
-        "targets", "method", "temperature", "follow", "pool", "what", "layer", "channel",
-        "everywhere", "show",
+        "targets", "method", "temperature", "unit", "rules", "follow", "pool", "what", "layer",
+        "channel", "everywhere", "show",
     ):  # fmt: skip
         about = "explanation" if name in _EXPLANATION_ONLY else "all"
         on(_moves(parts[name]), do.change(name), about, parts[name])

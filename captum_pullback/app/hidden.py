@@ -120,6 +120,7 @@ def layer_attribution(
             layer,
             question.temperature,
             pool_temperature=question.pool_temperature,
+            rules=question.softness.rules,
         ).attribute
         return torch.as_tensor(attribute(inputs, target))
     if question.method == "saliency":

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from captum_pullback.app.climbing import Ascended
-from captum_pullback.app.question import Loaded
+from captum_pullback.app.climbing import Ascended, heat
+from captum_pullback.app.question import Loaded, Question
 from captum_pullback.app.work import Explanation
 from captum_pullback.figures.ascents import plot_ascent, score_change
 from captum_pullback.figures.comparison import plot_comparison, save_figure
 from captum_pullback.figures.panels import Method as DrawingMethod
-from captum_pullback.study.methods import METHODS, Settings, title
+from captum_pullback.study.methods import METHODS
 from captum_pullback.study.report import caption, class_name
+from captum_pullback.study.softness import temperature_text
 
 __all__ = [
     "arrays_of",
@@ -30,11 +31,10 @@ __all__ = [
 
 
 def method_title(answer: Explanation) -> str:
-    """The method, with its temperatures."""
+    """The method; a pullback with its temperatures and its rules."""
     question = answer.question
-    text = title(question.method, Settings(question.temperature))
-    pool = question.pool_temperature
-    return f"{text}, pooling {pool:.3g}" if "T =" in text and pool is not None else text
+    name = METHODS[question.method].title
+    return f"{name}, {heat(question)}" if "pullback" in question.method else name
 
 
 def explained(loaded: Loaded, answer: Explanation | Ascended) -> list[str]:
@@ -53,7 +53,8 @@ def arrays_of(answer: Explanation, path: Path) -> None:
     """Writes an explanation as ``.npz``.
 
     ``attributions`` has a row for each target, in the shape of the input, or of the layer;
-    ``inputs`` (C, H, W) is what the network saw; the rest are the figures on the screen.
+    ``inputs`` (C, H, W) is what the network saw; the rest are the settings, spelled as on the
+    command line, and the figures on the screen.
     """
     question = answer.question
     _save(
@@ -68,7 +69,7 @@ def arrays_of(answer: Explanation, path: Path) -> None:
         seconds=np.array([scored.seconds for scored in answer.maps]),
         photograph=np.array(answer.seen.photo.name),
         method=np.array(METHODS[question.method].title),
-        temperature=np.array(question.temperature),
+        **_softness(question),
     )
 
 
@@ -76,7 +77,7 @@ def arrays_of_ascent(result: Ascended, path: Path) -> None:
     """Writes an ascent as ``.npz``.
 
     ``perturbed`` (targets, C, H, W), ``scores`` (targets, steps + 1), both again with the ending
-    ``_plainly`` where the ways are compared, and ``inputs`` (C, H, W).
+    ``_plainly`` where the ways are compared, ``inputs`` (C, H, W), and the settings.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     for ending, ends, scores in zip(
@@ -89,6 +90,7 @@ def arrays_of_ascent(result: Ascended, path: Path) -> None:
         inputs=result.seen.inputs[0].cpu().numpy(),
         targets=np.array(result.question.targets, dtype=np.int64),
         photograph=np.array(result.seen.photo.name),
+        **_softness(result.question),
         **arrays,
     )
 
@@ -137,6 +139,18 @@ def figure_of_ascent(loaded: Loaded, result: Ascended, path: Path) -> None:
     )
     with path.open("wb") as file:
         save_figure(figure, file, "png")
+
+
+def _softness(question: Question) -> dict[str, npt.NDArray[Any]]:
+    """Temperatures and rules, as the command line spells them."""
+    pool = question.pool_temperature
+    return {
+        "temperature": np.array(temperature_text(question.temperature)),
+        "pool_temperature": np.array(
+            temperature_text(question.temperature if pool is None else pool)
+        ),
+        "rules": np.array(question.rules),
+    }
 
 
 def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:

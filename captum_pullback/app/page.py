@@ -16,7 +16,7 @@ from captum_pullback.app.cards import (
     waiting_answer,
     waiting_predictions,
 )
-from captum_pullback.app.desk import RANGES
+from captum_pullback.app.desk import RANGES, rule_choices
 from captum_pullback.app.events import connect
 from captum_pullback.app.question import METHODS, Loaded, Photo
 from captum_pullback.study.methods import METHODS as TITLES
@@ -48,6 +48,11 @@ class asks for. The classes and the temperature count here too; step size and ra
 of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
+_UNITS = [("gate inputs z", "z"), ("their spread", "spread")]
+_RULES = {
+    "semantic": "Semantic: every gate (ReLU, GELU, norms, attention)",
+    "excitation": "Excitation: ReLU family and max pools only",
+}
 _WHATS = [("a class", "class"), ("a neuron", "neuron"), ("a class, at a layer", "layer")]
 
 
@@ -103,6 +108,16 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
             )
             parts["fit"] = gr.Button("Fit it", size="sm", elem_id="cp-fit")
         gr.HTML(_FIT)
+        with gr.Group(elem_classes="cp-gates"):
+            parts["unit"] = gr.Radio(
+                _UNITS, value="z", label="Temperature in units of", elem_id="cp-unit"
+            )
+            parts["rules"] = gr.Radio(
+                [(_RULES.get(name, name), name) for name in rule_choices(first)],
+                value=first.rules,
+                label="Rules: which gates are softened or held",
+                elem_id="cp-rules",
+            )
         with gr.Accordion("Max pooling, neurons and layers", open=False):
             parts["follow"] = gr.Checkbox(
                 True, label="Max pooling has the same temperature", elem_id="cp-follow"

@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
+from captum_pullback.engine.softness import Softness
+from captum_pullback.engine.spread import Spread
+from captum_pullback.study.softness import read_rules
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError, read_photo, sample_photo
 
@@ -18,6 +21,9 @@ Selector: TypeAlias = tuple[int | slice, ...]
 
 METHODS = ("pullback", "saliency", "ig", "smoothpullback")
 """Those of the command line's methods that the app offers."""
+
+RULES = ("semantic", "excitation")
+"""The composites of rules, as the command line spells them; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Loaded:
         layers: for each layer that may be looked into, the shape of its output: (C, H, W) or (F,).
         temperature: what suits it.
         outputs: how many classes it has.
+        rules: those that the app was started with, as the command line spells them.
     """
 
     network: Network
@@ -69,6 +76,7 @@ class Loaded:
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     temperature: float = 0.3
     outputs: int = 0
+    rules: str = RULES[0]
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,13 @@ class Question:
         what: see `What`.
         targets: classes; without effect on a neuron.
         method: one of `METHODS`.
-        temperature: of the pullback.
+        temperature: of the pullback, a number or in units of spread.
         pool_temperature: of its max pooling; None follows ``temperature``.
         layer: the hidden layer, where ``what`` is no class.
         channel: of a neuron: its channel in (C, H, W), or its number in (F,).
         everywhere: whether a channel's neurons are summed over the picture; or else the one that
             is most active.
+        rules: what is held of each kind of gate, as the command line spells it.
     """
 
     network: str
@@ -94,11 +103,17 @@ class Question:
     what: What = "class"
     targets: tuple[int, ...] = ()
     method: str = "pullback"
-    temperature: float = 0.3
-    pool_temperature: float | None = None
+    temperature: float | Spread = 0.3
+    pool_temperature: float | Spread | None = None
     layer: str = ""
     channel: int = 0
     everywhere: bool = False
+    rules: str = RULES[0]
+
+    @property
+    def softness(self) -> Softness:
+        """How soft gates are, and by which rules."""
+        return Softness(self.temperature, self.pool_temperature, read_rules(self.rules))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from captum_pullback.app.hidden import Unit, layer_attribution, selector
 from captum_pullback.app.jobs import Job, Watch, random_numbers
 from captum_pullback.app.question import Loaded, Photo, Question, Selector
 from captum_pullback.engine.models import on_copies
+from captum_pullback.engine.spread import Spread
 from captum_pullback.fit import TemperatureFit, fit_temperature
 from captum_pullback.study import loading
 from captum_pullback.study.errors import UsageError
@@ -193,6 +194,8 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
                 seen.inputs.repeat(len(targets), 1, 1, 1),
                 target=torch.tensor(targets, device=seen.inputs.device),
                 pool_temperature=question.pool_temperature,
+                rules=question.softness.rules,
+                units="spread" if isinstance(question.temperature, Spread) else "input",
                 perturb_func=noise_squares_of(network),
                 n_perturb_samples=INFIDELITY_SAMPLES,
                 max_examples_per_batch=min(at_once(network), samples),
@@ -222,7 +225,8 @@ def subject(
 
 
 def _settings(question: Question) -> Settings:
-    return Settings(question.temperature, question.pool_temperature)
+    softness = question.softness
+    return Settings(softness.temperature, softness.pool_temperature, softness.rules)
 
 
 def _attributed(

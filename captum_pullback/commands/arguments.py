@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import Any
+
+from captum_pullback.study.spelling import amounts, readings
+
+#: What a temperature may be instead of one: the best number, or the best multiple of spread.
+FITS = ("fit", "fit spread")
 
 _LARGEST = 2**31 - 1
 
@@ -66,17 +72,28 @@ def positive(text: str) -> float:
     return value
 
 
-def temperature(text: str) -> float:
-    """From 0 to inf."""
-    value = _float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"a temperature is a number from 0 to inf, not {text!r}")
-    return value
+def temperature(text: str) -> str:
+    """One or several, as they are spelled."""
+    return _spelled(amounts, text)
 
 
-def temperature_or_fit(text: str) -> float | str:
-    """A temperature, or the word 'fit'."""
-    return text if text == "fit" else temperature(text)
+def temperature_or_fit(text: str) -> str:
+    """A temperature, or the word 'fit', or 'fit spread'."""
+    words = " ".join(text.split())
+    return words if words in FITS else temperature(text)
+
+
+def rules(text: str) -> str:
+    """A composite and readings, as they are spelled: which there are, only torch knows."""
+    return _spelled(readings, text)
+
+
+def _spelled(read: Callable[[str], object], text: str) -> str:
+    try:
+        read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def add_network(add: Any) -> None:
@@ -99,13 +116,26 @@ def add_network(add: Any) -> None:
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
 
 
-def add_pool_temperature(add: Any) -> None:
-    """Adds the temperature of max pooling."""
+def add_softness(add: Any) -> None:
+    """Adds the temperature of max pooling, and the rules."""
     add(
         "--pool-temperature",
         type=temperature,
         metavar="T",
         help="temperature for max pooling (default: --temperature); 0 leaves pooling hard",
+    )
+    add_rules(add)
+
+
+def add_rules(add: Any, more: str = "") -> None:
+    """Adds the rules, with something more to be said of them."""
+    add(
+        "--rules",
+        type=rules,
+        metavar="RULES",
+        help="what is held of each kind of gate: 'semantic' (the default; all kinds) or "
+        "'excitation' (ReLU's family and max pools), and other readings after it, as in "
+        "semantic,max_pool=differentiated,relu6=excited,gelu=none" + more,
     )
 
 

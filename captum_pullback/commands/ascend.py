@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from captum_pullback import outputs
 from captum_pullback.ascent import AscentStep
+from captum_pullback.commands.softness import asked, complain_of_unused, suited
 from captum_pullback.commands.terminal import complain, say
 from captum_pullback.figures.ascents import (
     number,
@@ -35,11 +36,12 @@ from captum_pullback.study.loading import (
     photographs,
     sample_name,
     see,
-    suggested_temperature,
     target_classes,
 )
 from captum_pullback.study.predictions import Prediction
 from captum_pullback.study.report import class_name
+from captum_pullback.study.scores import quietly
+from captum_pullback.study.softness import described
 from captum_pullback.study.text import printable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
@@ -93,16 +95,16 @@ def run(args: argparse.Namespace) -> int:
         OSError: a file cannot be written.
     """
     photos = photographs(args.photos) or _samples()
+    softness = asked(args)
     out = outputs.writable(args.out, outputs.FIGURES, photos)
     gif = outputs.writable(args.gif, [".gif"], photos) if args.gif else None
     network = load_network(args.model, args.weights, args.device, args.seed)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
-    temperature = args.temperature
-    if temperature is None:
-        temperature = suggested_temperature(network)
+    softness = suited(network, softness, args)
     ways = Ways(
-        temperature,
-        args.pool_temperature,
+        softness.temperature,
+        softness.pool_temperature,
+        softness.rules,
         args.steps,
         args.step_size,
         args.radius,
@@ -117,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
             save_figure(_figure(network, done, grid), file, out.suffix[1:].lower())
         if gif:
             _animate(network, done, grid, args.steps, gif)
-        say(_table(network, done))
+        say("\n".join(filter(None, [_table(network, done), described(ways)])))
+        complain_of_unused(network, done[0].seen.inputs[None].to(args.device), ways)
         say(f"wrote {printable(args.out)}" + (f" and {printable(args.gif)}" if gif else ""))
     return 2 if len(done) < len(photos) else 0
 
@@ -209,7 +212,8 @@ def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) ->
             inputs = row.seen.inputs.to(device)
             try:
                 for title, ascent in ascents.items():
-                    row.steps[title] = trace(network, ascent, inputs, row.targets)
+                    with quietly():
+                        row.steps[title] = trace(network, ascent, inputs, row.targets)
                     bar.update(len(row.targets))
                 done.append(row)
             except Exception as error:  # of any kind: it may be somebody's own module
@@ -265,7 +269,8 @@ def _captions(
 
 def _table(network: Network, rows: Sequence[Row]) -> str:
     """Every ascent in words and numbers."""
-    line = "  {:<28.28} {:<42} {:>9} {:>9} {:>9}".format
+    width = max(42, *(len(title) for row in rows for title in row.steps))
+    line = f"  {{:<28.28}} {{:<{width}}} {{:>9}} {{:>9}} {{:>9}}".format
     lines = []
     for row in rows:
         lines.append(f"{row.seen.photo}: {', '.join(_predictions(network, row, 3))}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from captum_pullback import outputs
+from captum_pullback.commands.arguments import FITS
+from captum_pullback.commands.softness import asked, complain_of_unused, suited
 from captum_pullback.commands.terminal import complain, say
+from captum_pullback.engine.softness import Softness
 from captum_pullback.figures.comparison import save_figure
 from captum_pullback.fit import fit_temperature
 from captum_pullback.study import report
@@ -22,7 +26,6 @@ from captum_pullback.study.loading import (
     load_network,
     photographs,
     see,
-    suggested_temperature,
     target_classes,
 )
 from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
@@ -45,18 +48,23 @@ def run(args: argparse.Namespace) -> int:
     """
     methods = _methods(args.methods)
     photos = photographs(args.photos)
+    softness = asked(args)
     out = outputs.writable(args.out, outputs.FIGURES, photos)
     npz = outputs.writable(args.npz, [".npz"], photos) if args.npz else None
     network = load_network(args.model, args.weights, args.device, args.seed)
     targets = target_classes(network, args.target)
     seen = _seen(network, photos, args.device)
     rows = _rows(seen, targets, args.top_k)
-    temperature = args.temperature
-    if temperature is None:
-        temperature = suggested_temperature(network)
-    elif temperature == "fit" and rows:
-        temperature = _fitted(network, rows, args.device, args.pool_temperature, args.seed)
-    settings = Settings(temperature, args.pool_temperature, args.seed, not args.no_scores)
+    softness = suited(network, softness, args)
+    if args.temperature in FITS and rows:
+        softness = _fitted(network, rows, args.device, softness, args.temperature, args.seed)
+    settings = Settings(
+        softness.temperature,
+        softness.pool_temperature,
+        softness.rules,
+        args.seed,
+        not args.no_scores,
+    )
     done = _attributed(network, rows, args.device, methods, settings)
     if done:
         with outputs.replacing(out) as file:
@@ -64,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
             save_figure(figure, file, out.suffix[1:].lower())
         if npz:
             with outputs.replacing(npz) as file:
-                np.savez_compressed(file, **report.arrays(done))  # type: ignore[arg-type]
+                np.savez_compressed(file, **report.arrays(done, settings))  # type: ignore[arg-type]
         say(report.table(network, done, settings))
+        if any("pullback" in method for method in methods):
+            complain_of_unused(network, done[0].seen.inputs[None].to(args.device), settings)
         if args.coverage:
             _print_coverage(network, done[0], args.device, settings)
         say(f"wrote {printable(args.out)}" + (f" and {printable(args.npz)}" if npz else ""))
@@ -138,9 +148,10 @@ def _fitted(
     network: Network,
     rows: Sequence[Explanation],
     device: str,
-    pool_temperature: float | None,
+    softness: Softness,
+    what: str,
     seed: int,
-) -> float:
+) -> Softness:
     """The temperature of least infidelity on the first rows, as many as fit the memory."""
     rows = rows[: at_once(network)]
     try:
@@ -148,7 +159,9 @@ def _fitted(
             network.model,
             torch.stack([row.seen.inputs for row in rows]).to(device),
             target=torch.tensor([row.target for row in rows], device=device),
-            pool_temperature=pool_temperature,
+            pool_temperature=softness.pool_temperature,
+            rules=softness.rules,
+            units="spread" if "spread" in what else "input",
             perturb_func=noise_squares_of(network),
             n_perturb_samples=INFIDELITY_SAMPLES,
             max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),
@@ -156,9 +169,9 @@ def _fitted(
             show_progress=sys.stderr.isatty(),
         )
     except Exception as error:  # of any kind: it may be somebody's own module
-        raise blamed(error, f"--temperature fit of {network.name}") from error
+        raise blamed(error, f"--temperature {what} of {network.name}") from error
     say(f"{fit}\n")
-    return float(fit.temperature)  # type: ignore[arg-type]  # one number, without per_gate
+    return replace(softness, temperature=fit.temperature)
 
 
 def _print_coverage(

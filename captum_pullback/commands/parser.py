@@ -13,8 +13,9 @@ from captum_pullback._version import __version__
 from captum_pullback.commands.arguments import (
     add_figure,
     add_network,
-    add_pool_temperature,
+    add_rules,
     add_seed,
+    add_softness,
     count,
     name,
     port,
@@ -99,10 +100,12 @@ def _add_explain(commands: Any) -> None:
         "--temperature",
         type=temperature_or_fit,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf, or 'fit', for that of the least "
-        "infidelity (default: what is known to suit the network, or 0.3)",
+        help="of the pullback: 0 (the plain gradient) to inf; '1 spread', in units of the spread "
+        "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
+        "modules; 'fit' or 'fit spread', for that of the least infidelity (default: what is known "
+        "to suit the network, or 0.3)",
     )
-    add_pool_temperature(add)
+    add_softness(add)
     add_seed(add, "the scores' and SmoothGrad's noise")
     add(
         "--show",
@@ -147,10 +150,11 @@ def _add_ascend(commands: Any) -> None:
         "--temperature",
         type=temperature,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf (default: what is known to suit the "
-        "network, or 0.3)",
+        help="of the pullback: 0 (the plain gradient) to inf; '1 spread', in units of the spread "
+        "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
+        "modules (default: what is known to suit the network, or 0.3)",
     )
-    add_pool_temperature(add)
+    add_softness(add)
     add("--steps", type=positive_count, default=5, metavar="K", help="how many (default: 5)")
     add(
         "--step-size",
@@ -270,6 +274,7 @@ def _add_app(commands: Any) -> None:
         help="a state dict for the one --model, instead of its own",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
+    add_rules(add, "; what the page starts with")
     add(
         "--host",
         type=name,

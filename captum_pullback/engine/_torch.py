@@ -30,6 +30,7 @@ __all__ = [
     "is_compiled_module",
     "is_in_checkpoint",
     "is_transformed",
+    "is_view",
     "is_watched",
     "leave_mode",
     "mode_depth",
@@ -42,6 +43,7 @@ __all__ = [
     "saved_value",
     "unseen",
     "unwrapped",
+    "version",
     "will_run",
     "without_override",
     "witness",
@@ -105,8 +107,8 @@ def end_interrupted_calls(error: BaseException) -> None:
     PyTorch takes a mode off the stack while it handles a call, in a generator. Where Ctrl-C keeps
     that from being left, it goes on when the error's traceback is gone, after all blocks.
     """
-    manager: Any = torch.overrides._pop_mode_temporarily
-    handles = manager.__wrapped__.__code__
+    handle: Any = torch.overrides._pop_mode_temporarily
+    handles = handle.__wrapped__.__code__
     traceback = error.__traceback__
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
@@ -264,6 +266,16 @@ def witness(tensor: Tensor) -> Tensor:
 def autocasts(tensor: Tensor) -> bool:
     """Whether autocast is on for tensors like this one."""
     return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether a tensor is a part of another one, or all of it in another shape."""
+    return tensor._is_view()
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was written into; 0 where nobody counts."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def will_run(node: Node | None) -> bool:

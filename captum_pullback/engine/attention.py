@@ -103,7 +103,14 @@ def scaled_dot_product_attention(
             total = total.reshape(shape).sum(-3)
         return total.sum_to_size(value.shape)
 
-    return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0)
+    def push(
+        context: Context, moved: tuple[Tensor, ...], query: Tensor, key: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        return F.scaled_dot_product_attention(
+            query, key, moved[2], mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
+    return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0, push=push)
 
 
 def _alone(tensor: Tensor | None) -> Tensor | None:

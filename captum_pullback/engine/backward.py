@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ __all__ = [
     "Held",
     "SofteningError",
     "derivative",
+    "following",
     "may_write",
     "run",
 ]
@@ -91,6 +93,9 @@ class Held(NamedTuple):
         share: Of an identity, which share of its gradient it passes on.
         linear: "moves" or "mixes", if it is linear, and does no more to the entries of its input
             than to move them about, or mixes them with weights.
+        push: ``push(context, moved, *saved)`` gives what the operation would give for another
+            input and other tensors, ``moved``, with what is held held as it is; without a
+            temperature. None where only ``pull`` says it.
     """
 
     pull: Callable[..., Gradients]
@@ -105,6 +110,13 @@ class Held(NamedTuple):
     neutral: float = 0.0
     share: float | None = None
     linear: str = ""
+    push: Callable[..., Tensor] | None = None
+
+    def keeps_forward(self, temperature: Temperature | None) -> bool:
+        """Whether at this temperature what is held is what the forward pass multiplies by."""
+        if not self.softens or temperature is None:
+            return True
+        return not isinstance(temperature, (Tensor, Spread)) and temperature == self.neutral
 
 
 @dataclass
@@ -376,6 +388,12 @@ class _Quick(_Named):
     setup_context = staticmethod(Function.setup_context)
 
 
+#: What follows each held call of the running context beside the network, if anything does.
+following: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "captum_pullback.following", default=None
+)
+
+
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     """Run an operation with its own forward pass, and the backward pass of a rule.
 
@@ -387,6 +405,8 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     Returns:
         What the operation returns, to the bit.
     """
+    if not torch.compiler.is_compiling() and (follower := following.get()) is not None:
+        return follower.held(call, x, inplace)
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     watched = is_watched()

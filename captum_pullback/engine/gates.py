@@ -253,7 +253,11 @@ def secant(*, gate: bool = False, signed_gate: bool = False) -> Held:
         limit = (right - left) / (2 * least)
         return (grad.to(wide.dtype) * torch.where(flat, limit, slope)).to(grad.dtype)
 
-    return Held(pull, softens=False, gate=gate, signed_gate=signed_gate)
+    def push(context: Context, moved: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        zero: Tensor = context.operation(z.new_zeros(1))
+        return pull(context, torch.ones_like(z), z) * moved[0] + zero
+
+    return Held(pull, softens=False, gate=gate, signed_gate=signed_gate, push=push)
 
 
 def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:
@@ -267,7 +271,10 @@ def gated(gate: Callable[[Tensor, Number], Tensor]) -> Held:
         opened = gate(z.to(wide), temperature)
         return (grad.to(wide) * opened).to(grad.dtype)
 
-    return Held(pull)
+    def push(context: Context, moved: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        return pull(context, moved[0], z)  # it is 0 at 0, so that nothing is added
+
+    return Held(pull, push=push)
 
 
 def _widened(z: Tensor, temperature: Number) -> Tensor:

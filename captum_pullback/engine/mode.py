@@ -84,6 +84,8 @@ class SofteningMode(TorchFunctionMode):
         batch: The number of examples, where it is known.
         see: Shown the input of each gate before it runs.
         names: Names of modules, by `module_key`, where the record or the rules need them.
+        may_be_plain: Whether a gradient may meet nothing that is softened or held.
+        holds_output: Whether a gate that is the network's output is held, too.
         running: How deep in the network's own forward pass this is.
         takes_gradient: Whether a gradient is being taken that is not the network's own.
     """
@@ -106,6 +108,8 @@ class SofteningMode(TorchFunctionMode):
         self.differentiates_gradients = False
         self.tolerates_linear = False
         self.masks = Masks()
+        self.may_be_plain = False
+        self.holds_output = False
         self.functions = resolver.rules.functions
         # For compiled graphs, which have no names, and which take a new temperature without a
         # new trace if it is a tensor.
@@ -150,7 +154,7 @@ class SofteningMode(TorchFunctionMode):
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
         """Raise if no gate was met, which would make every gradient a plain one."""
-        if self.record.gates or self.record.was_traced:
+        if self.record.gates or self.record.was_traced or self.may_be_plain:
             return
         if allow_idle and self.record.gates_without_gradient:
             return
@@ -282,7 +286,7 @@ class SofteningMode(TorchFunctionMode):
             force = force.to(x.device)
             if rule.group != "pool":
                 self._check_shape(force, x, f"input of its {operation.name}")
-        as_it_is = is_number and force in (None, held.neutral)
+        as_it_is = held.keeps_forward(force)
         entry = self.record.entry(
             module,
             operation.name,
@@ -397,6 +401,8 @@ class SofteningMode(TorchFunctionMode):
             path, product.name, temperature if softens else None, "softened" if softens else "held"
         )
         target = given[0] if product.inplace else None
+        if target is not None and (not factors.held or 0 in factors.held):
+            given[0] = target.clone()  # of which the other factors' gradients are made
         if not factors.held:
             share = 1 / len(factors.places)
             for place in factors.places:
@@ -569,6 +575,8 @@ class SofteningMode(TorchFunctionMode):
         self, outputs: list[Tensor], inputs: list[Tensor] | None, result: Any
     ) -> None:
         """Raise for a gradient on whose way nothing was softened, unless it is right."""
+        if self.may_be_plain:
+            return
         if result is not None and not any(map(carries_something, _tensors(result))):
             return  # of what is cut off; as it is
         if inputs is not None and not any(
@@ -584,7 +592,7 @@ class SofteningMode(TorchFunctionMode):
     def _look(self, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
         """See what lies between outputs and inputs, before the gradient is taken."""
         for output in outputs[:1]:  # parts of one
-            call = graph.output_gate(output)
+            call = None if self.holds_output else graph.output_gate(output)
             if call is not None:
                 call.derivative = True  # the network's output is no gate
         if not self.lean:

@@ -40,6 +40,18 @@ def _parameters_pulled(
     return own, bias
 
 
+def _widened(moved: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The input and parameters in float32 at least."""
+    wide = torch.promote_types(moved[0].dtype, torch.float32)
+    return tuple(None if part is None else part.to(wide) for part in moved)
+
+
+def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
+    """What is normalized, times the weight plus the bias, in the type of the input."""
+    scaled = normal if weight is None else normal * weight
+    return (scaled if bias is None else scaled + bias).to(like.dtype)
+
+
 def layer_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -69,7 +81,11 @@ def layer_norm(
         normal = None if x is None else (x.to(wide) - saved[-2]) * rstd
         return pulled, *_parameters_pulled(context, wide_grad, normal, weight)
 
-    return Held(pull, (weight, bias), run, (0, 1) if trains else (1,), softens=False)
+    def push(context: Context, moved: tuple[Any, ...], *saved: Any) -> Tensor:
+        x, weight, bias = _widened(moved)
+        return _affine((x - x.mean(dims, keepdim=True)) * saved[-1], weight, bias, moved[0])
+
+    return Held(pull, (weight, bias), run, (0, 1) if trains else (1,), softens=False, push=push)
 
 
 def rms_norm(
@@ -103,7 +119,11 @@ def rms_norm(
             own = (wide_grad * (saved[0].to(wide) * rstd)).sum_to_size(weight.shape)
         return pulled.to(grad.dtype), own
 
-    return Held(pull, (weight,), run, (0, 1) if trains else (1,), softens=False)
+    def push(context: Context, moved: tuple[Any, ...], *saved: Any) -> Tensor:
+        x, weight = _widened(moved)
+        return _affine(x * saved[-1], weight, None, moved[0])
+
+    return Held(pull, (weight,), run, (0, 1) if trains else (1,), softens=False, push=push)
 
 
 def group_norm(
@@ -148,7 +168,16 @@ def group_norm(
             bias = wide_grad.sum(others)
         return pulled, own, bias
 
-    return Held(pull, (weight, bias), run, (0, 1) if trains else (1,), softens=False)
+    def push(context: Context, moved: tuple[Any, ...], *saved: Any) -> Tensor:
+        x, weight, bias = _widened(moved)
+        grouped = x.reshape(len(x), num_groups, -1)
+        grouped = grouped - grouped.mean(-1, keepdim=True)
+        normal = (grouped * saved[-1].reshape(len(x), num_groups, 1)).reshape(x.shape)
+        per_channel = [1, -1, *[1] * (x.dim() - 2)]
+        weight, bias = (p if p is None else p.reshape(per_channel) for p in (weight, bias))
+        return _affine(normal, weight, bias, moved[0])
+
+    return Held(pull, (weight, bias), run, (0, 1) if trains else (1,), softens=False, push=push)
 
 
 def _is_channels_last(x: Tensor) -> bool:
@@ -200,7 +229,14 @@ def instance_norm(
             parameter = wide_grad.sum(others)
         return pulled, own, parameter
 
-    return Held(pull, (weight, bias), run, (0, 1), softens=False)
+    def push(context: Context, moved: tuple[Any, ...], *saved: Any) -> Tensor:
+        x, weight, bias = _widened(moved)
+        dims = tuple(range(2 if x.dim() > 2 else 1, x.dim()))
+        channels = [-1 if dim == min(1, x.dim() - 2) else 1 for dim in range(x.dim())]
+        weight, bias = (p if p is None else p.reshape(channels) for p in (weight, bias))
+        return _affine((x - x.mean(dims, keepdim=True)) * saved[-1], weight, bias, moved[0])
+
+    return Held(pull, (weight, bias), run, (0, 1), softens=False, push=push)
 
 
 def normalize(
@@ -214,4 +250,7 @@ def normalize(
     def pull(context: Context, grad: Tensor, length: Tensor) -> Tensor:
         return grad / length
 
-    return Held(pull, run=run, saves=(), softens=False)
+    def push(context: Context, moved: tuple[Tensor, ...], length: Tensor) -> Tensor:
+        return moved[0] / length
+
+    return Held(pull, run=run, saves=(), softens=False, push=push)

@@ -17,12 +17,14 @@ from torch.autograd.graph import GradientEdge, Node
 
 from captum_pullback.engine._torch import is_transformed, notes, unwrapped
 from captum_pullback.engine.attention import softened
-from captum_pullback.engine.backward import Call, Context, Held, run
+from captum_pullback.engine.backward import Call, Context, Held, following, run
 from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sources
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.spread import Spread, Temperature
 
-__all__ = ["LOGITS", "Factors", "carries", "find_factors", "held_product", "passing"]
+__all__ = [
+    "LOGITS", "Factors", "carries", "find_factors", "held_product", "is_share", "passing"
+]  # fmt: skip
 
 #: Where a softmax's node keeps its logits and dimension, if weights of another temperature are
 #: wanted.
@@ -87,13 +89,29 @@ def find_factors(product: Product, args: Sequence[Any]) -> Factors | None:
     return Factors(places, gates)
 
 
+class _Share:
+    """The push of a factor that passes on a share."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, context: Context, moved: tuple[Tensor, ...], *_: Tensor) -> Tensor:
+        return moved[0] * self.share
+
+
+def is_share(tensor: Tensor) -> bool:
+    """Whether a tensor is a factor that passes on a share, as `passing` gave it."""
+    held = getattr(getattr(tensor.grad_fn, "call", None), "held", None)
+    return isinstance(getattr(held, "push", None), _Share)
+
+
 def passing(factor: Tensor, share: float, record: Any) -> Tensor:
     """A factor that passes on a share of its gradient; that of 0 is held."""
 
     def pull(context: Context, grad: Tensor, *_: Tensor) -> Tensor | None:
         return grad * share if share else None
 
-    held = Held(pull, saves=(), softens=False, share=share)
+    held = Held(pull, saves=(), softens=False, share=share, push=_Share(share))
     output: Tensor = run(Call(lambda x: x.view_as(x), held, record=record), factor)
     return output
 
@@ -120,7 +138,7 @@ def held_product(
         if (twin := _twin(args[place], node, temperature, batch)) is not None
     }
     for place in factors.held:
-        if lean or is_transformed():
+        if lean or is_transformed() or following.get() is not None:
             args[place] = args[place].detach()
         elif place not in soft:
             args[place] = passing(args[place], 0, record)

@@ -148,7 +148,10 @@ def _glu(dim: int = -1) -> Held:
         pulled = grad * x.chunk(2, dim)[1].sigmoid()
         return torch.cat([pulled, torch.zeros_like(pulled)], dim)
 
-    return Held(pull, softens=False)
+    def push(context: Context, moved: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        return moved[0].chunk(2, dim)[0] * x.chunk(2, dim)[1].sigmoid()
+
+    return Held(pull, softens=False, push=push)
 
 
 # --- windows ---

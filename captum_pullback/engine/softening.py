@@ -182,7 +182,9 @@ def _require_nesting(mode: SofteningMode) -> None:
 
 @contextmanager
 def watch(
-    model: Callable[..., Any], see: Callable[[str, str, Tensor], None]
+    model: Callable[..., Any],
+    see: Callable[[str, str, Tensor], None],
+    rules: RulesLike = EXCITATION,
 ) -> Iterator[SofteningRecord]:
     """Show the input of each gate that runs in the block; gradients stay plain ones.
 
@@ -190,8 +192,9 @@ def watch(
         model: The network, or any callable.
         see: Called as ``see(module, operation, input)`` before the gate runs, with the names of
             `SofteningRecord`. A pool's operation has "pool" in its name.
+        rules: Of the gates that are shown.
     """
-    modules, mode = _prepare(model, Softness(0.0, rules=EXCITATION))
+    modules, mode = _prepare(model, Softness(0.0, rules=rules))
     mode.see = see
     mode.names = {module_key(module): name for name, module in modules}
     with _installed(modules, mode):

@@ -48,6 +48,12 @@ class TrainingLens:
         lens.record(model, step + 1)
         print(lens.similarity().margin, lens.agreement())
 
+    Watched are the gates of ReLU's family, max pools, and GELU, SiLU and hardswish, which count
+    as open where they pass on more than half. The measures of paths (agreement, settledness, open
+    shares, temperatures, the averaged-gate machine) are exact for gates that are open or closed,
+    as the hypothesis has them; for these three a path is what their gates are rounded to. Gates of
+    normalization, attention and products are not watched.
+
     Each record is a file, whole or absent; a run that is started again skips the steps that are
     there. Memory holds one step at a time.
 
@@ -114,8 +120,8 @@ class TrainingLens:
             Whether it was recorded: False where this step was there already.
 
         Raises:
-            NotPiecewiseLinearError: Weights are recorded, and the network is not piecewise
-                linear.
+            NotPiecewiseLinearError: Weights are recorded, and the network with its gates held is
+                no affine map.
             SofteningError: Gates are recorded, and none was met.
         """
         return self._recorder.record(model, step)

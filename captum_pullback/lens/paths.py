@@ -16,17 +16,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from captum_pullback.engine.backward import Call, Context, Held, run
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 from captum_pullback.engine.observer import Observer
-from captum_pullback.engine.rules import EXCITATION
+from captum_pullback.engine.rules import EXCITATION, SEMANTIC
 from captum_pullback.engine.softening import SofteningError, watch
 
-__all__ = ["FixedPaths", "Gate", "read_gates"]
+__all__ = ["GRADED", "WATCHED", "FixedPaths", "Gate", "read_gates"]
+
+#: Gates that open by degrees, half open at 0: GELU's ``Phi(z)``, SiLU's ``sigmoid(z)`` and
+#: hardswish's ``relu6(z + 3) / 6``.
+GRADED = frozenset(("gelu", "silu", "hardswish"))
+#: The rules of the gates that are watched.
+WATCHED = {**EXCITATION, **{kind: SEMANTIC[kind] for kind in GRADED}}
 
 # What a gate of these passes on where it is closed: not zero, but its value at -1, negated.
 _LEAKY = frozenset(("leaky_relu", "prelu", "rrelu"))
-_KINK_AT_ZERO = _LEAKY | {"relu"}
+_OPEN_ABOVE_ZERO = _LEAKY | {"relu"} | GRADED
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,16 @@ class Gate:
     Attributes:
         name: The module's name; with " (2)" and so on where it ran more gates than one.
         module: The module's name alone, as temperatures want it.
+        operation: PyTorch's name of it.
         z: The gate's input, of shape (N, ...); None unless it was asked for.
-        open: For a gate of single units, whether each is open: a bool tensor like z.
+        open: For a gate of single units, whether each is open, a graded one more than half: a
+            bool tensor like z.
         choice: For a max pool, the place in the plane of the entry that passed.
     """
 
     name: str
     module: str
+    operation: str
     z: Tensor | None
     open: Tensor | None = None
     choice: Tensor | None = None
@@ -83,22 +93,22 @@ def read_gates(
         name = (module or "(model)") + (f" ({count})" if count > 1 else "")
         kept = z.clone() if keep_z else None
         if "pool" in operation:
-            gates.append(Gate(name, module, kept, choice=_choice(z, *calls.call)))
+            gates.append(Gate(name, module, operation, kept, choice=_choice(z, *calls.call)))
         else:
-            gates.append(Gate(name, module, kept, open=_open(operation, z, *calls.call)))
+            gates.append(Gate(name, module, operation, kept, open=_open(operation, z, *calls.call)))
 
-    with torch.no_grad(), watch(model, see), calls:
+    with torch.no_grad(), watch(model, see, WATCHED), calls:
         output = on_copies(model, inputs)
     if not gates:
         raise SofteningError(
-            "no gate was met: no ReLU and no max pool ran, or they ran inside compiled or "
-            "scripted code"
+            "no gate was met: no ReLU, GELU, SiLU, hardswish or max pool ran, or they ran inside "
+            "compiled or scripted code"
         )
     return gates, output
 
 
 def _open(operation: str, z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
-    if operation in _KINK_AT_ZERO:
+    if operation in _OPEN_ABOVE_ZERO:
         return z > 0
     # ReLU6, hardtanh, clamp: what passes is what they leave alone.
     left_alone: Tensor = func(z.clone(), *rest, **named) == z
@@ -139,43 +149,44 @@ class FixedPaths(TorchFunctionMode):
         name = NONLINEAR[func].name
         z, rest, named = split_call(args, kwargs)
         kind, given, keywords, inplace = read_call(NONLINEAR[func], rest, named)
-        rule = EXCITATION.get(kind)
+        rule = WATCHED.get(kind)
         if rule is None or rule.read(*given, **keywords) is None:
             return func(*args, **kwargs)
         gate = next(self._gates)
-        copy = z.clone()
-        output = func(z.detach().clone(), *rest, **named)
         if isinstance(gate, tuple):
-            values, *indices = output if isinstance(output, tuple) else (output,)
-            passed = _WithGradient.apply(values, _pooled(copy, *gate))
-            return (passed, *indices) if indices else passed
-        if name in _LEAKY:
-            closed = -func(-torch.ones_like(copy), *rest, **named).detach()
-            gate = gate.to(closed) + (1 - gate.to(closed)) * closed
-        passed = _WithGradient.apply(output, gate.to(copy) * copy)
-        return z.copy_(passed) if inplace else passed
+            pull = _to_choices(*gate)
+        else:
+            closed: Any = 0.0
+            if name in _LEAKY:
+                closed = -func(-torch.ones_like(z), *rest, **named).detach()
+            pull = _through(gate, closed)
+        held = Held(pull, saves=(), layout=True, softens=False)
+        output: Tensor = run(Call(lambda x: func(x, *rest, **named), held), z, inplace=inplace)
+        return output
 
 
-class _WithGradient(torch.autograd.Function):
-    """The value, to the bit, with the gradient of something else.
+def _through(gate: Tensor, closed: Any) -> Callable[[Context, Tensor], Tensor]:
+    """The pull of gates that are so open, and pass on this much where they are closed."""
 
-    A sum, ``linear + (value - linear).detach()``, would round.
-    """
+    def pull(context: Context, grad: Tensor) -> Tensor:
+        opened = gate.to(grad)
+        pulled: Tensor = grad * (opened + (1 - opened) * closed)
+        return pulled
 
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, linear: Tensor) -> Tensor:
-        return value.clone()  # itself, it would be a view, which may not be changed in place
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[None, Any]:
-        return None, grads[0]
+    return pull
 
 
-def _pooled(x: Tensor, choices: Tensor, weights: Tensor) -> Tensor:
-    """The entries that were chosen, averaged over the choices."""
-    dimensions = x.dim() - 2
-    plane = x.flatten(-dimensions)
-    total = x.new_zeros(choices.shape[1:])
-    for choice, weight in zip(choices.to(x.device), weights.to(x), strict=True):
-        total = total + weight * plane.gather(-1, choice.flatten(-dimensions)).view(choice.shape)
-    return total
+def _to_choices(choices: Tensor, weights: Tensor) -> Callable[[Context, Tensor], Tensor]:
+    """The pull of a max pool: to the entries that were chosen, averaged over the choices."""
+
+    def pull(context: Context, grad: Tensor) -> Tensor:
+        assert context.shape is not None  # it was asked for
+        dimensions = len(context.shape) - 2
+        pulled = grad.new_zeros(context.shape).flatten(-dimensions)
+        for choice, weight in zip(choices.to(grad.device), weights.to(grad), strict=True):
+            share = (weight * grad).flatten(-dimensions)
+            pulled = pulled.scatter_add(-1, choice.flatten(-dimensions), share)
+        result: Tensor = pulled.view(context.shape)
+        return result
+
+    return pull

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from captum_pullback.ascent import AscentStep, PullbackAscent
+from captum_pullback.engine.softness import Softness
 from captum_pullback.study.methods import at_once, pixel_bounds
+from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.networks import Network
 
 __all__ = ["Ways", "trace"]
 
 
 @dataclass(frozen=True)
-class Ways:
-    """How to ascend: see `PullbackAscent`, of which lengths are the relative ones.
+class Ways(Softness):
+    """How soft gates are, and how to ascend: see `PullbackAscent`; lengths are the relative ones.
 
     Attributes:
-        temperature: of the pullback.
-        pool_temperature: of its max pooling; None follows ``temperature``.
         steps: how many.
         step_size: a fraction of the photograph's norm.
         radius: likewise.
@@ -29,8 +29,6 @@ class Ways:
         compare: whether to go along the plain gradient besides.
     """
 
-    temperature: float
-    pool_temperature: float | None = None
     steps: int = 5
     step_size: float = 0.1
     radius: float = 0.5
@@ -39,22 +37,23 @@ class Ways:
 
     def ascents(self, network: Network) -> dict[str, PullbackAscent]:
         """For each way's title, what ascends."""
-        title = f"along the excitation pullback, T = {self.temperature:.3g}"
-        temperatures = {title: (self.temperature, self.pool_temperature)}
+        title = f"along the excitation pullback, T = {temperature_text(self.temperature, 3)}"
+        ways: dict[str, Softness] = {title: self}
         if self.compare:
-            temperatures["along the plain gradient"] = (0.0, None)
+            ways["along the plain gradient"] = Softness(0.0)
         return {
             title: PullbackAscent(
                 network.model,
-                temperature,
-                pool_temperature=pool_temperature,
+                way.temperature,
+                pool_temperature=way.pool_temperature,
+                rules=way.rules,
                 steps=self.steps,
                 step_size=self.step_size,
                 radius=self.radius,
                 relative=True,
                 bounds=pixel_bounds(network) if self.bounded else None,
             )
-            for title, (temperature, pool_temperature) in temperatures.items()
+            for title, way in ways.items()
         }
 
 

@@ -14,6 +14,8 @@ from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.softening import soften
+from captum_pullback.engine.softness import Softness
+from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.networks import Network
 
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
@@ -24,20 +26,16 @@ NOISE_SAMPLES = 25  # of the methods that average over noise
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all methods of a run share.
+class Settings(Softness):
+    """What all methods of a run share: how soft the gates of pullbacks are, and more.
 
     Attributes:
-        temperature: of the excitation pullback, as `ExcitationPullback` takes it.
-        pool_temperature: of its max pooling; None follows ``temperature``.
         seed: of the noise of SmoothGrad and of the scores.
         scores: whether to compute infidelity and max-sensitivity.
         steps: of Integrated Gradients.
         samples: of the methods that average over noise.
     """
 
-    temperature: float = 0.3
-    pool_temperature: float | None = None
     seed: int = 0
     scores: bool = True
     steps: int = INTEGRATION_STEPS
@@ -65,7 +63,9 @@ class Method:
 def title(method: str, settings: Settings) -> str:
     """A method's title, with the temperature where it has one."""
     name = METHODS[method].title
-    return f"{name}, T = {settings.temperature:.3g}" if "pullback" in method else name
+    return (
+        f"{name}, T = {temperature_text(settings.temperature, 3)}" if "pullback" in method else name
+    )
 
 
 def at_once(network: Network) -> int:
@@ -84,10 +84,13 @@ def pixel_bounds(network: Network) -> tuple[Tensor, Tensor]:
     return (0 - mean) / std, (1 - mean) / std
 
 
-def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningRecord:
+def coverage(network: Network, inputs: Tensor, settings: Softness) -> SofteningRecord:
     """What a pullback softens at these inputs (N, C, H, W), and what it leaves hard."""
     with soften(
-        network.model, settings.temperature, pool_temperature=settings.pool_temperature
+        network.model,
+        settings.temperature,
+        pool_temperature=settings.pool_temperature,
+        rules=settings.rules,
     ) as record:
         leaf = inputs.detach().requires_grad_()
         # A gate counts when its backward ran on the way to the inputs.
@@ -97,7 +100,10 @@ def coverage(network: Network, inputs: Tensor, settings: Settings) -> SofteningR
 
 def _pullback(network: Network, settings: Settings) -> ExcitationPullback:
     return ExcitationPullback(
-        network.model, settings.temperature, pool_temperature=settings.pool_temperature
+        network.model,
+        settings.temperature,
+        pool_temperature=settings.pool_temperature,
+        rules=settings.rules,
     )
 
 

@@ -17,6 +17,7 @@ from captum_pullback.figures.panels import Method as DrawingMethod
 from captum_pullback.study.loading import Seen
 from captum_pullback.study.methods import Settings, title
 from captum_pullback.study.scores import SCORES, Scored
+from captum_pullback.study.softness import described, rules_text, temperature_text
 from captum_pullback.study.text import duration, percent
 from captum_pullback.zoo.networks import Network
 
@@ -71,7 +72,9 @@ def figure(
 
 def table(network: Network, explanations: Sequence[Explanation], settings: Settings) -> str:
     """The same in words and numbers."""
-    row = "  {:<32} {:>10} {:>16} {:>9}".format
+    titles = {method: title(method, settings) for e in explanations for method in e.maps}
+    width = max(32, *map(len, titles.values()))
+    row = f"  {{:<{width}}} {{:>10}} {{:>16}} {{:>9}}".format
     lines = []
     for e in explanations:
         lines.append(f"{e.seen.photo}: {', '.join(_predictions(network, e))}")
@@ -81,19 +84,27 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
                 f"{v:.3g}" if math.isfinite(v) else "-"
                 for v in (scored.infidelity, scored.sensitivity)
             ]
-            lines.append(row(title(method, settings), *values, duration(scored.seconds)))
+            lines.append(row(titles[method], *values, duration(scored.seconds)))
         lines.append("")
-    return "\n".join([*lines, SCORES] if settings.scores else lines[:-1])
+    softly = described(settings) if any("pullback" in method for method in titles) else None
+    last = [line for line in (softly, SCORES if settings.scores else None) if line]
+    return "\n".join([*lines, *last] if last else lines[:-1])
 
 
-def arrays(explanations: Sequence[Explanation]) -> dict[str, npt.NDArray[Any]]:
+def arrays(explanations: Sequence[Explanation], settings: Settings) -> dict[str, npt.NDArray[Any]]:
     """Everything as arrays, an example per photograph and target.
 
     ``photographs`` (N,), ``inputs`` (N, C, H, W) as the network saw them, ``targets`` (N,),
     ``scores`` (N, K) as the network gave them, ``probabilities`` (N, K), which are NaN for a single
-    output, and under each method's name its attributions (N, C, H, W).
+    output, and under each method's name its attributions (N, C, H, W). ``temperature``,
+    ``pool_temperature`` and ``rules`` are those of the pullbacks, spelled as on the command line.
     """
+    pools = settings.pool_temperature
+    temperature = temperature_text(settings.temperature)
     result: dict[str, npt.NDArray[Any]] = {
+        "temperature": np.array(temperature),
+        "pool_temperature": np.array(temperature if pools is None else temperature_text(pools)),
+        "rules": np.array(rules_text(settings.rules)),
         "photographs": np.array([e.seen.photo for e in explanations]),
         "inputs": torch.stack([e.seen.inputs for e in explanations]).numpy(),
         "targets": np.array([e.target for e in explanations]),

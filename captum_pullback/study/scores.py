@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_pullback.perturbations import Perturbation, forked_generators, noise_squares
 from captum_pullback.study.methods import METHODS, Settings, at_once, pixel_bounds
+from captum_pullback.study.softness import UNUSED
 from captum_pullback.zoo.networks import Network
 
 INFIDELITY_SAMPLES = 32
@@ -139,4 +140,5 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings(), forked_generators():
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
         warnings.filterwarnings("ignore", message="Setting .* hooks on ReLU")
+        warnings.filterwarnings("ignore", message=UNUSED)  # which is said once, elsewhere
         yield

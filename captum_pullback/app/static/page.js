@@ -133,7 +133,7 @@
     Object.assign(state, { cpWhat: what, cpPool: follow ? "same" : "own" });
     state.cpTab = tab || state.cpTab;
     const heats = method.includes("pullback") || state.cpTab === "ascend";
-    for (const input of all(".cp-heat input, .cp-heat button")) input.disabled = !heats;
+    for (const input of all(":is(.cp-heat, .cp-gates) :is(input, button)")) input.disabled = !heats;
     state.cpHeat = heats ? "on" : "off";
     return [];
   };
@@ -186,7 +186,10 @@
   };
   const names = () => {
     for (const group of all("fieldset")) {
-      const label = { "cp-show": "How maps are drawn", "cp-what": "What is explained" }[group.id];
+      const label = {
+        "cp-show": "How maps are drawn", "cp-what": "What is explained",
+        "cp-unit": "Unit of the temperature", "cp-rules": "Rules",
+      }[group.id];
       if (label) name(group, label);
     }
     for (const token of all("#cp-targets .token")) {

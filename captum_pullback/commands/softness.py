@@ -1,0 +1,63 @@
+"""How soft gates are to be, as it was asked on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from captum_pullback.commands.arguments import FITS
+from captum_pullback.commands.terminal import complain
+from captum_pullback.engine.softness import Softness
+from captum_pullback.study.loading import suggested_temperature
+from captum_pullback.study.methods import coverage
+from captum_pullback.study.softness import (
+    UNUSED,
+    check_softness,
+    read_rules,
+    read_temperature,
+)
+from captum_pullback.zoo.networks import Network
+
+__all__ = ["asked", "complain_of_unused", "suited"]
+
+
+def asked(args: argparse.Namespace) -> Softness:
+    """The temperatures and rules of the arguments; `suited` fills in what they leave open.
+
+    Raises:
+        UsageError: Rules name no kind of gate, or no reading of its kind.
+    """
+    softness = Softness(rules=None if args.rules is None else read_rules(args.rules))
+    if args.temperature is not None and args.temperature not in FITS:
+        softness = replace(softness, temperature=read_temperature(args.temperature))
+    if args.pool_temperature is not None:
+        softness = replace(softness, pool_temperature=read_temperature(args.pool_temperature))
+    return softness
+
+
+def suited(network: Network, softness: Softness, args: argparse.Namespace) -> Softness:
+    """The same with the network's own temperature where none was asked for.
+
+    Raises:
+        UsageError: Temperatures name what is neither in the network nor a kind of gate.
+    """
+    if args.temperature is None:
+        softness = replace(softness, temperature=suggested_temperature(network))
+    check_softness(network, softness)
+    return softness
+
+
+def complain_of_unused(network: Network, inputs: Tensor, softness: Softness) -> None:
+    """Says, once for all photographs, which entries of temperatures had no effect."""
+    if not any(isinstance(t, Mapping) for t in (softness.temperature, softness.pool_temperature)):
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        coverage(network, inputs, softness)
+    for each in caught:
+        if str(each.message).startswith(UNUSED):
+            complain(f"warning: {each.message}")

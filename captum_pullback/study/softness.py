@@ -1,0 +1,149 @@
+"""Temperatures and rules as text, and back; and whether they fit a network."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from captum_pullback.engine.models import named_modules
+from captum_pullback.engine.rules import EXCITATION, READINGS, SEMANTIC, RulesLike
+from captum_pullback.engine.softness import Softness
+from captum_pullback.engine.spread import Spread
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.study.errors import UsageError
+from captum_pullback.study.spelling import NO_RULE, Amount, amounts, readings
+from captum_pullback.zoo.networks import Network
+
+__all__ = [
+    "UNUSED", "check_softness", "described", "read_rules", "read_temperature", "rules_text",
+    "temperature_text",
+]  # fmt: skip
+
+#: How the engine's warning begins that no gate ran under an entry of a temperature.
+UNUSED = "no gate ran under"
+
+_COMPOSITES: dict[str, RulesLike] = {"excitation": EXCITATION, "semantic": SEMANTIC}
+
+
+def read_temperature(text: str) -> TemperatureLike:
+    """The temperature that a text spells: see `spelling`.
+
+    Raises:
+        UsageError: It spells none.
+    """
+    try:
+        found = {
+            name: Spread(number) if is_spread else number
+            for name, (number, is_spread) in amounts(text).items()
+        }
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return found[""] if len(found) == 1 else found
+
+
+def temperature_text(given: TemperatureLike | Tensor, digits: int | None = None) -> str:
+    """How a temperature is spelled, so that it can be read again.
+
+    Args:
+        given: A number, a `Spread`, or a mapping to such; of tensors only the shape is told.
+        digits: To how many it is rounded; None for all.
+    """
+    if isinstance(given, Mapping):
+        rest = [temperature_text(given[""], digits)] if "" in given else []
+        named = {name: value for name, value in given.items() if name}
+        return ",".join(
+            rest + [f"{name}={temperature_text(value, digits)}" for name, value in named.items()]
+        )
+    if isinstance(given, Tensor) and given.numel() > 1:
+        return f"tensor{list(given.shape)}"
+    if isinstance(given, Spread):
+        return Amount(given.scale, is_spread=True).text(digits)
+    return Amount(float(given)).text(digits)
+
+
+def read_rules(text: str) -> RulesLike:
+    """The rules that a text spells: see `spelling`.
+
+    Raises:
+        UsageError: It spells none, or names no kind of gate, or no reading of its kind.
+    """
+    try:
+        named = readings(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    composite = _COMPOSITES[named.pop("")]
+    for kind, reading in named.items():
+        if kind not in READINGS:
+            near = difflib.get_close_matches(kind, READINGS, 1)
+            raise UsageError(
+                f"no kind of gate is called {kind!r}"
+                + (f" (did you mean {near[0]!r}?)" if near else "")
+                + f"; there are {', '.join(READINGS)}"
+            )
+        if reading not in (*READINGS[kind], NO_RULE):
+            known = ", ".join((*READINGS[kind], NO_RULE))
+            raise UsageError(f"{kind} has no reading {reading!r}; there are {known}")
+    if not named:
+        return composite
+    changes = {kind: None if name == NO_RULE else name for kind, name in named.items()}
+    return {**composite, **changes}
+
+
+def rules_text(rules: RulesLike | None) -> str:
+    """How rules are spelled, so that they can be read again; None are the default ones.
+
+    Rules that are not the package's own, and those of modules, are named without their content.
+    """
+    given = SEMANTIC if rules is None else rules
+    spelled: list[list[str]] = []
+    for name, base in _COMPOSITES.items():
+        kinds = _changes(base, given)
+        spelled.append([name, *(f"{_name(k)}={_reading(k, given.get(k))}" for k in kinds)])
+    return ",".join(sorted(spelled, key=len)[0])
+
+
+def _changes(base: RulesLike, given: RulesLike) -> list[Any]:
+    """The kinds for which these rules say something else than a composite."""
+    kinds = dict.fromkeys((*given, *base))
+    return [
+        kind for kind in kinds if _reading(kind, given.get(kind)) != _reading(kind, base.get(kind))
+    ]
+
+
+def _reading(kind: Any, rule: Any) -> str:
+    if rule is None:
+        return NO_RULE
+    if isinstance(rule, str):
+        return rule
+    return next((name for name, known in READINGS.get(kind, {}).items() if known is rule), "own")
+
+
+def _name(kind: Any) -> str:
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+
+
+def described(softness: Softness) -> str | None:
+    """What there is to be said besides one temperature and the default rules, in a line."""
+    parts = []
+    if isinstance(softness.temperature, Mapping):
+        parts.append(f"temperature {temperature_text(softness.temperature)}")
+    if softness.pool_temperature is not None:
+        parts.append(f"pool temperature {temperature_text(softness.pool_temperature)}")
+    if softness.rules is not None:
+        parts.append(f"rules {rules_text(softness.rules)}")
+    return f"pullback: {'; '.join(parts)}" if parts else None
+
+
+def check_softness(network: Network, softness: Softness) -> None:
+    """Makes sure that what temperatures name is in a network.
+
+    Raises:
+        UsageError: It is not.
+    """
+    try:
+        softness.resolver([name for name, _ in named_modules(network.model)])
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
