@@ -37,6 +37,7 @@ from captum_pullback.engine.models import (
 from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.rules import EXCITATION, RulesLike
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
+from captum_pullback.engine.state import State
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = [
@@ -267,7 +268,7 @@ def _softly(parallel_apply: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def _run(mode: SofteningMode, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def _run(mode: State, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if mode.batch is not None:  # of which this replica has a share
         tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
         mode.batch = len(tensors[0]) if tensors and tensors[0].dim() else None

@@ -1,0 +1,41 @@
+"""Choices by a mask, which are linear if the mask does not depend on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from captum_pullback.engine import graph
+from captum_pullback.engine.choices import CHOICES
+from captum_pullback.engine.products import carries
+from captum_pullback.engine.state import State, note_left
+
+__all__ = ["choose", "compare"]
+
+
+def compare(
+    state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A comparison, whose outcome is remembered if it depends on the inputs."""
+    output = func(*args, **kwargs)
+    if not torch.compiler.is_compiling():
+        given = (*args, *kwargs.values())
+        if any(map(carries, given)) or state.masks.any(given):
+            state.masks.add(output)
+    return output
+
+
+def choose(
+    state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A choice, which is linear by a mask that does not depend on the inputs."""
+    output = func(*args, **kwargs)
+    name, place = CHOICES[func]
+    mask = args[place] if len(args) > place else kwargs.get("mask", kwargs.get("condition"))
+    if torch.compiler.is_compiling() or mask in state.masks:
+        note_left(state, name, output, (*args, *kwargs.values()))
+    else:
+        graph.mark_linear(output, (*args, *kwargs.values()))
+    return output

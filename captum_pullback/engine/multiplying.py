@@ -1,0 +1,139 @@
+"""Running products of what depends on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_pullback.engine import graph
+from captum_pullback.engine._torch import notes
+from captum_pullback.engine.names import Product
+from captum_pullback.engine.products import LOGITS, carries, find_factors, held_product, passing
+from captum_pullback.engine.state import State, count_backward, note_left
+from captum_pullback.engine.traced import find_traced_factors
+
+__all__ = ["run_product"]
+
+# What works in place, and the same where it does not.
+_OUT_OF_PLACE: dict[Any, Any] = {
+    **{
+        getattr(Tensor, f"{name}_"): getattr(torch, name)
+        for name in ("mul", "multiply", "div", "divide", "true_divide", "addcmul", "addcdiv",
+                     "addmm", "addbmm", "baddbmm", "addmv", "addr")
+    },
+    Tensor.__imul__: torch.mul,
+    Tensor.__itruediv__: torch.div,
+}  # fmt: skip
+
+
+def run_product(
+    state: State,
+    func: Callable[..., Any],
+    product: Product,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """A product of what depends on the inputs; NotImplemented for any other."""
+    if len(args) > 1 and product.factors == (0, 1) and _is_constant(args[1]):
+        return NotImplemented
+    if not torch.is_grad_enabled():
+        return NotImplemented
+    given = list(args)
+    names = [name for name in ("other", "mat2", "tensor2", "weight", "vec2") if name in kwargs]
+    if len(given) == 1 and names:
+        kwargs = dict(kwargs)
+        given.append(kwargs.pop(names[0]))
+    if product.operands and len(given) == 2 and isinstance(given[1], (list, tuple)):
+        given = [given[0], *given[1]]
+    if torch.compiler.is_compiling():
+        return _run_traced_product(state, func, product, given, kwargs)
+    if sum(map(carries, given)) < 2:
+        return NotImplemented
+    factors = find_factors(product, given)
+    if factors is None:
+        return NotImplemented
+    path = state.module()
+    is_attention = any(
+        node is not None and graph.operation(node) == "Softmax" for node in factors.gates.values()
+    )
+    kind = "attention" if factors.held and is_attention else "product"
+    rule, temperature = state.resolver(path, kind)
+    if rule is None:
+        output = func(*given, **kwargs)
+        note_left(state, product.name, output, given)
+        return output
+    nodes = [factors.gates[place] for place in factors.held]
+    softens = kind == "attention" and any(n is not None and LOGITS in notes(n) for n in nodes)
+    entry = state.record.entry(
+        path, product.name, temperature if softens else None, "softened" if softens else "held"
+    )
+    target = given[0] if product.inplace else None
+    if target is not None and (not factors.held or 0 in factors.held):
+        given[0] = target.clone()  # of which the other factors' gradients are made
+    if not factors.held:
+        share = 1 / len(factors.places)
+        for place in factors.places:
+            given[place] = passing(given[place], share, state.record)
+        if target is None:
+            output = func(*given, **kwargs)
+        else:
+            output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+        graph.mark_linear(output, given)
+    elif target is not None and 0 in factors.held:
+        output = target.copy_(
+            held_product(
+                _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
+                batch=state.batch, record=state.record, lean=state.lean,
+            )
+        )  # fmt: skip
+    else:
+        output = held_product(
+            func, given, kwargs, factors, temperature,
+            batch=state.batch, record=state.record, lean=state.lean,
+        )  # fmt: skip
+    count_backward(state, output, entry, given)
+    return output
+
+
+def _run_traced_product(
+    state: State,
+    func: Callable[..., Any],
+    product: Product,
+    given: list[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    factors = find_traced_factors(product, given)
+    if factors is None:
+        return NotImplemented
+    is_attention = "softmax" in factors.gates.values()
+    rule, temperature = state.resolver(
+        "", "attention" if factors.held and is_attention else "product"
+    )
+    if rule is None:
+        state.record.count_traced(product.name, None)
+        return func(*given, **kwargs)
+    if factors.held and is_attention and temperature != 1:
+        # Not raised: Dynamo would take an error for a reason to run this part as it is.
+        state.record.refuse_traced(
+            "attention that is written out has the temperature 1 in a compiled graph: use "
+            "the original module for another one"
+        )
+        return func(*given, **kwargs)
+    state.record.count_traced(product.name, "held")
+    target = given[0] if product.inplace else None
+    for place in factors.held:
+        given[place] = given[place].detach()
+    if not factors.held:
+        share = 1 / len(factors.places)
+        for place in factors.places:
+            given[place] = passing(given[place], share, state.record)
+    if target is not None and (0 in factors.held or not factors.held):
+        return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
+    return func(*given, **kwargs)
+
+
+def _is_constant(factor: Any) -> bool:
+    return type(factor) is nn.Parameter or not isinstance(factor, (Tensor, list, tuple))

@@ -1,0 +1,224 @@
+"""Running the calls that have rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+
+from captum_pullback.engine._torch import (
+    is_in_checkpoint,
+    is_watched,
+    modes,
+    notes,
+    unseen,
+    unwrapped,
+    without_override,
+)
+from captum_pullback.engine.backward import Call, ForwardModeError, SofteningError, run
+from captum_pullback.engine.lean import LEAN
+from captum_pullback.engine.leaning import run_lean
+from captum_pullback.engine.names import Operation, read_call, split_call
+from captum_pullback.engine.pooling import values_of
+from captum_pullback.engine.products import LOGITS, carries
+from captum_pullback.engine.spread import Spread, Temperature
+from captum_pullback.engine.state import State, count_backward, detached, note_left
+
+__all__ = ["NAMES_ARE_LOST", "innermost", "run_nonlinear"]
+
+NAMES_ARE_LOST = (
+    "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
+    "use the original module, or one temperature for all"
+)
+
+_ATTENTION = F.multi_head_attention_forward
+# Operations that are written in Python, and looked into.
+_INSIDE: dict[Any, Any] = {
+    function: without_override(function) for function in (_ATTENTION, F.local_response_norm)
+}
+
+
+def run_nonlinear(
+    state: State,
+    func: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run an operation that is not linear, by its rule if it has one."""
+    x, rest, named = split_call(args, kwargs)
+    if not isinstance(x, Tensor):
+        return func(*args, **kwargs)
+    kind, given, keywords, inplace = read_call(operation, rest, named)
+    module = state.module()
+    rule, temperature = state.resolver(module, kind)
+    held = None
+    if rule is not None and not x.is_complex():  # of complex numbers no gate is known
+        if rule.inside or func is _ATTENTION:
+            return _run_inside(state, func, args, kwargs)
+        if state.lean:
+            given = tuple(map(detached, given))
+            keywords = {key: detached(value) for key, value in keywords.items()}
+        held = rule.read(*given, **keywords)
+    if held is None or rule is None:
+        output = func(*args, **kwargs)
+        note_left(state, operation.name, output, (x, *given, *keywords.values()))
+        _keep_logits(state, kind, output, x, given, keywords)
+        return output
+    if state.see is not None:
+        state.see(module, operation.name, x.detach())
+    if not (torch.is_grad_enabled() and (carries(x) or any(map(carries, held.others)))):
+        _note_idle(state, x)
+        return func(*args, **kwargs)
+
+    # A view of a pool of two dimensions, which may not be written to as it comes.
+    finish = _cloned if "pool1d" in operation.name and is_watched() else _as_it_is
+
+    def operation_(z: Tensor, *others: Any) -> Any:
+        if not others:
+            return finish(func(z, *rest, **named))
+        news = {id(old): new for old, new in zip(held.others, others, strict=True)}
+        given = (news.get(id(part), part) for part in rest)
+        return func(z, *given, **{key: news.get(id(part), part) for key, part in named.items()})
+
+    force = temperature if held.softens else None
+    is_number = not isinstance(force, (Tensor, Spread))
+    if held.hard and is_number and force == 0:
+        return _run_hard(state, func, operation.name, (x, *rest), named)
+    if x.is_nested or x.layout != torch.strided:
+        layout = "nested" if x.is_nested else str(x.layout)
+        dense = "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
+        raise SofteningError(
+            f"{operation.name} got a {layout} tensor, which gates cannot be held of: give it a "
+            f"dense one, x.{dense}, or keep its derivative by the rule {kind!r}: None"
+        )
+    if torch.compiler.is_compiling():
+        return _run_traced(state, operation.name, operation_, held, x, force, rule.group, inplace)
+    if state.keep_copies and not inplace:
+        x = x.clone()
+    if isinstance(force, Tensor):
+        force = force.to(x.device)
+        if rule.group != "pool":
+            _check_shape(state, force, x, f"input of its {operation.name}")
+    as_it_is = held.keeps_forward(force)
+    entry = state.record.entry(
+        module,
+        operation.name,
+        None if as_it_is else force,
+        "held" if as_it_is else "softened",
+    )
+    call = Call(
+        operation_, held, force, state.batch, state.once and inplace, entry,
+        record=state.record, keeps_all=not state.lean,
+    )  # fmt: skip
+    output = run(call, x, inplace=inplace)
+    if isinstance(force, Tensor) and rule.group == "pool":
+        _check_shape(state, force, values_of(output), f"output of its {operation.name}")
+    return output
+
+
+def _run_hard(
+    state: State, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A hard gate, whose derivative is its gate."""
+    if torch.compiler.is_compiling():
+        state.record.count_traced(name, 0.0)
+        return func(*args, **kwargs)
+    entry = state.record.entry(state.module(), name, 0.0, "softened")
+    if state.lean and func in LEAN:
+        output = run_lean(state, func, args, kwargs)
+    elif innermost() is not None:
+        # A softening around this one must not make it soft after all.
+        with unseen():
+            output = func(*args, **kwargs)
+    else:
+        output = func(*args, **kwargs)
+    count_backward(state, output, entry, args)
+    return output
+
+
+def _run_traced(
+    state: State,
+    name: str,
+    call: Callable[[Tensor], Any],
+    held: Any,
+    x: Tensor,
+    temperature: Temperature | None,
+    group: str,
+    inplace: bool,
+) -> Any:
+    if state.resolver.needs_names:
+        raise SofteningError(NAMES_ARE_LOST)
+    state.record.count_traced(name, temperature if held.softens else "held")
+    if held.softens and group in state.tensors:
+        common, tensor = state.tensors[group]
+        if temperature == common:
+            temperature = tensor
+    return run(Call(call, held, temperature, state.batch), x, inplace=inplace)
+
+
+def _run_inside(
+    state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run an operation that is written in Python, so that its own operations are met."""
+    with state.entered():
+        return _INSIDE[func](*args, **kwargs)
+
+
+def _keep_logits(
+    state: State, kind: str, output: Any, x: Tensor, rest: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """Keep a softmax's logits with its node, if attention has a temperature."""
+    if kind != "softmax" or torch.compiler.is_compiling():
+        return
+    rule, temperature = state.resolver(state.module(), "attention")
+    node = unwrapped(output).grad_fn
+    if rule is None or node is None or temperature == 1:
+        return
+    dim = named["dim"] if "dim" in named else rest[0] if rest else -1
+    notes(node)[LOGITS] = (x.detach(), dim)
+
+
+def _note_idle(state: State, x: Tensor) -> None:
+    _refuse_forward_mode(x)
+    state.record.gates_without_gradient = True
+    state.record.will_run_again |= is_in_checkpoint()
+
+
+def _check_shape(state: State, temperature: Tensor, tensor: Tensor, what: str) -> None:
+    try:
+        shape = torch.broadcast_shapes(temperature.shape, tensor.shape)  # type: ignore[no-untyped-call]
+        fits = shape == tensor.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"the temperature of shape {tuple(temperature.shape)} for {state.module()!r} does "
+            f"not broadcast against the {what}, {tuple(tensor.shape)}"
+        )
+
+
+def _refuse_forward_mode(x: Any) -> None:
+    """Raise for a derivative that is taken forward, with the pass itself."""
+    if not isinstance(x, Tensor) or torch.compiler.is_compiling():
+        return
+    if unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
+        raise ForwardModeError
+
+
+def _as_it_is(output: Any) -> Any:
+    return output
+
+
+def _cloned(output: Any) -> Any:
+    return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()
+
+
+def innermost() -> State | None:
+    """The softening that this thread is in, if it is in any."""
+    found = [mode for mode in modes() if isinstance(mode, State)]
+    return found[-1] if found else None
