@@ -71,7 +71,8 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
-        temperature: As for `ExcitationPullback`; 0 is ascent along the plain gradient.
+        temperature: As for `ExcitationPullback`; 0 leaves gates as they are, which is the
+            plain gradient on ReLU networks (``rules={}`` on any).
         pool_temperature: The same for max pooling; None follows ``temperature``.
         rules: What is held of each kind of gate: see `soften`.
         steps: The number of steps, K.
@@ -128,6 +129,16 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
             raise ValueError("step_size must be finite")
         self.bounds = bounds
         check_bounds(bounds)
+
+    @property
+    def temperature(self) -> TemperatureLike:
+        """The temperature, as it was given."""
+        return self.softness.temperature
+
+    @property
+    def pool_temperature(self) -> TemperatureLike | None:
+        """The temperature of max pooling, as it was given."""
+        return self.softness.pool_temperature
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(

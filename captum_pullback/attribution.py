@@ -46,7 +46,7 @@ class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
-        temperature: 0 (the plain gradient) to inf, or a mapping from module names: see `soften`.
+        temperature: 0 (gates as they are) to inf, a `Spread`, or a mapping: see `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
         rules: What is held of each kind of gate: see `soften`.
         multiply_by_inputs: Whether to multiply the pullback by the input.

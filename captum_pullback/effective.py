@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from captum_pullback.at_zero import AtZero
+from captum_pullback.affine.at_zero import AtZero
+from captum_pullback.affine.linearity import Graph, RandomnessWatch
 from captum_pullback.engine.models import leaves_of, on_copies
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import refuse_inference_mode, soften_for_inputs
 from captum_pullback.engine.softness import Softness
 from captum_pullback.engine.temperature import TemperatureLike
-from captum_pullback.linearity import Graph, RandomnessWatch
 
 __all__ = ["NotPiecewiseLinearError", "effective_weights"]
 

@@ -35,7 +35,7 @@ class TemperatureFit:
         temperature: To be given to `ExcitationPullback` or `soften`: a number, or with
             ``per_gate`` a mapping from module names to numbers, or a `Spread`.
         infidelity: Mean infidelity at this temperature; lower is better.
-        tried: Pairs (temperature or scale, mean infidelity), ascending; 0 is the plain gradient.
+        tried: Pairs (temperature or scale, mean infidelity), ascending; 0 leaves gates as they are.
         scale: With ``per_gate``, or in units of spread, the temperature of each gate in units of
             its spread; else None.
     """
@@ -61,7 +61,7 @@ class TemperatureFit:
         best = self.temperature if self.scale is None else self.scale
         lines = [f"{unit:>11}  infidelity"]
         for value, cost in self.tried:
-            mark = "  (plain gradient)" if value == 0 else ""
+            mark = "  (gates as they are)" if value == 0 else ""
             if value == best:
                 mark = "  <- best" + ", at the limit of the search" * self.at_limit
             lines.append(f"{value:>11.4g}  {cost:>10.4g}{mark}")
@@ -155,7 +155,7 @@ def fit_temperature(
 
     def cost(value: float) -> float:
         if value not in tried:
-            # 0 is the plain gradient, through hard pools too.
+            # 0 leaves all gates as they are, pools too.
             pool = pool_temperature if value else 0.0
             pullback = ExcitationPullback(
                 forward_func, temperature(value), pool_temperature=pool, rules=rules

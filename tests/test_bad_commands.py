@@ -541,7 +541,7 @@ checkpoints noise.png      -> noise.png: is no folder of checkpoints
 checkpoints folder         -> folder: there are 0 checkpoints; two or more are wanted
 checkpoints run_one        -> run_one: there are 1 checkpoints
 checkpoints run_unnumbered -> run_unnumbered: there are 0 checkpoints
-checkpoints run_same       -> is of step 1, as
+checkpoints run_same       -> run_same: there are 1 checkpoints; two or more
 checkpoints run_garbage    -> step_1.pt is no readable state dict
 checkpoints run_whole      -> step_1.pt holds a Python object
 checkpoints run_nan        -> step_1.pt has NaN in 0.weight: the training diverged
@@ -552,7 +552,7 @@ data missing               -> missing: is neither a folder of pictures nor an .n
 data missing.npz           -> missing.npz: there is no such file
 data noise.png             -> noise.png: is neither a folder of pictures nor an .npz file
 data folder                -> folder: holds 0 folders of pictures
-data pictures_empty        -> pictures_empty: holds 0 folders of pictures
+data pictures_empty        -> pictures_empty/a: holds no pictures
 data pictures_one          -> pictures_one: holds 1 folders of pictures
 data pictures_bad          -> 1.png: is not a picture
 data folder.png            -> folder.png: holds 0 folders of pictures

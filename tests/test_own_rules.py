@@ -113,3 +113,12 @@ def test_a_rule_for_a_function_that_nobody_knows(x: Tensor) -> None:
     found = ExcitationPullback(lambda x: function(x @ weight), 0, rules=rules).attribute(x, 1)
     expected = ((x @ weight)[:, 1:2] ** 2) * weight[:, 1]
     assert relative_error(found, expected) < 1e-12
+
+
+def test_no_rules_at_all_are_the_plain_gradient() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(3, 4, requires_grad=True)
+    (plain,) = torch.autograd.grad(network(x)[:, 1].sum(), x)
+    found = ExcitationPullback(network, 0.0, rules={}).attribute(x.detach(), 1)
+    torch.testing.assert_close(found, plain)

@@ -95,7 +95,7 @@ def climb_ways(question: Question, climb: Climb) -> dict[str, Softness]:
     """For each way's title, how soft gates are on it."""
     softness = question.softness
     ways = {f"Along the excitation pullback, {heat(question)}": softness}
-    plain = Softness(0.0, rules=softness.rules)
+    plain = Softness(0.0, rules={})
     return ways | ({"Along the plain gradient": plain} if climb.compare else {})
 
 

@@ -100,7 +100,7 @@ def _add_explain(commands: Any) -> None:
         "--temperature",
         type=temperature_or_fit,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf; '1 spread', in units of the spread "
+        help="of the pullback: 0 (gates as they are) to inf; '1 spread', in units of the spread "
         "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
         "modules; 'fit' or 'fit spread', for that of the least infidelity (default: what is known "
         "to suit the network, or 0.3)",
@@ -150,7 +150,7 @@ def _add_ascend(commands: Any) -> None:
         "--temperature",
         type=temperature,
         metavar="T",
-        help="of the pullback: 0 (the plain gradient) to inf; '1 spread', in units of the spread "
+        help="of the pullback: 0 (gates as they are) to inf; '1 spread', in units of the spread "
         "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
         "modules (default: what is known to suit the network, or 0.3)",
     )

@@ -86,13 +86,13 @@ def run_product(
         output = target.copy_(
             held_product(
                 _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
-                batch=state.batch, record=state.record, lean=state.lean,
+                batch=state.batch, record=state.record, lean=state.lean or state.holds_output,
             )
         )  # fmt: skip
     else:
         output = held_product(
             func, given, kwargs, factors, temperature,
-            batch=state.batch, record=state.record, lean=state.lean,
+            batch=state.batch, record=state.record, lean=state.lean or state.holds_output,
         )  # fmt: skip
     count_backward(state, output, entry, given)
     return output

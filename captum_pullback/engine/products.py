@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from captum_pullback.engine._torch import is_transformed, notes, unwrapped
 from captum_pullback.engine.attention import softened
-from captum_pullback.engine.backward import Call, Context, Held, following, run
+from captum_pullback.engine.backward import Call, Context, Held, run
 from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sources
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.spread import Spread, Temperature
@@ -138,7 +138,7 @@ def held_product(
         if (twin := _twin(args[place], node, temperature, batch)) is not None
     }
     for place in factors.held:
-        if lean or is_transformed() or following.get() is not None:
+        if lean or is_transformed():
             args[place] = args[place].detach()
         elif place not in soft:
             args[place] = passing(args[place], 0, record)

@@ -7,6 +7,7 @@ pools, `SEMANTIC` for every kind; users write their own from these::
     rules = {**SEMANTIC, "max_pool": "differentiated", "gelu": None}
     rules = {**SEMANTIC, "softsign": Rule(lambda: Held(pull))}
     rules = {**SEMANTIC, "features": EXCITATION}  # by module name: the longest prefix counts
+    rules = {}  # the plain gradient
 """
 
 from __future__ import annotations
@@ -306,6 +307,11 @@ class Rules:
                 if inner is not None:
                     return inner("", kind)
         return self.kinds.get(kind) if isinstance(kind, str) else self.functions.get(kind)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no rule is given, so that each derivative is kept: the plain gradient."""
+        return not (self.kinds or self.modules or self.functions)
 
     def check_modules(self, names: Sequence[str]) -> None:
         """Raise ValueError if rules are given for a module that is none of these."""

@@ -150,6 +150,7 @@ def _softened(
     refuse_inference_mode()
     modules, mode = _prepare(model, softness)
     mode.lean = mode.record.is_lean = lean
+    mode.may_be_plain = mode.resolver.rules.is_empty  # a plain gradient was asked for
     mode.tolerates_linear = tolerates_linear
     if not lean or mode.resolver.needs_names:
         mode.names = {module_key(module): name for name, module in modules}

@@ -40,7 +40,7 @@ class Ways(Softness):
         title = f"along the excitation pullback, T = {temperature_text(self.temperature, 3)}"
         ways: dict[str, Softness] = {title: self}
         if self.compare:
-            ways["along the plain gradient"] = Softness(0.0)
+            ways["along the plain gradient"] = Softness(0.0, rules={})
         return {
             title: PullbackAscent(
                 network.model,

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_pullback.calls import FunctionCall, HeldCall, tensors_in
+from captum_pullback.affine.calls import FunctionCall, HeldCall, tensors_in
+from captum_pullback.affine.linearity import CORNERED
+from captum_pullback.affine.shadows import Shadows, shares_memory
+from captum_pullback.affine.written import NO_WRITES, draws_numbers
 from captum_pullback.engine._torch import is_view, unseen, version
 from captum_pullback.engine.backward import Call, following, run
 from captum_pullback.engine.graph import mark_linear, sources
 from captum_pullback.engine.names import NONLINEAR, TRAINING, trains
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import is_share
-from captum_pullback.linearity import CORNERED
-from captum_pullback.shadows import Shadows, shares_memory
-from captum_pullback.written import NO_WRITES, draws_numbers
 
 __all__ = ["AtZero"]
 

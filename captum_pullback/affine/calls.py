@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_pullback.affine.linearity import Graph
+from captum_pullback.affine.shadows import shares_memory
+from captum_pullback.affine.tangents import Tangent, tangents_of
+from captum_pullback.affine.written import written_by
 from captum_pullback.engine._torch import is_view
 from captum_pullback.engine.backward import Call, Context
 from captum_pullback.engine.names import NONLINEAR, PRODUCTS
-from captum_pullback.linearity import Graph
-from captum_pullback.shadows import shares_memory
-from captum_pullback.tangents import Tangent, tangents_of
-from captum_pullback.written import written_by
 
 __all__ = ["FunctionCall", "HeldCall", "tensors_in"]
 
