@@ -156,7 +156,7 @@ def test_per_gate_gives_nothing_to_pools_that_have_their_own(
 def test_it_prints_as_a_table(model: nn.Module, x: Tensor) -> None:
     lines = str(fit_temperature(model, x, 1, **FEW)).splitlines()
     assert lines[0].split() == ["temperature", "infidelity"]
-    assert lines[1].endswith("(plain gradient)")
+    assert lines[1].endswith("(gates as they are)")
     assert sum(line.endswith("<- best") for line in lines) == 1
 
 
