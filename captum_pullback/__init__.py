@@ -9,30 +9,36 @@ from typing import TYPE_CHECKING, Any
 from captum_pullback._version import __version__
 
 if TYPE_CHECKING:
-    from captum_pullback.ascent import PullbackAscent
+    from captum_pullback.ascent import AscentStep, PullbackAscent
     from captum_pullback.attribution import (
         ExcitationPullback,
         LayerExcitationPullback,
         NeuronExcitationPullback,
     )
-    from captum_pullback.effective import effective_weights
+    from captum_pullback.effective import NotPiecewiseLinearError, effective_weights
     from captum_pullback.engine.backward import Held
+    from captum_pullback.engine.record import SofteningRecord
     from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
-    from captum_pullback.engine.softening import soften
+    from captum_pullback.engine.softening import SofteningError, soften
     from captum_pullback.engine.spread import Spread
-    from captum_pullback.fit import fit_temperature
+    from captum_pullback.fit import TemperatureFit, fit_temperature
     from captum_pullback.lens.dynamics import TrainingLens
 
 __all__ = [
     "EXCITATION",
     "SEMANTIC",
+    "AscentStep",
     "ExcitationPullback",
     "Held",
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
+    "NotPiecewiseLinearError",
     "PullbackAscent",
     "Rule",
+    "SofteningError",
+    "SofteningRecord",
     "Spread",
+    "TemperatureFit",
     "TrainingLens",
     "__version__",
     "effective_weights",
@@ -44,6 +50,11 @@ __all__ = [
 _HOMES = {
     "EXCITATION": "engine.rules",
     "SEMANTIC": "engine.rules",
+    "AscentStep": "ascent",
+    "NotPiecewiseLinearError": "effective",
+    "SofteningError": "engine.softening",
+    "SofteningRecord": "engine.record",
+    "TemperatureFit": "fit",
     "ExcitationPullback": "attribution",
     "Held": "engine.backward",
     "LayerExcitationPullback": "attribution",

@@ -1,0 +1,140 @@
+"""The private names of PyTorch that `engine/_torch.py` stands on: each fails by name if it changes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from captum_pullback.engine import _torch
+
+
+class Quiet(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return func(*args, **kwargs or {})
+
+
+def test_the_stack_of_function_modes() -> None:
+    """torch._C._push_on_torch_function_stack, _pop_..., _len_..., _get_function_stack_at."""
+    assert _torch.mode_depth() == 0
+    outer, inner = Quiet(), Quiet()
+    _torch.enter_mode(outer)
+    _torch.enter_mode(inner)
+    try:
+        assert _torch.modes() == [outer, inner]
+        _torch.leave_mode(outer)
+        assert _torch.modes() == [inner]
+    finally:
+        _torch.leave_mode(inner)
+    assert _torch.mode_depth() == 0
+
+
+def test_functions_without_override_run_their_own_code() -> None:
+    """The code of torch.autograd.grad, and how it asks for modes."""
+    met: list[object] = []
+
+    class Asking(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            met.append(func)
+            return func(*args, **kwargs or {})
+
+    grad = _torch.without_override(torch.autograd.grad)
+    x = torch.tensor(2.0, requires_grad=True)
+    with Asking():
+        (found,) = grad(x * 3, x)
+    assert found == 3
+    assert torch.autograd.grad not in met
+
+
+def test_the_module_that_runs_is_on_the_stack_of_frames() -> None:
+    """nn.Module._call_impl, and that its frame has `self`."""
+    found: list[int | None] = []
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            found.append(_torch.running_module(names))
+            return x
+
+    network = Outer()
+    names = {_torch.module_key(network): "", _torch.module_key(network.inner): "inner"}
+    network(torch.ones(1))
+    assert found == [_torch.module_key(network.inner)]
+    assert _torch.running_module(names) is None
+
+
+def test_transforms_are_seen_and_their_tensors_unwrapped() -> None:
+    """torch._C._are_functorch_transforms_active, and functorch's wrapped tensors."""
+    x = torch.ones(2, 3, requires_grad=True)
+    seen: list[bool] = []
+
+    def look(row: Tensor) -> Tensor:
+        seen.extend((_torch.is_transformed(), _torch.unwrapped(row).requires_grad))
+        return row * 2
+
+    torch.vmap(look)(x)
+    assert seen == [True, True]
+    assert not _torch.is_transformed()
+    assert _torch.unwrapped(x) is x
+
+
+def test_batched_gradients_are_recognized() -> None:
+    """torch._C._functorch.is_legacy_batchedtensor."""
+    seen: list[bool] = []
+
+    class Look(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: Tensor) -> Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+            seen.append(_torch.has_batched_gradient(grad))
+            return grad
+
+    x = torch.ones(2, requires_grad=True)
+    torch.autograd.grad(Look.apply(x), x, torch.eye(2), is_grads_batched=True)
+    torch.autograd.grad(Look.apply(x).sum(), x)
+    assert seen == [True, False]
+
+
+def test_what_nodes_keep() -> None:
+    """Node._saved_..., Node.metadata and Node._input_metadata."""
+    x = torch.ones(2, 3, requires_grad=True)
+    node = (x**-2).grad_fn
+    assert node is not None
+    assert _torch.saved_value(node, "exponent") == -2
+    assert _torch.saved_value(node, "nothing of the kind", 7) == 7
+    _torch.notes(node)["captum_pullback.test"] = 1
+    assert _torch.notes((x**-2).grad_fn) == {}  # type: ignore[arg-type]
+    assert _torch.notes(node) == {"captum_pullback.test": 1}
+    assert _torch.input_shapes(node) == [(torch.Size([2, 3]), torch.float32)]
+
+
+def test_views_versions_and_tensors_of_their_own() -> None:
+    """Tensor._is_view, Tensor._version."""
+    x = torch.ones(3)
+    assert not _torch.is_view(x)
+    assert _torch.is_view(x[1:])
+    before = _torch.version(x)
+    x.add_(1)
+    assert _torch.version(x) == before + 1
+    owned = _torch.own(x[1:])
+    assert not _torch.is_view(owned)
+    assert owned.data_ptr() == x[1:].data_ptr()
+
+
+def test_compiled_modules_are_recognized() -> None:
+    """torch._dynamo.OptimizedModule, and Module._compiled_call_impl."""
+    plain = nn.ReLU()
+    assert not _torch.is_compiled_module(plain)
+    assert _torch.is_compiled_module(torch.compile(nn.ReLU()))
+    plain.compile()
+    assert _torch.is_compiled_module(plain)
