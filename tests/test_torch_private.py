@@ -1,4 +1,4 @@
-"""The private names of PyTorch that `engine/_torch.py` stands on: each fails by name if it changes."""
+"""Private names of PyTorch that `engine/_torch.py` stands on: each fails by name if it changes."""
 
 from __future__ import annotations
 
