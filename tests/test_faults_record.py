@@ -175,7 +175,14 @@ def test_what_is_off_the_way_is_not_named() -> None:
     assert met(forward).left_hard == []
 
 
-@pytest.mark.parametrize("take", ["backward", "autograd.backward", "grad"])
+needs_override = pytest.mark.skipif(
+    torch.__version__ < "2.9", reason="torch 2.8 shows torch.autograd.backward to no function mode"
+)
+
+
+@pytest.mark.parametrize(
+    "take", ["backward", pytest.param("autograd.backward", marks=needs_override), "grad"]
+)
 def test_every_way_to_take_a_gradient_reads_the_graph(take: str) -> None:
     leaf = X.clone().requires_grad_()
     with soften(nn.Identity(), 0.5, **EXCITATION_ONLY) as record:

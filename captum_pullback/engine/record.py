@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_pullback.engine._torch import has_batched_gradient, is_watched
+from captum_pullback.engine._torch import has_batched_gradient, is_transformed, is_watched
 from captum_pullback.engine.spread import Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
@@ -79,8 +79,8 @@ class Entry:
 
     def _note_spread(self, force: Any, *, first: bool) -> None:
         """Note what a temperature in units of spread came to, for each example."""
-        if isinstance(force, Spread):
-            return  # which the rule has not asked for
+        if isinstance(force, Spread) or (isinstance(force, Tensor) and is_transformed()):
+            return  # which the rule has not asked for, or which has no number yet
         found = force.flatten().tolist() if isinstance(force, Tensor) else [force]
         self.flat += first and 0 in found
         spreads = [each for each in (self.low, self.high, *found) if each]
