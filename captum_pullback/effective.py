@@ -59,7 +59,7 @@ def effective_weights(
     .. math::
         f_c(x) = \langle W_c(x), x \rangle + b_c(x)
 
-    This is exact, for all that `rules` holds: GELU, normalizations, attention, gated products.
+    This is exact, for all that ``rules`` holds: GELU, normalizations, attention, gated products.
     :math:`W_c(x)` is the pullback of class c. Of ReLU and its family, max pooling, and what is
     piecewise linear without a rule (``max``, ``min``, ``clamp``, ``sort``, ``where``) it is the
     gradient; on a boundary between pieces, that of the side that autograd chooses. A network of
