@@ -134,3 +134,19 @@ def test_a_network_that_takes_gradients_itself_gets_them_right(
     with soften(model, 0.5):
         (expected,) = torch.autograd.grad(model(z)[:, 1].sum(), z)
     torch.testing.assert_close(ExcitationPullback(model, 0.5).attribute(x, 1), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_linear_layer_of_what_is_not_contiguous_runs_the_kernel_that_it_runs_outside(
+    dtype: torch.dtype,
+) -> None:
+    """PyTorch chooses it by whether the weight needs a gradient."""
+    layer = nn.Linear(64, 48).to(dtype)
+    x = torch.randn(4, 197, 64, dtype=dtype).transpose(0, 1)
+    expected, plain = _gradient(layer, x)
+    with soften_for_inputs(layer, Softness(0.3, 0)) as mode:
+        F.relu(x.clone().requires_grad_())
+        mode.differentiates_gradients = True
+        found, lean = _gradient(layer, x)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(lean, plain)

@@ -21,7 +21,7 @@ from torch import Tensor
 from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.windows import per_axis
 
-__all__ = ["DETACHED", "LEAN"]
+__all__ = ["DETACHED", "LEAN", "linear"]
 
 #: Of which autograd itself keeps no input, if the weights need no gradient.
 DETACHED = {F.linear: None}
@@ -85,6 +85,20 @@ def _kept(pull: Callable[..., Any], *others: Tensor | None) -> Held:
 
 def _run_alone(operation: Callable[[Tensor], Any], x: Tensor, *_: Any) -> tuple[Any]:
     return (operation(x),)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Held:
+    """A linear layer of inputs that are not contiguous.
+
+    PyTorch chooses the kernel by whether the weight needs a gradient: with a detached one it would
+    expand the weight over the batch, for many times the price and other last digits.
+    """
+
+    def pull(context: Context, grad: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+        flat = grad.reshape(-1, grad.shape[-1]) @ weight
+        return flat.reshape(*grad.shape[:-1], weight.shape[-1]), None
+
+    return _kept(pull, weight.detach())._replace(linear="mixes")
 
 
 def _batch_norm(

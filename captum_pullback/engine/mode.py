@@ -103,7 +103,7 @@ class SofteningMode(State):
             output = run_product(self, func, product, args, kwargs)
             if output is not NotImplemented:
                 return output
-            if self.lean and func not in LEAN and any(map(_is_parameter, args)):
+            if self.lean and product.name in _ELEMENTWISE and any(map(_is_parameter, args)):
                 # Autograd keeps the other factor for a parameter's gradient.
                 return func(*map(detached, args), **kwargs)
         elif is_training(func) and trains(func, args, kwargs):
@@ -118,6 +118,9 @@ class SofteningMode(State):
 def _is_parameter(argument: Any) -> bool:
     return type(argument) is nn.Parameter
 
+
+# Products whose kernel does not depend on which factor needs a gradient.
+_ELEMENTWISE = ("mul", "multiply", "div", "divide", "true_divide", "truediv", "addcmul")
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
 _KNOWN = dict.fromkeys(
