@@ -44,7 +44,6 @@ __all__ = [
     "unseen",
     "unwrapped",
     "version",
-    "will_run",
     "without_override",
     "witness",
 ]
@@ -276,11 +275,6 @@ def is_view(tensor: Tensor) -> bool:
 def version(tensor: Tensor) -> int:
     """How often a tensor was written into; 0 where nobody counts."""
     return 0 if tensor.is_inference() else tensor._version
-
-
-def will_run(node: Node | None) -> bool:
-    """Whether the backward pass that is going on is going to run this node."""
-    return node is not None and bool(torch._C._will_engine_execute_node(node))
 
 
 def input_shapes(node: Node) -> list[tuple[torch.Size, torch.dtype]]:

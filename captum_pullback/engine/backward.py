@@ -18,6 +18,7 @@ from captum_pullback.engine._torch import (
     is_watched,
     own,
     unseen,
+    version,
     witness,
 )
 from captum_pullback.engine.spread import Spread, Temperature
@@ -219,7 +220,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
         saves = [*tensors, *saves]
     if has_saved_tensor_hooks() and not is_transformed():
         seen = [witness(part) for part in saves if type(part) is Tensor]
-        ctx.seen = [(part, part._version) for part in seen]
+        ctx.seen = [(part, version(part)) for part in seen]
     mark = torch.empty(_MARK, device=first.device)
     ctx.save_for_backward(*saves, *kept, temperature, mark)
 
@@ -233,7 +234,7 @@ def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
         raise
     if mark.shape != _MARK:
         raise CheckpointMismatchError
-    if any(part._version != version for part, version in getattr(ctx, "seen", ())):
+    if any(version(part) != before for part, before in getattr(ctx, "seen", ())):
         raise GateInputChangedError
     return saved, temperature
 

@@ -20,7 +20,6 @@ __all__ = [
     "FACTORS",
     "LINEAR",
     "PIECEWISE",
-    "is_gate",
     "mark_seen",
     "nonlinear_between",
     "operation",
@@ -210,12 +209,6 @@ def shares_a_leaf(factors: Sequence[Tensor]) -> bool:
 
 
 # --- gates among factors ---
-
-
-def is_gate(tensor: Tensor) -> bool:
-    """Whether a factor is a gate: a softmax, a sigmoid or a statistic, moved about linearly."""
-    node = unwrapped(tensor).grad_fn
-    return node is not None and gate_of(node) is not None
 
 
 class _Step(NamedTuple):

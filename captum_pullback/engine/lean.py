@@ -21,10 +21,7 @@ from torch import Tensor
 from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.windows import per_axis
 
-__all__ = ["DETACHED", "LEAN", "linear"]
-
-#: Of which autograd itself keeps no input, if the weights need no gradient.
-DETACHED = {F.linear: None}
+__all__ = ["LEAN"]
 
 # Overloads, which are quicker to call than what chooses among them.
 _convolution_backward: Callable[..., Any] = torch.ops.aten.convolution_backward.default
@@ -87,12 +84,14 @@ def _run_alone(operation: Callable[[Tensor], Any], x: Tensor, *_: Any) -> tuple[
     return (operation(x),)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Held:
-    """A linear layer of inputs that are not contiguous.
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Held | None:
+    """A linear layer; of contiguous inputs autograd itself keeps none, if no weight needs it.
 
-    PyTorch chooses the kernel by whether the weight needs a gradient: with a detached one it would
-    expand the weight over the batch, for many times the price and other last digits.
+    Of others PyTorch chooses the kernel by whether the weight needs a gradient: with a detached
+    one it would expand the weight over the batch, for many times the price and other last digits.
     """
+    if x.dim() <= 2 or x.is_contiguous():
+        return None
 
     def pull(context: Context, grad: Tensor, weight: Tensor) -> tuple[Tensor, None]:
         flat = grad.reshape(-1, grad.shape[-1]) @ weight
@@ -192,6 +191,7 @@ LEAN: dict[Any, Callable[..., Held | None]] = {
     F.conv_transpose1d: _convolution(1, transposed=True),
     F.conv_transpose2d: _convolution(2, transposed=True),
     F.conv_transpose3d: _convolution(3, transposed=True),
+    F.linear: _linear,
     F.batch_norm: _batch_norm,
     F.avg_pool2d: _avg_pool2d,
     F.max_pool2d: _max_pool(2),

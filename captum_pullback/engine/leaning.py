@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_pullback.engine._torch import autocasts, is_watched
 from captum_pullback.engine.backward import Call, run
-from captum_pullback.engine.lean import DETACHED, LEAN, linear
+from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.state import State, detached
 
 __all__ = ["run_lean"]
@@ -31,16 +31,13 @@ def run_lean(
         and all(map(_is_fixed, args[1:]))
         and all(map(_is_fixed, kwargs.values()))
     ):
-        if func is F.linear and x.dim() > 2 and not x.is_contiguous():
-            rest = args[1:]
-            return run(Call(lambda z: func(z, *rest, **kwargs), linear(*args, **kwargs)), x)
-        if func in DETACHED:
-            rest = tuple(map(detached, args[1:]))
-            return func(x, *rest, **{key: detached(part) for key, part in kwargs.items()})
         held = LEAN[func](*args, **kwargs)
         if held is not None:
             rest = args[1:]
             return run(Call(lambda z: func(z, *rest, **kwargs), held), x)
+        if func is F.linear:
+            rest = tuple(map(detached, args[1:]))
+            return func(x, *rest, **{key: detached(part) for key, part in kwargs.items()})
     return func(*args, **kwargs)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from captum_pullback.engine import graph
 from captum_pullback.engine.choices import CHOICES
 from captum_pullback.engine.products import carries
@@ -20,10 +18,9 @@ def compare(
 ) -> Any:
     """A comparison, whose outcome is remembered if it depends on the inputs."""
     output = func(*args, **kwargs)
-    if not torch.compiler.is_compiling():
-        given = (*args, *kwargs.values())
-        if any(map(carries, given)) or state.masks.any(given):
-            state.masks.add(output)
+    given = (*args, *kwargs.values())
+    if any(map(carries, given)) or state.masks.any(given):
+        state.masks.add(output)
     return output
 
 
@@ -34,7 +31,7 @@ def choose(
     output = func(*args, **kwargs)
     name, place = CHOICES[func]
     mask = args[place] if len(args) > place else kwargs.get("mask", kwargs.get("condition"))
-    if torch.compiler.is_compiling() or mask in state.masks:
+    if mask in state.masks:
         note_left(state, name, output, (*args, *kwargs.values()))
     else:
         graph.mark_linear(output, (*args, *kwargs.values()))

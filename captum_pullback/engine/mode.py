@@ -18,7 +18,7 @@ from captum_pullback.engine._torch import enter_mode, leave_mode
 from captum_pullback.engine.backward import SofteningError
 from captum_pullback.engine.choices import CHOICES, COMPARISONS
 from captum_pullback.engine.differentiating import GRADIENTS, LeaveLeanError, run_gradient
-from captum_pullback.engine.lean import DETACHED, LEAN
+from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.leaning import run_lean
 from captum_pullback.engine.masking import choose, compare
 from captum_pullback.engine.multiplying import run_product
@@ -110,7 +110,7 @@ class SofteningMode(State):
             output = func(*args, **kwargs)
             note_left(self, TRAINING[func].name, output, args)
             return output
-        if self.lean and (func in LEAN or func in DETACHED):
+        if self.lean and func in LEAN:
             return run_lean(self, func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -124,5 +124,5 @@ _ELEMENTWISE = ("mul", "multiply", "div", "divide", "true_divide", "truediv", "a
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
 _KNOWN = dict.fromkeys(
-    (*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *DETACHED, *COMPARISONS, *CHOICES, *GRADIENTS)
+    (*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *COMPARISONS, *CHOICES, *GRADIENTS)
 )
