@@ -18,7 +18,7 @@ from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import check
-from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, HasSoftness, Softness
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.pullback import Inputs, Target
 from captum_pullback.region import Bounds, Layout, Region, check_bounds, norms, unit
@@ -46,7 +46,7 @@ class AscentStep(Generic[Inputs]):
     distance: Tensor
 
 
-class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
+class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[misc]
     r"""A few steps of gradient ascent along the excitation pullback.
 
     .. math::
@@ -129,16 +129,6 @@ class PullbackAscent(Attribution, Perturbation):  # type: ignore[misc]
             raise ValueError("step_size must be finite")
         self.bounds = bounds
         check_bounds(bounds)
-
-    @property
-    def temperature(self) -> TemperatureLike:
-        """The temperature, as it was given."""
-        return self.softness.temperature
-
-    @property
-    def pool_temperature(self) -> TemperatureLike | None:
-        """The temperature of max pooling, as it was given."""
-        return self.softness.pool_temperature
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(

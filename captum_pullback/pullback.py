@@ -14,8 +14,7 @@ from captum_pullback.engine.backward import GateInputChangedError
 from captum_pullback.engine.mode import LeaveLeanError
 from captum_pullback.engine.models import leaves_of, named_modules, on_copies
 from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
-from captum_pullback.engine.softness import Softness
-from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.engine.softness import HasSoftness, Softness
 from captum_pullback.misfits import target_misfit
 
 __all__ = ["Inputs", "Pullback", "Target"]
@@ -26,7 +25,7 @@ Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 Target = Any
 
 
-class Pullback:
+class Pullback(HasSoftness):
     """Temperatures, and calls of a model at them."""
 
     forward_func: Callable[..., Any]
@@ -35,16 +34,6 @@ class Pullback:
         check(self.forward_func, softness)
         self.softness = softness
         self._multiply_by_inputs = multiply_by_inputs
-
-    @property
-    def temperature(self) -> TemperatureLike:
-        """The temperature, as it was given."""
-        return self.softness.temperature
-
-    @property
-    def pool_temperature(self) -> TemperatureLike | None:
-        """The temperature of max pooling, as it was given."""
-        return self.softness.pool_temperature
 
     @property
     def multiplies_by_inputs(self) -> bool:

@@ -13,7 +13,8 @@ from torch import nn
 
 from captum_pullback.app import ascents, cards, climbing, hidden, work
 from captum_pullback.app.jobs import Job
-from captum_pullback.app.question import Climb, Loaded, Photo, Question
+from captum_pullback.app.question import Loaded, Photo, Question
+from captum_pullback.study.ascents import Climb
 from captum_pullback.zoo.networks import Network, preprocessing
 
 GRACE = Photo("grace_hopper")

@@ -22,8 +22,9 @@ from captum_pullback import (
 )
 from captum_pullback.app import climbing, code, hidden, keep, work
 from captum_pullback.app.jobs import Job
-from captum_pullback.app.question import Climb, Loaded, Photo, Question
+from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.study import scores
+from captum_pullback.study.ascents import Climb
 from captum_pullback.study.methods import Settings
 from captum_pullback.zoo.networks import Network, preprocessing
 

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from captum_pullback.app.jobs import Job, Watch
-from captum_pullback.app.question import RULES, Climb, Loaded, Question, Selector
+from captum_pullback.app.question import RULES, Loaded, Question, Selector
 from captum_pullback.app.work import Seen, private, subject
-from captum_pullback.ascent import PullbackAscent
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.softness import Softness
-from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.study.ascents import PLAIN, Climb
 from captum_pullback.study.softness import temperature_text
 
 __all__ = ["Ascended", "ascend", "climb_ways", "essential", "heat"]
@@ -58,17 +57,7 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
     result = Ascended(question, climb, seen, {}, {}, {}, unit)
     with Watch(network.model, job):
         for title, way in ways.items():
-            ascent = PullbackAscent(
-                network.model,
-                way.temperature,
-                pool_temperature=way.pool_temperature,
-                rules=way.rules,
-                steps=climb.steps,
-                step_size=climb.step_size,
-                radius=climb.radius,
-                relative=True,
-                bounds=pixel_bounds(network) if climb.bounded else None,
-            )
+            ascent = climb.ascent(network, way)
             for target in targets:
                 steps = ascent.trace(seen.inputs, target)
                 end = steps[-1].inputs
@@ -95,8 +84,7 @@ def climb_ways(question: Question, climb: Climb) -> dict[str, Softness]:
     """For each way's title, how soft gates are on it."""
     softness = question.softness
     ways = {f"Along the excitation pullback, {heat(question)}": softness}
-    plain = Softness(0.0, rules={})
-    return ways | ({"Along the plain gradient": plain} if climb.compare else {})
+    return ways | ({"Along the plain gradient": PLAIN} if climb.compare else {})
 
 
 def heat(question: Question) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from captum_pullback.app.climbing import Ascended
-from captum_pullback.app.question import METHODS, RULES, Climb, Loaded, Photo, Question, What
+from captum_pullback.app.question import METHODS, RULES, Loaded, Photo, Question, What
 from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.engine.spread import Spread
 from captum_pullback.figures.panels import Method
+from captum_pullback.study.ascents import Climb
 
 __all__ = ["RANGES", "Desk", "Wanted", "read", "rule_choices"]
 

@@ -114,22 +114,3 @@ class Question:
     def softness(self) -> Softness:
         """How soft gates are, and by which rules."""
         return Softness(self.temperature, self.pool_temperature, read_rules(self.rules))
-
-
-@dataclass(frozen=True)
-class Climb:
-    """How an ascent goes: see `PullbackAscent`, of which lengths are the relative ones.
-
-    Attributes:
-        steps: how many.
-        step_size: a fraction of the photograph's norm.
-        radius: likewise.
-        bounded: whether pixels stay between black and white.
-        compare: whether to go along the plain gradient besides.
-    """
-
-    steps: int = 5
-    step_size: float = 0.1
-    radius: float = 0.5
-    bounded: bool = True
-    compare: bool = False

@@ -48,10 +48,11 @@ class Factors:
 
     Attributes:
         places: Where among the arguments they are.
-        gates: Those of them that are gates, with the node of the gate.
+        gates: Those of them that are gates, with the node of the gate; while a compiler traces,
+            when there are no nodes, with its kind.
     """
 
-    def __init__(self, places: list[int], gates: dict[int, Node | None]) -> None:
+    def __init__(self, places: list[int], gates: dict[int, Any]) -> None:
         self.places, self.gates = places, gates
 
     @property

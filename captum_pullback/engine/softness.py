@@ -10,7 +10,7 @@ from captum_pullback.engine.rules import SEMANTIC, Rule, Rules, RulesLike
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.temperature import TemperatureLike, Temperatures
 
-__all__ = ["DEFAULT_TEMPERATURE", "Resolved", "Resolver", "Softness"]
+__all__ = ["DEFAULT_TEMPERATURE", "HasSoftness", "Resolved", "Resolver", "Softness"]
 
 DEFAULT_TEMPERATURE: TemperatureLike = 0.3
 
@@ -74,6 +74,22 @@ def _has_spread(given: Any) -> bool:
     if isinstance(given, Mapping):
         return any(map(_has_spread, given.values()))
     return isinstance(given, Spread)
+
+
+class HasSoftness:
+    """What is given temperatures and rules, and shows them as they were given."""
+
+    softness: Softness
+
+    @property
+    def temperature(self) -> TemperatureLike:
+        """The temperature, as it was given."""
+        return self.softness.temperature
+
+    @property
+    def pool_temperature(self) -> TemperatureLike | None:
+        """The temperature of max pooling, as it was given."""
+        return self.softness.pool_temperature
 
 
 class Resolved(NamedTuple):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback.engine.names import nonlinear_of, product_of, spellings
+from captum_pullback.engine.products import Factors
 
 __all__ = ["find_traced_factors", "mark_traced"]
 
@@ -104,25 +105,8 @@ def _carries_on(func: Any, args: tuple[Any, ...], free: list[Tensor]) -> bool:
     return len(free) == 1
 
 
-class TracedFactors:
-    """As `products.Factors`; a gate's value is its kind.
-
-    Attributes:
-        places: Where among the arguments the factors are.
-        gates: Those of them that are gates.
-    """
-
-    def __init__(self, places: list[int], gates: dict[int, str]) -> None:
-        self.places, self.gates = places, gates
-
-    @property
-    def held(self) -> list[int]:
-        """Those that are held: if all are gates, none."""
-        return list(self.gates) if len(self.gates) < len(self.places) else []
-
-
-def find_traced_factors(product: Any, args: list[Any]) -> TracedFactors | None:
-    """The factors that depend on the inputs, if they are more than one."""
+def find_traced_factors(product: Any, args: list[Any]) -> Factors | None:
+    """The factors that depend on the inputs, if more than one; a gate's value is its kind."""
     among = range(len(args)) if product.operands else product.factors
     places = [
         place
@@ -132,10 +116,10 @@ def find_traced_factors(product: Any, args: list[Any]) -> TracedFactors | None:
     if len(places) < 2:
         return None
     if product.divides:
-        return TracedFactors(places, {places[1]: "quotient"})
+        return Factors(places, {places[1]: "quotient"})
     gates = {
         place: args[place]._pullback_gate
         for place in places
         if hasattr(args[place], "_pullback_gate")
     }
-    return TracedFactors(places, gates)
+    return Factors(places, gates)

@@ -14,12 +14,15 @@ from captum_pullback.study.methods import at_once, pixel_bounds
 from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.networks import Network
 
-__all__ = ["Ways", "trace"]
+__all__ = ["PLAIN", "Climb", "Ways", "trace"]
+
+PLAIN = Softness(0.0, rules={})
+"""No rules at all: the plain gradient."""
 
 
 @dataclass(frozen=True)
-class Ways(Softness):
-    """How soft gates are, and how to ascend: see `PullbackAscent`; lengths are the relative ones.
+class Climb:
+    """How an ascent goes: see `PullbackAscent`, of which lengths are the relative ones.
 
     Attributes:
         steps: how many.
@@ -35,26 +38,32 @@ class Ways(Softness):
     bounded: bool = True
     compare: bool = False
 
+    def ascent(self, network: Network, softness: Softness) -> PullbackAscent:
+        """What ascends, with gates so soft."""
+        return PullbackAscent(
+            network.model,
+            softness.temperature,
+            pool_temperature=softness.pool_temperature,
+            rules=softness.rules,
+            steps=self.steps,
+            step_size=self.step_size,
+            radius=self.radius,
+            relative=True,
+            bounds=pixel_bounds(network) if self.bounded else None,
+        )
+
+
+@dataclass(frozen=True)
+class Ways(Climb, Softness):
+    """How soft gates are, and how to ascend."""
+
     def ascents(self, network: Network) -> dict[str, PullbackAscent]:
         """For each way's title, what ascends."""
         title = f"along the excitation pullback, T = {temperature_text(self.temperature, 3)}"
         ways: dict[str, Softness] = {title: self}
         if self.compare:
-            ways["along the plain gradient"] = Softness(0.0, rules={})
-        return {
-            title: PullbackAscent(
-                network.model,
-                way.temperature,
-                pool_temperature=way.pool_temperature,
-                rules=way.rules,
-                steps=self.steps,
-                step_size=self.step_size,
-                radius=self.radius,
-                relative=True,
-                bounds=pixel_bounds(network) if self.bounded else None,
-            )
-            for title, way in ways.items()
-        }
+            ways["along the plain gradient"] = PLAIN
+        return {title: self.ascent(network, way) for title, way in ways.items()}
 
 
 def trace(
