@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import notes
 from captum_pullback.engine.names import Product
-from captum_pullback.engine.products import LOGITS, carries, find_factors, held_product, passing
+from captum_pullback.engine.products import (
+    LOGITS,
+    Factors,
+    carries,
+    find_factors,
+    held_product,
+    passing,
+)
 from captum_pullback.engine.state import State, count_backward, note_left
 from captum_pullback.engine.traced import find_traced_factors
 
@@ -70,30 +77,19 @@ def run_product(
     entry = state.record.entry(
         path, product.name, temperature if softens else None, "softened" if softens else "held"
     )
-    target = given[0] if product.inplace else None
-    if target is not None and (not factors.held or 0 in factors.held):
-        given[0] = target.clone()  # of which the other factors' gradients are made
-    if not factors.held:
-        share = 1 / len(factors.places)
-        for place in factors.places:
-            given[place] = passing(given[place], share, state.record)
-        if target is None:
-            output = func(*given, **kwargs)
-        else:
-            output = target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
-        graph.mark_linear(output, given)
-    elif target is not None and 0 in factors.held:
-        output = target.copy_(
-            held_product(
-                _OUT_OF_PLACE[func], given, kwargs, factors, temperature,
-                batch=state.batch, record=state.record, lean=state.lean or state.holds_output,
-            )
-        )  # fmt: skip
-    else:
+    func, target = _apart(func, product, given, factors)
+    if factors.held:
         output = held_product(
             func, given, kwargs, factors, temperature,
             batch=state.batch, record=state.record, lean=state.lean or state.holds_output,
         )  # fmt: skip
+    else:
+        _share(given, factors, state)
+        output = func(*given, **kwargs)
+    if target is not None:
+        output = target.copy_(output)
+    if not factors.held:
+        graph.mark_linear(output, given)
     count_backward(state, output, entry, given)
     return output
 
@@ -123,16 +119,34 @@ def _run_traced_product(
         )
         return func(*given, **kwargs)
     state.record.count_traced(product.name, "held")
-    target = given[0] if product.inplace else None
-    for place in factors.held:
-        given[place] = given[place].detach()
-    if not factors.held:
-        share = 1 / len(factors.places)
-        for place in factors.places:
-            given[place] = passing(given[place], share, state.record)
-    if target is not None and (0 in factors.held or not factors.held):
-        return target.copy_(_OUT_OF_PLACE[func](*given, **kwargs))
-    return func(*given, **kwargs)
+    func, target = _apart(func, product, given, factors)
+    if factors.held:
+        for place in factors.held:
+            given[place] = given[place].detach()
+    else:
+        _share(given, factors, state)
+    output = func(*given, **kwargs)
+    return output if target is None else target.copy_(output)
+
+
+def _apart(
+    func: Callable[..., Any], product: Product, given: list[Any], factors: Factors
+) -> tuple[Callable[..., Any], Tensor | None]:
+    """The function, and what its result is to be copied into, where it must not write itself.
+
+    That is where it would write into a factor that does not pass its gradient on as it is.
+    """
+    if not product.inplace or (factors.held and 0 not in factors.held):
+        return func, None
+    target = given[0]
+    given[0] = target.clone()  # of which the other factors' gradients are made
+    return _OUT_OF_PLACE[func], target
+
+
+def _share(given: list[Any], factors: Factors, state: State) -> None:
+    """Let each factor pass on an equal share of its gradient."""
+    for place in factors.places:
+        given[place] = passing(given[place], 1 / len(factors.places), state.record)
 
 
 def _is_constant(factor: Any) -> bool:
