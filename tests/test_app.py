@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from app_asking import answered, job, run
 from captum.attr import IntegratedGradients, Saliency
 from PIL import Image
 from torch import nn
@@ -64,22 +65,8 @@ def loaded() -> Loaded:
     return Loaded(network, NAME, layers=layers, outputs=outputs)
 
 
-def job() -> Job[Any]:
-    return Job(lambda job: None)
-
-
 def asked(**settings: Any) -> Question:
     return Question(NAME, GRACE, **{"targets": (1,), **settings})
-
-
-def answered(loaded: Loaded, question: Question) -> work.Explanation:
-    return work.explain(loaded, work.look(loaded, question.photo), question, job())
-
-
-def run(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(compile(source, "the app's code", "exec"), names)
-    return names
 
 
 def test_layers_are_those_that_ran(loaded: Loaded) -> None:

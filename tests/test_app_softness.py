@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from app_asking import answered, job, run
 from torch import Tensor, nn
 
 from captum_pullback import (
@@ -21,7 +22,6 @@ from captum_pullback import (
     fit_temperature,
 )
 from captum_pullback.app import climbing, code, hidden, keep, work
-from captum_pullback.app.jobs import Job
 from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.study import scores
 from captum_pullback.study.ascents import Climb
@@ -59,22 +59,8 @@ def loaded() -> Loaded:
     return Loaded(network, NAME, layers=layers, outputs=outputs)
 
 
-def job() -> Job[Any]:
-    return Job(lambda job: None)
-
-
 def asked(**settings: Any) -> Question:
     return Question(NAME, GRACE, **{"targets": (1,), **settings})
-
-
-def answered(loaded: Loaded, question: Question) -> work.Explanation:
-    return work.explain(loaded, work.look(loaded, question.photo), question, job())
-
-
-def run(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(compile(source, "the app's code", "exec"), names)
-    return names
 
 
 def direct(loaded: Loaded, inputs: Tensor, what: str, *softness: Any) -> Tensor:
