@@ -18,6 +18,7 @@ __all__ = [
     "on_copies",
     "refuse_scripted",
     "replaced_method",
+    "root_module",
 ]
 
 
@@ -63,6 +64,15 @@ def on_copies(model: Callable[..., Any], inputs: Any, additional_forward_args: A
     return model(*copies, *as_tuple(additional_forward_args))
 
 
+def root_module(model: Callable[..., Any]) -> nn.Module | None:
+    """The module that a model is, or is a method or a `functools.partial` of."""
+    while isinstance(model, functools.partial):
+        model = model.func
+    if not isinstance(model, nn.Module):
+        model = getattr(model, "__self__", model)
+    return model if isinstance(model, nn.Module) else None
+
+
 def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
     """The modules of a model by the names that they have in the original network.
 
@@ -74,13 +84,10 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
         Pairs (name, module), parents first. What `torch.compile` and `torch.nn.DataParallel` put
         in front of names is left out, so that a wrapped network has the names of the bare one.
     """
-    while isinstance(model, functools.partial):
-        model = model.func
-    if not isinstance(model, nn.Module):
-        model = getattr(model, "__self__", model)
-    if not isinstance(model, nn.Module):
+    root = root_module(model)
+    if root is None:
         return []
-    modules = dict(model.named_modules())
+    modules = dict(root.named_modules())
     names: dict[str, str] = {"": ""}
     for raw in modules:
         if raw:
