@@ -106,7 +106,7 @@ def test_batched_gradients_are_recognized() -> None:
 
 
 def test_what_nodes_keep() -> None:
-    """Node._saved_..., Node.metadata and Node._input_metadata."""
+    """Node._saved_..., Node.metadata, Node._input_metadata and Node._sequence_nr."""
     x = torch.ones(2, 3, requires_grad=True)
     node = (x**-2).grad_fn
     assert node is not None
@@ -115,6 +115,8 @@ def test_what_nodes_keep() -> None:
     _torch.notes(node)["captum_pullback.test"] = 1
     assert _torch.notes((x**-2).grad_fn) == {}  # type: ignore[arg-type]
     assert _torch.notes(node) == {"captum_pullback.test": 1}
+    assert _torch.number_of(node) == _torch.number_of(node)
+    assert _torch.number_of((x**-2).grad_fn) != _torch.number_of(node)  # type: ignore[arg-type]
     assert _torch.input_shapes(node) == [(torch.Size([2, 3]), torch.float32)]
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "modes",
     "module_key",
     "notes",
+    "number_of",
     "own",
     "restore_modes",
     "running_module",
@@ -223,6 +224,11 @@ def notes(node: Node) -> dict[str, Any]:
     """What is kept with a node, for as long as it lives."""
     kept: Any = node.metadata  # a property, which the type hints take for a method
     return kept  # type: ignore[no-any-return]
+
+
+def number_of(node: Node) -> int:
+    """A number that no other node of this thread has."""
+    return int(node._sequence_nr())
 
 
 def saved_value(node: Node, name: str, default: Any = None) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_pullback.engine import graph
-from captum_pullback.engine._torch import without_override
+from captum_pullback.engine._torch import number_of, without_override
 from captum_pullback.engine.backward import SofteningError
 from captum_pullback.engine.record import carries_something
 from captum_pullback.engine.state import State
@@ -101,7 +101,7 @@ def _look(state: State, outputs: list[Tensor], inputs: list[Tensor] | None) -> N
         for node, name in graph.nonlinear_between(outputs, inputs):
             if name == "compiled_function" and state.record.was_traced:
                 continue
-            state.record.note_unseen(name, node._sequence_nr())
+            state.record.note_unseen(name, number_of(node))
     elif inputs is not None and len(inputs) > 1 and not state.record.was_traced:
         for number, part in enumerate(inputs):
             ways = graph.way_between(outputs, part)
