@@ -1,4 +1,4 @@
-"""Trains the reference network on an image folder, and exports the weights that are shipped.
+"""Trains a reference network on an image folder, and exports the weights that are shipped.
 
 ``python -m benchmarks.train_reference --data DIR --out DIR`` trains; with ``--export FILE`` it
 then quantises the result, measures it from the written file, and writes its metadata beside it.
@@ -32,8 +32,10 @@ from tqdm import tqdm
 from captum_pullback._version import __version__
 from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.outputs import replacing
+from captum_pullback.zoo.hybrid import HybridNet
 from captum_pullback.zoo.networks import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
-from captum_pullback.zoo.reference import ReferenceNet, pack
+from captum_pullback.zoo.packing import pack
+from captum_pullback.zoo.reference import ReferenceNet
 
 log = logging.getLogger("train_reference")
 
@@ -154,14 +156,37 @@ def layout(widths: Sequence[int]) -> torch.memory_format:
     return torch.channels_last if min(widths) >= 8 else torch.contiguous_format
 
 
-def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
+def build(args: argparse.Namespace, classes: int) -> ReferenceNet | HybridNet:
+    """The network that is asked for, with fresh weights."""
+    if args.network == "hybrid":
+        return HybridNet(classes, args.widths)
+    return ReferenceNet(classes, args.widths, args.batch_norm)
+
+
+def mix(x: Tensor, amount: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Blend each picture with another of its batch (mixup, arXiv 1710.09412).
+
+    Args:
+        x: ``(N, ...)``.
+        amount: The greatest share of the other picture, in [0, 0.5]; 0 leaves ``x`` as it is.
+        generator: The source of all randomness.
+
+    Returns:
+        The blended pictures, the index ``(N,)`` of each one's other picture, and the other's share.
+    """
+    share = amount * float(torch.rand((), generator=generator))
+    other = torch.randperm(len(x), generator=generator)
+    return torch.lerp(x, x[other], share), other, share
+
+
+def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | HybridNet:
     """Trains, or goes on training, and leaves its checkpoints in ``args.out``.
 
     The network is the last step's: validation accuracy is logged and chooses nothing.
     """
     pictures, labels, folders = data["train"]
     torch.manual_seed(args.seed)
-    model = ReferenceNet(len(folders), args.widths, args.batch_norm)
+    model = build(args, len(folders))
     memory_format = layout(args.widths)
     model.to(memory_format=memory_format)
     optimizer = optimizer_for(model, args.lr, args.weight_decay, args.optimizer)
@@ -199,10 +224,17 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
         for batch in bar:
             if step in EARLY_STEPS:
                 keep(epoch)
-            x = augment(pictures[batch], generator).contiguous(memory_format=memory_format)
+            x = augment(pictures[batch], generator)
+            other, share = batch, 0.0
+            if args.mixup:
+                x, partner, share = mix(x, args.mixup, generator)
+                other = batch[partner]
             with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-                logits = model(x)
-            loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=0.1)
+                logits = model(x.contiguous(memory_format=memory_format)).float()
+            loss = F.cross_entropy(logits, labels[batch], label_smoothing=0.1)
+            if share:
+                mixed = F.cross_entropy(logits, labels[other], label_smoothing=0.1)
+                loss = torch.lerp(loss, mixed, share)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if args.clip:
@@ -227,7 +259,9 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet:
     return model.eval()
 
 
-def export(model: ReferenceNet, args: argparse.Namespace, data: dict[str, Split]) -> None:
+def export(
+    model: ReferenceNet | HybridNet, args: argparse.Namespace, data: dict[str, Split]
+) -> None:
     """Writes the quantised weights and their metadata, measured from the written file."""
     path: Path = args.export
     _, labels, folders = data["val"]
@@ -296,7 +330,8 @@ def command(args: argparse.Namespace) -> str:
         f"--temperature {args.temperature} "
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
         f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
-        f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16"
+        f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16 "
+        f"--network {args.network} --mixup {args.mixup}"
     )
 
 
@@ -311,7 +346,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--polish", type=int, default=8, help="epochs of a second cycle, to a fifth of the rate"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256))
+    parser.add_argument(
+        "--network", choices=["residual", "hybrid"], default="residual",
+        help="ReLU and BatchNorm, or GELU, LayerNorm, attention and squeeze-and-excitation",
+    )  # fmt: skip
+    parser.add_argument("--widths", type=int, nargs=4, help="channels of the four stages")
+    parser.add_argument(
+        "--mixup", type=float, help="greatest share of another picture; none, or 0.4 for hybrid"
+    )
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="to explain it at, kept with the weights"
     )
@@ -326,13 +368,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
     # SGD without BatchNorm stopped at 60 % of the validation pictures, at a rate of 0.05.
-    args.optimizer = args.optimizer or ("sgd" if args.batch_norm else "adamw")
+    hybrid = args.network == "hybrid"
+    if hybrid and not args.batch_norm:
+        parser.error("--no-batch-norm is for --network residual")
+    args.widths = args.widths or ((32, 64, 128, 160) if hybrid else (32, 64, 128, 256))
+    if args.mixup is None:
+        args.mixup = 0.4 if hybrid else 0.0
+    args.optimizer = args.optimizer or ("sgd" if args.batch_norm and not hybrid else "adamw")
     lr, weight_decay = {"sgd": (0.15, 5e-4), "adamw": (0.003, 0.05)}[args.optimizer]
     args.lr = args.lr or lr
     if args.weight_decay is None:
         args.weight_decay = weight_decay
     if args.clip is None:
-        args.clip = 0.0 if args.batch_norm else 1.0
+        args.clip = 0.0 if args.batch_norm and not hybrid else 1.0
     return args
 
 

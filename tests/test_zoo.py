@@ -17,7 +17,8 @@ from torch import nn
 
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, ZooError, class_index, load, reference_network
-from captum_pullback.zoo.reference import ReferenceNet, dequantize, pack, quantize, unpack
+from captum_pullback.zoo.packing import dequantize, pack, quantize, unpack
+from captum_pullback.zoo.reference import ReferenceNet
 
 CLASSES = (
     "goldfish",

@@ -19,7 +19,8 @@ from torchvision import transforms
 
 from captum_pullback.zoo.classes import class_index, close
 from captum_pullback.zoo.errors import ZooError
-from captum_pullback.zoo.reference import ReferenceNet, unpack
+from captum_pullback.zoo.packing import unpack
+from captum_pullback.zoo.reference import ReferenceNet
 from captum_pullback.zoo.statefiles import fill, read_state
 
 __all__ = ["Network", "ReferenceNet", "ZooError", "class_index", "load", "reference_network"]

@@ -1,8 +1,7 @@
-"""The small residual network of the package, and how its weights are made small."""
+"""The small residual network of the package."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,47 +105,3 @@ class ReferenceNet(nn.Module):
 def _stage(inputs: int, outputs: int, stride: int, batch_norm: bool) -> nn.Sequential:
     first = BasicBlock(inputs, outputs, stride, batch_norm)
     return nn.Sequential(first, BasicBlock(outputs, outputs, 1, batch_norm))
-
-
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds a weight to int8, with one scale for each output channel.
-
-    Returns:
-        ``(rounded, scale)``, of the shapes ``(out, ...)`` and ``(out,)``. No entry of
-        ``dequantize(rounded, scale)`` is off by more than ``scale / 2``.
-    """
-    scale = weight.detach().float().flatten(1).abs().amax(1) / 127
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (weight.detach() / _per_output(scale, weight)).round().to(torch.int8), scale
-
-
-def dequantize(rounded: Tensor, scale: Tensor) -> Tensor:
-    """The float32 weight that ``quantize`` stands for."""
-    return rounded.float() * _per_output(scale, rounded)
-
-
-def pack(model: ReferenceNet) -> bytes:
-    """The file of a network: its kernels and matrices as int8, all other state as it is."""
-    state: dict[str, Any] = {}
-    for key, value in model.state_dict().items():
-        state[key] = quantize(value.contiguous()) if value.ndim > 1 else value
-    buffer = io.BytesIO()
-    torch.save({"settings": model.settings, "state": state}, buffer)
-    return buffer.getvalue()
-
-
-def unpack(data: bytes) -> ReferenceNet:
-    """The network in such a file, in training mode."""
-    saved = torch.load(io.BytesIO(data), weights_only=True)
-    with torch.device("meta"):  # draws no random numbers for weights that are replaced
-        model = ReferenceNet(**saved["settings"])
-    state = {
-        key: dequantize(*value) if isinstance(value, tuple) else value
-        for key, value in saved["state"].items()
-    }
-    model.load_state_dict(state, assign=True)
-    return model
-
-
-def _per_output(scale: Tensor, weight: Tensor) -> Tensor:
-    return scale.view(-1, *[1] * (weight.ndim - 1))
