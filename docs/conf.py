@@ -27,6 +27,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "drawn",
     "mathml",
@@ -84,6 +86,7 @@ html_theme = "furo"
 html_title = f"captum_pullback {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+copybutton_exclude = ".linenos, .gp, .go"  # a session's prompts and output are not to be copied
 html_copy_source = False
 html_show_sphinx = False
 html_domain_indices = False
