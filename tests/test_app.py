@@ -26,6 +26,7 @@ from captum_pullback.study import scores
 from captum_pullback.study.ascents import Climb
 from captum_pullback.study.errors import UsageError
 from captum_pullback.study.methods import Settings, pixel_bounds
+from captum_pullback.study.metrics import disturbances
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, preprocessing
 from captum_pullback.zoo.photos import PhotoError
@@ -186,7 +187,7 @@ def test_a_fit_is_fit_temperatures(loaded: Loaded) -> None:
         loaded.network.model,
         seen.inputs,
         1,
-        perturb_func=scores.noise_squares_of(loaded.network),
+        perturb_func=disturbances.noise_squares_of(loaded.network),
         max_examples_per_batch=32,
         show_progress=False,
     )

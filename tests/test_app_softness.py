@@ -26,6 +26,7 @@ from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.study import scores
 from captum_pullback.study.ascents import Climb
 from captum_pullback.study.methods import Settings
+from captum_pullback.study.metrics import disturbances
 from captum_pullback.zoo.networks import Network, preprocessing
 
 GRACE = Photo("grace_hopper")
@@ -127,7 +128,7 @@ def test_a_fit_is_of_the_same_rules_and_unit(loaded: Loaded, unit: Any) -> None:
     found = work.fit(loaded, seen, asked(temperature=heat, rules="excitation"), job())
     expected = fit_temperature(
         loaded.network.model, seen.inputs, 1, rules=EXCITATION, units=unit,
-        perturb_func=scores.noise_squares_of(loaded.network), max_examples_per_batch=32,
+        perturb_func=disturbances.noise_squares_of(loaded.network), max_examples_per_batch=32,
         show_progress=False,
     )  # fmt: skip
     assert found == expected

@@ -11,12 +11,14 @@ import torchvision
 from captum import attr
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.compare import cost, metrics, subjects
+from benchmarks.compare import cost, subjects
 from benchmarks.compare.methods import METHODS, attribution, baseline, find
 from benchmarks.compare.subjects import Subject
-from captum_pullback.study.scores import SENSITIVITY_RADIUS
+from captum_pullback.study import metrics
+from captum_pullback.study.metrics.disturbances import SENSITIVITY_RADIUS
 from captum_pullback.zoo.networks import Network, preprocessing
 
 SIDE = 16
@@ -148,6 +150,15 @@ def test_similarity_is_spearmans() -> None:
     assert math.isnan(metrics.similarity(one, torch.zeros_like(one), absolute=True))
 
 
+def test_similarity_is_scipys_to_the_last_digit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        one, other = torch.randn(2, 3, 9, 9, generator=generator).round(decimals=1)  # with ties
+        sums = [values.double().sum(0).flatten().numpy() for values in (one, other)]
+        expected = float(spearmanr(*sums).statistic)
+        assert metrics.similarity(one, other, absolute=False) == expected
+
+
 def test_methods_of_a_linear_network_are_its_weights(linear, image) -> None:
     weight = linear.model[1].weight[3].detach().view(1, 3, SIDE, SIDE)
     for name, method in METHODS.items():
@@ -250,13 +261,13 @@ def test_a_module_that_is_only_called_relu_stays(image) -> None:
 
 
 def test_stages_from_the_output_back() -> None:
-    names = [name for name, _ in subjects.stages(torchvision.models.resnet18(weights=None))]
+    names = [name for name, _ in metrics.stages(torchvision.models.resnet18(weights=None))]
     assert names == ["fc", "layer4", "layer3", "layer2", "layer1", "conv1"]
-    vgg = subjects.stages(torchvision.models.vgg11_bn(weights=None, init_weights=False))
+    vgg = metrics.stages(torchvision.models.vgg11_bn(weights=None, init_weights=False))
     assert vgg[0] == ("classifier.6", ["classifier.6"])
     assert vgg[-1] == ("features.0", ["features.0", "features.1"])
     parts = [(str(k), [str(k)]) for k in range(6)]
-    spread = subjects.spread(parts, 3)
+    spread = metrics.spread(parts, 3)
     assert [name for name, _ in spread] == ["0", "2", "5"]
     assert [module for _, modules in spread for module in modules] == list("012345")
 
@@ -264,14 +275,14 @@ def test_stages_from_the_output_back() -> None:
 def test_randomised_is_a_copy() -> None:
     model = Reused().eval()
     before = subjects.checkpoint_hash(model)
-    fresh = subjects.randomised(model, ["fc"], 7)
+    fresh = metrics.randomized(model, ["fc"], 7)
     assert subjects.checkpoint_hash(model) == before
     assert torch.equal(fresh.conv1.weight, model.conv1.weight)
     assert not torch.equal(fresh.fc.weight, model.fc.weight)
     torch.manual_seed(7)
     assert torch.equal(fresh.fc.weight, nn.Linear(4 * SIDE * SIDE, 5).weight)
     assert subjects.checkpoint_hash(fresh) != before
-    assert subjects.checkpoint_hash(subjects.randomised(model, [], 7)) == before
+    assert subjects.checkpoint_hash(metrics.randomized(model, [], 7)) == before
 
 
 def test_last_feature_map_of_a_resnet() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_pullback.study import scores
 from captum_pullback.study.methods import METHODS, Settings
+from captum_pullback.study.metrics import disturbances
 from captum_pullback.zoo.networks import Network, preprocessing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
@@ -114,7 +115,7 @@ def test_squares_are_filled_with_pixels_from_black_to_white() -> None:
     net = network(linear, 16)
     x = torch.full((40, 3, 16, 16), 100.0)
     torch.manual_seed(0)
-    changed = scores.noise_squares_of(net)(x)
+    changed = disturbances.noise_squares_of(net)(x)
     assert (x == 100).all()
     for i, example in enumerate(changed):
         rows, columns = torch.where((example != 100).all(0))
@@ -126,7 +127,7 @@ def test_squares_are_filled_with_pixels_from_black_to_white() -> None:
 
 
 def test_sensitivitys_noise_has_its_radius_in_pixels() -> None:
-    noise = scores.uniform_noise_of(network(linear))(torch.zeros(500, 3, 8, 8))
+    noise = disturbances.uniform_noise_of(network(linear))(torch.zeros(500, 3, 8, 8))
     largest = noise.abs().amax((0, 2, 3)) * torch.tensor(STD)
     torch.testing.assert_close(largest, torch.full((3,), 0.02), rtol=0.01, atol=0)
 

@@ -22,6 +22,7 @@ from benchmarks.compare.store import Store, Unit
 from benchmarks.compare.workers import WorkerError, Workers, local_device
 from captum_pullback import fit_temperature
 from captum_pullback.outputs import writable
+from captum_pullback.study.metrics import sanity
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError
@@ -173,10 +174,10 @@ def prepare(
             show_progress=progress,
         )
         layer = subjects.last_feature_map(network.model, inputs[:1])
-        stages = subjects.spread(subjects.stages(network.model), settings.stages)
+        stages = sanity.spread(sanity.stages(network.model), settings.stages)
         if "randomisation" in settings.plan.metrics:
             for _, modules in stages:
-                subjects.randomised(network.model, modules, 0)
+                sanity.randomized(network.model, modules, 0)
     except (ValueError, RuntimeError) as error:
         raise RunError(f"{network.name} cannot be measured: {error}") from error
     temperature = fit.temperature

@@ -16,7 +16,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from benchmarks.compare import cost, metrics
+from benchmarks.compare import cost
 from benchmarks.compare.methods import (
     AT,
     Attribute,
@@ -24,7 +24,8 @@ from benchmarks.compare.methods import (
     baseline,
     find,
 )
-from benchmarks.compare.subjects import Subject, randomised
+from benchmarks.compare.subjects import Subject
+from captum_pullback.study import metrics
 from captum_pullback.study.methods import at_once
 
 
@@ -211,7 +212,7 @@ class Scorer:
         for number, (stage, parts) in enumerate(self.plan.stages, 1):
             modules += parts
             # One network for all photographs of a seed; made anew, so that one is held at a time.
-            model = randomised(self.subject.model, modules, derive(seed, "randomisation"))
+            model = metrics.randomized(self.subject.model, modules, derive(seed, "randomisation"))
             fresh = Maps(prepared(self.subject.with_model(model), names), case)
             for name in names:
                 base = maps.get(name, seed if find(name).draws else self.plan.seeds[0])

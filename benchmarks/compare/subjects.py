@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from captum_pullback.perturbations import seeded
 from captum_pullback.zoo.networks import Network
 
 
@@ -103,68 +100,3 @@ def with_own_relus(model: nn.Module) -> nn.Module:
             traced.graph.erase_node(node)
     traced.recompile()
     return traced.eval()
-
-
-def stages(model: nn.Module) -> list[tuple[str, list[str]]]:
-    """The parts of a network that are randomised one after the other, from the output back.
-
-    They are the children with parameters, of which a normalisation belongs to the one before it;
-    a `Sequential` of bare layers, like VGG's, counts by its own children.
-
-    Returns:
-        For each stage its name and the names of its modules.
-    """
-    parts: list[list[str]] = []
-    for name, module in _children(model):
-        if not list(module.parameters()):
-            continue
-        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm)
-        if is_norm and parts:
-            parts[-1].append(name)
-        else:
-            parts.append([name])
-    return [(part[0], part) for part in reversed(parts)]
-
-
-def _children(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    for name, module in model.named_children():
-        path = f"{prefix}{name}"
-        has_leaves = any(list(child.parameters(recurse=False)) for child in module.children())
-        if isinstance(module, nn.Sequential) and has_leaves:
-            yield from _children(module, f"{path}.")
-        else:
-            yield path, module
-
-
-def spread(parts: list[tuple[str, list[str]]], count: int) -> list[tuple[str, list[str]]]:
-    """So many stages as evenly as can be, first and last included; each takes in those between."""
-    if count >= len(parts):
-        return parts
-    ends = [round(k * (len(parts) - 1) / max(count - 1, 1)) for k in range(count)]
-    begins = [0, *(end + 1 for end in ends[:-1])]
-    return [
-        (parts[end][0], [name for _, names in parts[begin : end + 1] for name in names])
-        for begin, end in zip(begins, ends, strict=True)
-    ]
-
-
-@torch.no_grad()
-def randomised(model: nn.Module, modules: list[str], seed: int) -> nn.Module:
-    """A copy in which these modules are as if they had never been trained (their own initialisers).
-
-    Raises:
-        ValueError: A module with parameters of its own cannot be reset.
-    """
-    fresh = copy.deepcopy(model)
-    with seeded(seed):
-        for name in modules:
-            for part in fresh.get_submodule(name).modules():
-                own = list(part.parameters(recurse=False))
-                if not own:
-                    continue
-                reset: Any = getattr(part.to("cpu"), "reset_parameters", None)
-                if reset is None:
-                    raise ValueError(f"{type(part).__name__} in {name} has no reset_parameters()")
-                reset()  # the CPU's draws, whatever the device
-    device = next(model.parameters()).device
-    return fresh.to(device).eval()

@@ -28,12 +28,12 @@ from captum_pullback.study.methods import (
     at_once,
     coverage,
 )
+from captum_pullback.study.metrics.disturbances import noise_squares_of
 from captum_pullback.study.predictions import Prediction
 from captum_pullback.study.scores import (
     INFIDELITY_SAMPLES,
     SENSITIVITY_SAMPLES,
     Scored,
-    noise_squares_of,
     quietly,
     rate,
 )

@@ -29,8 +29,9 @@ from captum_pullback.study.loading import (
     target_classes,
 )
 from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
+from captum_pullback.study.metrics.disturbances import noise_squares_of
 from captum_pullback.study.report import Explanation
-from captum_pullback.study.scores import INFIDELITY_SAMPLES, noise_squares_of, score
+from captum_pullback.study.scores import INFIDELITY_SAMPLES, score
 from captum_pullback.study.text import printable
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError

@@ -13,14 +13,18 @@ import torch
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from torch import Tensor
 
-from captum_pullback.perturbations import Perturbation, forked_generators, noise_squares
-from captum_pullback.study.methods import METHODS, Settings, at_once, pixel_bounds
+from captum_pullback.perturbations import forked_generators
+from captum_pullback.study.methods import METHODS, Settings, at_once
+from captum_pullback.study.metrics.disturbances import (
+    SENSITIVITY_RADIUS,
+    noise_squares_of,
+    uniform_noise_of,
+)
 from captum_pullback.study.softness import UNUSED
 from captum_pullback.zoo.networks import Network
 
 INFIDELITY_SAMPLES = 32
 SENSITIVITY_SAMPLES = 10
-SENSITIVITY_RADIUS = 0.02
 
 #: What the scores are, in the words of the table's last line.
 SCORES = (
@@ -100,22 +104,6 @@ def rate(
             max_examples_per_batch=min(SENSITIVITY_SAMPLES, at_once(network)),
         )
     return float(unfaithful), float(unstable)
-
-
-def noise_squares_of(network: Network) -> Perturbation:
-    """`noise_squares` of pixels from black to white, in the network's input space."""
-    black, white = pixel_bounds(network)
-    return noise_squares(black.view(-1, 1, 1), white.view(-1, 1, 1))
-
-
-def uniform_noise_of(network: Network) -> Perturbation:
-    """Adds uniform noise within `SENSITIVITY_RADIUS` of the pixels' range."""
-    radius = SENSITIVITY_RADIUS / torch.tensor(network.std).view(-1, 1, 1)
-
-    def perturb(inputs: Tensor) -> Tensor:
-        return inputs + ((torch.rand(inputs.shape) * 2 - 1) * radius).to(inputs)
-
-    return perturb
 
 
 def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[Tensor, float]:
