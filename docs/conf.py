@@ -49,7 +49,17 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88
+# Names in signatures that have no page of their own: aliases, and other libraries' private names.
+nitpick_ignore_regex = [
+    ("py:class", r"(numpy|PIL|matplotlib\.axes)\..*"),
+    ("py:class", r"torch\.nn\.modules\.module\.Module"),
+    (
+        "py:class",
+        r"(captum_pullback\.[a-z_.]+\.)?(Array|Channels|Floats|Inputs|Method|Sign|Call|Gradients|Done|Tensor)",
+    ),
+]
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
