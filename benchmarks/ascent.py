@@ -12,21 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-import captum
 import torch
-import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.intervals import of_ratio
 from benchmarks.networks import without_batch_norm
-from captum_pullback import PullbackAscent, __version__
+from benchmarks.provenance import device, versions
+from captum_pullback import PullbackAscent
 from captum_pullback.study.methods import pixel_bounds
 from captum_pullback.zoo.networks import Network, reference_network
 from captum_pullback.zoo.photos import read_photo
@@ -124,7 +121,7 @@ def measure(
     ascent = PullbackAscent(drawn.model, temperature, relative=True, bounds=bounds)
     first, last, points = [], [], []
     bar = tqdm(total=len(inputs), desc=f"T = {temperature:g}", leave=False, mininterval=5)
-    for part, target in zip(inputs.split(20), targets.split(20), strict=True):
+    for part, target in zip(torch.split(inputs, 20), torch.split(targets, 20), strict=True):
         trace = ascent.trace(part, target.to(part.device))
         first.append(trace[0].score.cpu())
         last.append(trace[-1].score.cpu())
@@ -161,7 +158,7 @@ def measure(
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     """The class of each, on the CPU."""
-    return torch.cat([model(part).argmax(dim=1).cpu() for part in inputs.split(100)])
+    return torch.cat([model(part).argmax(dim=1).cpu() for part in torch.split(inputs, 100)])
 
 
 def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]]:
@@ -198,12 +195,11 @@ def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]
 
 
 def ratio(share: float, plain: float, count: int) -> tuple[float | None, list[float] | None]:
-    """How many times a share is another, and Katz's 95 % interval, as if all draws were free."""
-    if not (share and plain):
+    """How many times a share is another, and its interval, rounded; None where one is 0."""
+    if (found := of_ratio(share, plain, count)) is None:
         return None, None
-    spread = math.exp(1.96 * math.sqrt((1 / share + 1 / plain - 2) / count))
-    times = share / plain
-    return round(times, 2), [round(times / spread, 2), round(times * spread, 2)]
+    times, *ends = (round(value, 2) for value in found)
+    return times, ends
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -217,24 +213,6 @@ def table(rows: list[dict[str, Any]]) -> str:
 def identity(network: Network) -> dict[str, Any]:
     """What tells one set of weights from another."""
     return {"name": network.name, **{k: network.meta.get(k) for k in ("accuracy", "seed")}}
-
-
-def device(name: str) -> str:
-    """The device, in words."""
-    if name.startswith("cuda"):
-        return torch.cuda.get_device_name(name)
-    return f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Of everything that has a say."""
-    return {
-        "captum_pullback": __version__,
-        "captum": captum.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def command(args: argparse.Namespace) -> str:

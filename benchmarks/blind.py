@@ -53,7 +53,8 @@ def perturbations(photo: str, classes: list[str], temperature: float) -> Tensor:
     ascent = PullbackAscent(network.model, temperature, relative=True, bounds=pixel_bounds(network))
     inputs = network.preprocess(sample_photo(photo)).expand(len(classes), -1, -1, -1)
     targets = [class_index(network.classes, name) for name in classes]
-    return ascent.attribute(inputs, targets) * std.view(3, 1, 1)
+    changes: Tensor = ascent.attribute(inputs, targets)
+    return changes * std.view(3, 1, 1)
 
 
 def sheet(changes: Tensor) -> Image.Image:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import markdown
 from benchmarks.speed_cases import (
     BY_INPUT,
     EAGER,
@@ -92,10 +93,7 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     full = [line for line in lines if any(line[1:])]
     if not full:
         return "*(not measured yet)*"
-    return "\n".join(
-        ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        + ["| " + " | ".join(line) + " |" for line in full]
-    )
+    return markdown.table(head, full)
 
 
 def limits(rows: Rows) -> str:

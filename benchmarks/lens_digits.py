@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ascent import versions
+from benchmarks.provenance import versions
 from captum_pullback.commands.checkpoints import digits_run
 from captum_pullback.commands.lens import report
 from captum_pullback.lens.dynamics import TrainingLens

@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cost_page, stability_page
+from benchmarks import cost_page, markdown, stability_page
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -166,16 +166,14 @@ def ascent_table() -> str:
     ]
     titles = ["plain gradient", *(f"{t:g}" for t in rows if t)]
     titles[1] = f"T = {titles[1]}"
-    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(rows) + 1) + "|"]
-    for name, show in kinds:
-        lines.append(f"| {name} | " + " | ".join(show(row) for row in rows.values()) + " |")
-    return "\n".join(lines)
+    lines = [[name, *map(show, rows.values())] for name, show in kinds]
+    return markdown.table(["", *titles], lines)
 
 
 def lens_table() -> str:
     """The linear lens's table: similarity at the first and the last step."""
     result = load("lens_digits.json")
-    lines = ["| mean cosine similarity | first step | last step |", "|---|---|---|"]
+    lines = []
     for rows, suffix in (("own class's", ""), ("all classes'", "_all")):
         within, between = result[f"within{suffix}"], result[f"between{suffix}"]
         margin = [a - b for a, b in zip(within, between, strict=True)]
@@ -184,8 +182,8 @@ def lens_table() -> str:
             (f"{rows} weights, between classes", between),
             ("margin", margin),
         ):
-            lines.append(f"| {name} | {rounded(values[0], 3)} | {rounded(values[-1], 3)} |")
-    return "\n".join(lines)
+            lines.append([name, rounded(values[0], 3), rounded(values[-1], 3)])
+    return markdown.table(["mean cosine similarity", "first step", "last step"], lines)
 
 
 def _lens_numbers() -> dict[str, str]:
@@ -239,7 +237,8 @@ def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:
     for name, block in blocks.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        text = pattern.sub(lambda _, full=f"{begin}\n{block}\n{end}": full, text)
+        full = f"{begin}\n{block}\n{end}"
+        text = pattern.sub(full.replace("\\", "\\\\"), text)
     return NUMBER.sub(lambda found: f"<!--n {found[1]}-->{values[found[1]]}<!--/n-->", text)
 
 

@@ -28,14 +28,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import captum
 import numpy as np
 import torch
-import torchvision
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.intervals import resampled
+from benchmarks.provenance import versions
 from benchmarks.speed_cases import INTEGRATED, KERNELS, MEMORY, SALIENCY, SUITES, Case
-from captum_pullback import __version__
 
 log = logging.getLogger("speed")
 
@@ -53,15 +52,15 @@ _FIELDS = (
 def paired(seconds: list[float], base: list[float], seed: int) -> tuple[float, float, float]:
     """The median of the ratios of each round, and its 95 % bootstrap interval."""
     ratios = np.array(seconds) / np.array(base)
-    draws = np.random.default_rng(seed).choice(ratios, (4000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    return float(np.median(ratios)), float(low), float(high)
+    low, high = resampled(np.median, ratios, seed=seed, resamples=4000)
+    return float(np.median(ratios)), low, high
 
 
 def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
     """One row for each method of the case."""
     model, x = case.network_and_inputs(device, seed)
-    calls, rows = case.calls(model, x), {}
+    calls = case.calls(model, x)
+    rows: dict[str, dict[str, Any]] = {}
     for name in list(calls):
         try:
             # Fifty passes over what Saliency has warmed up need none of their own.
@@ -193,12 +192,8 @@ def circumstances(args: argparse.Namespace, seconds: float) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "python": platform.python_version(),
         "system": platform.platform(),
-        "torch": torch.__version__,
-        "captum": captum.__version__,
-        "torchvision": torchvision.__version__,
-        "captum_pullback": __version__,
+        **versions(),
     }
 
 
@@ -242,14 +237,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     common = {
         "device": args.device, "threads": args.threads, "seed": args.seed,
-        "torch": torch.__version__, "captum": captum.__version__,
-        "torchvision": torchvision.__version__, "captum_pullback": __version__,
-        "command": args.command,
+        "command": args.command, **versions(),
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
     table, start = Table(args.out, common, args.again), time.perf_counter()
     for suite in args.suites:
-        for case in SUITES.get(suite, {"memory": MEMORY, "kernels": KERNELS}.get(suite)):
+        for case in (SUITES | {"memory": MEMORY, "kernels": KERNELS})[suite]:
             if args.networks and case.network not in args.networks:
                 continue
             if args.rounds:

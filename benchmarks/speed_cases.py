@@ -49,7 +49,8 @@ class Case:
         model = model.to(device, dtype)
         x = torch.randn(self.batch, 3, self.resolution, self.resolution).to(device, dtype)
         if self.layout == "channels-last":
-            model, x = (part.to(memory_format=torch.channels_last) for part in (model, x))
+            model.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
         return model, x
 
     def calls(self, model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:

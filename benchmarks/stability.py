@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.intervals import of_mean
 from benchmarks.stability_train import smaller
-from benchmarks.train_reference import normalise, read_split
+from benchmarks.train_reference import first_of_each, normalise, read_split
 from captum_pullback import TrainingLens, soften
 from captum_pullback.commands.checkpoints import checkpoints, fill, network_for, read_state
 from captum_pullback.lens.style import BETWEEN, WITHIN
@@ -35,8 +35,6 @@ TEMPERATURES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, math.inf)
 NOISE = (0.05, 0.1, 0.2, 0.4)
 SAMPLES = 16
 TIMES = (0.0, 0.1, 0.25, 0.5, 0.8, 0.9)
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
-"""Quantiles of Student's t for 95 % intervals of the mean of so many."""
 
 
 def gradient(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -92,8 +90,7 @@ def measure(folder: Path, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         "settled": {name: layer.share for name, layer in settledness.items()},
         "temperatures": {name: float(value) for name, value in temperatures.items()},
     }
-    for rows, source in (("label", lens), ("all", ends)):
-        similarity = source.similarity(rows)
+    for rows, similarity in (("label", lens.similarity("label")), ("all", ends.similarity("all"))):
         numbers[f"within_{rows}"] = similarity.within.tolist()
         numbers[f"between_{rows}"] = similarity.between.tolist()
     numbers["alignment"] = {}
@@ -115,15 +112,6 @@ def measure(folder: Path, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         found["machine_of_another_example"] = mean_cosine(machine, others)
         numbers["alignment"][name] = found
     return numbers
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half the width of its 95 % interval; NaN for a single one."""
-    array = np.asarray(values, dtype=float)
-    if len(array) < 2:
-        return float(array.mean()), math.nan
-    half = STUDENT[len(array)] * array.std(ddof=1) / math.sqrt(len(array))
-    return float(array.mean()), float(half)
 
 
 def summary(runs: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:
@@ -177,7 +165,18 @@ def summary(runs: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:
             rows[f"W ({rows_of}) margin, {place} step"] = [
                 a - b for a, b in zip(within, between, strict=True)
             ]
-    return [(name, *interval(values), len(values)) for name, values in rows.items()]
+    return [(name, *of_mean(values), len(values)) for name, values in rows.items()]
+
+
+def write_summary(runs: list[dict[str, Any]], path: Path) -> None:
+    """Write means and intervals over seeds as a table."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["network", "quantity", "mean", "half of the 95 % interval", "seeds"])
+        for batch_norm, title in KINDS:
+            group = [run for run in runs if run["batch_norm"] == batch_norm]
+            for name, mean, half, count in summary(group) if group else []:
+                writer.writerow([title, name, f"{mean:.4g}", f"{half:.2g}", count])
 
 
 KINDS = ((True, "with BatchNorm"), (False, "without BatchNorm"))
@@ -256,7 +255,7 @@ def main() -> None:
     parser.add_argument("--name", default="stability", help="of the files in benchmarks/results")
     args = parser.parse_args()
     pictures, labels, _ = read_split(args.data / "val")
-    few = torch.cat([torch.nonzero(labels == c)[: args.per_class, 0] for c in labels.unique()])
+    few = first_of_each(labels, args.per_class)
     inputs = normalise(smaller(pictures[few]) if args.half else pictures[few])
     folders = sorted(path for path in args.checkpoints.iterdir() if path.is_dir())
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -266,13 +265,7 @@ def main() -> None:
     runs = [known.get(f.name) or measure(f, inputs, labels[few]) for f in folders]
     text = json.dumps(runs, indent=1, allow_nan=True)
     results.write_text(text + "\n", encoding="utf-8")
-    with (RESULTS / f"{args.name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["network", "quantity", "mean", "half of the 95 % interval", "seeds"])
-        for batch_norm, title in KINDS:
-            group = [run for run in runs if run["batch_norm"] == batch_norm]
-            for name, mean, half, count in summary(group) if group else []:
-                writer.writerow([title, name, f"{mean:.4g}", f"{half:.2g}", count])
+    write_summary(runs, results.with_suffix(".csv"))
     if args.name == "stability":
         figures(runs)
 

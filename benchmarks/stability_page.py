@@ -9,6 +9,8 @@ import csv
 import math
 from pathlib import Path
 
+from benchmarks import markdown
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -84,9 +86,8 @@ def table(rows: list[tuple[str, str]]) -> str:
         for kind, values in read(RESULTS / f"{file}.csv").items():
             seeds = next(iter(values.values()))[1]
             columns.append((f"{size}, {kind}, {seeds} seed{'s' * (seeds > 1)}", values))
-    lines = ["| | " + " | ".join(title for title, _ in columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for name, quantity in rows:
-        cells = [values.get(quantity, ("", 0))[0] for _, values in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines = [
+        [name, *(values.get(quantity, ("", 0))[0] for _, values in columns)]
+        for name, quantity in rows
+    ]
+    return markdown.table(["", *(title for title, _ in columns)], lines)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import math
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,12 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_pullback._version import __version__
+from benchmarks.provenance import versions
 from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.outputs import replacing
 from captum_pullback.zoo.hybrid import HybridNet
@@ -72,6 +70,12 @@ def fit(image: Image.Image) -> Image.Image:
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - SIZE) // 2, (height - SIZE) // 2
     return image.crop((left, top, left + SIZE, top + SIZE))
+
+
+def first_of_each(labels: Tensor, most: int | None) -> Tensor:
+    """Return the places of the first ``most`` pictures of each class, or of all for None."""
+    classes = range(int(labels.max()) + 1)
+    return torch.cat([torch.nonzero(labels == label)[:most, 0] for label in classes])
 
 
 def read_names(data: Path, folders: list[str]) -> list[str]:
@@ -139,10 +143,12 @@ def optimizer_for(
 
 
 def cycle(
-    optimizer: torch.optim.Optimizer, lr: float, steps: int
+    optimizer: torch.optim.Optimizer, lr: float, steps: int, args: argparse.Namespace
 ) -> torch.optim.lr_scheduler.OneCycleLR:
-    """Up to a peak and down to nothing, as a cosine."""
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    """Up to a peak and down to nothing."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, steps, pct_start=args.warm_up, anneal_strategy=args.anneal
+    )
 
 
 def layout(widths: Sequence[int]) -> torch.memory_format:
@@ -191,14 +197,15 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | Hy
     model.to(memory_format=memory_format)
     optimizer = optimizer_for(model, args.lr, args.weight_decay, args.optimizer)
     steps = len(pictures) // args.batch_size
-    schedule = cycle(optimizer, args.lr, args.epochs * steps)
+    schedule = cycle(optimizer, args.lr, args.epochs * steps, args)
     held_out = normalise(data["val"][0])
+    kept = {steps * part // args.kept for part in range(1, args.kept)}
     first, step, latest = 0, 0, args.out / "latest.pt"
     if latest.exists():
         state = torch.load(latest, weights_only=True)
         first, step = state["epoch"], state["step"]
         if first > args.epochs:
-            schedule = cycle(optimizer, args.lr / 5, args.polish * steps)
+            schedule = cycle(optimizer, args.lr / 5, args.polish * steps, args)
         model.load_state_dict(state["model"])
         schedule.load_state_dict(state["schedule"])
         optimizer.load_state_dict(state["optimizer"])  # last: making a schedule sets the rate
@@ -213,7 +220,7 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | Hy
     model.train()
     for epoch in range(first, args.epochs + args.polish):
         if epoch == args.epochs:
-            schedule = cycle(optimizer, args.lr / 5, args.polish * steps)
+            schedule = cycle(optimizer, args.lr / 5, args.polish * steps, args)
         # Each epoch has a generator of its own, so that a resumed run repeats an unbroken one.
         generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
         order = torch.randperm(len(pictures), generator=generator)[: steps * args.batch_size]
@@ -221,8 +228,8 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | Hy
         bar = tqdm(
             torch.split(order, args.batch_size), f"epoch {epoch + 1}", leave=False, mininterval=5
         )
-        for batch in bar:
-            if step in EARLY_STEPS:
+        for number, batch in enumerate(bar):
+            if step in EARLY_STEPS or number in kept:
                 keep(epoch)
             x = augment(pictures[batch], generator)
             other, share = batch, 0.0
@@ -296,12 +303,7 @@ def export(
         "command": command(args),
         "settings": settings,
         "seed": args.seed,
-        "versions": {
-            "captum_pullback": __version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     write_json(path, meta)
     log.info("%s: %d bytes, val accuracy %.4f", path, len(packed), meta["accuracy"])
@@ -331,7 +333,8 @@ def command(args: argparse.Namespace) -> str:
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
         f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
         f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16 "
-        f"--network {args.network} --mixup {args.mixup}"
+        f"--network {args.network} --mixup {args.mixup} "
+        f"--anneal {args.anneal} --warm-up {args.warm_up} --kept {args.kept}"
     )
 
 
@@ -365,6 +368,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="peak; 0.15, or for adamw 0.003")
     parser.add_argument("--weight-decay", type=float, help="5e-4, or for adamw 0.05")
     parser.add_argument("--clip", type=float, help="gradient norm; none, or 1 without BatchNorm")
+    parser.add_argument(
+        "--anneal", choices=["cos", "linear"], default="cos", help="shape of the learning rate"
+    )
+    parser.add_argument("--warm-up", type=float, default=0.3, help="share of a cycle to the peak")
+    parser.add_argument("--kept", type=int, default=1, help="checkpoints kept of each epoch")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
     # SGD without BatchNorm stopped at 60 % of the validation pictures, at a rate of 0.05.

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import stats
 from torch import nn
 
+from benchmarks import intervals
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import data, report, statistics, table
 from benchmarks.compare.methods import METHODS
@@ -253,18 +254,18 @@ def test_one_process_needs_nobody() -> None:
 
 def test_interval_is_that_of_the_normal_distribution() -> None:
     values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = statistics.interval(values, np.mean)
+    low, high = intervals.resampled(np.mean, values)
     half = stats.norm.ppf(0.975) * values.std() / math.sqrt(400)
     assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert all(map(math.isnan, statistics.interval(values[:1], np.mean)))
+    assert all(map(math.isnan, intervals.resampled(np.mean, values[:1])))
 
 
 def test_pairs_are_resampled_together() -> None:
     base = np.random.default_rng(1).normal(0, 100, 50)
-    low, high = statistics.interval(base + 1, statistics.mean_difference, base)
+    low, high = intervals.resampled(statistics.mean_difference, base + 1, base)
     assert (low, high) == (pytest.approx(1), pytest.approx(1))
-    low, high = statistics.interval(3 * abs(base), statistics.ratio_of_means, abs(base))
+    low, high = intervals.resampled(statistics.ratio_of_means, 3 * abs(base), abs(base))
     assert (low, high) == (pytest.approx(3), pytest.approx(3))
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ascent import device as device_in_words
-from benchmarks.ascent import versions
 from benchmarks.compare import report, run, table
 from benchmarks.compare.data import DataError
 from benchmarks.compare.methods import AT, METHODS, find
@@ -23,6 +21,8 @@ from benchmarks.compare.run import RunError, Settings, Sources
 from benchmarks.compare.scoring import Plan
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
+from benchmarks.provenance import device as device_in_words
+from benchmarks.provenance import versions
 from captum_pullback.outputs import OutputError
 from captum_pullback.zoo.networks import ZooError
 

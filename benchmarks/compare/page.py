@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import markdown
 from benchmarks.compare import figures, report, statistics, table
 from benchmarks.compare.methods import AT, find
 from benchmarks.compare.metrics import METRICS
@@ -97,25 +98,23 @@ def measured(results: Results) -> str:
 
 def wanted(results: Results) -> str:
     """Whether what was asked is so, for the fitted pullback against Integrated Gradients."""
-    lines = [
-        "| network | fitted pullback over Integrated Gradients | wanted | |",
-        "|---|---|---|---|",
-    ]
+    lines = []
     for network in results.networks:
         for metric, most in WANTED:
             row = results.row(network, metric, OURS)
             if row is not None:
                 met = "yes" if row["ratio"] <= most else "**no**"
                 title = METRICS[metric].title
-                lines.append(
-                    f"| {network} | {title}: {spread(row, 'ratio')} | at most {most:.3g} | {met} |"
-                )
+                shown = f"{title}: {spread(row, 'ratio')}"
+                lines.append([network, shown, f"at most {most:.3g}", met])
         row = results.row(network, "box_share", OURS)
         if row is not None:
             met = "yes" if row["difference_low"] > 0 else "**no**"
             shown = f"{METRICS['box_share'].title}, difference: {spread(row, 'difference')}"
-            lines.append(f"| {network} | {shown} | above 0 | {met} |")
-    return "\n".join(lines)
+            lines.append([network, shown, "above 0", met])
+    return markdown.table(
+        ["network", "fitted pullback over Integrated Gradients", "wanted", ""], lines
+    )
 
 
 def verdicts(results: Results) -> str:
@@ -147,8 +146,7 @@ def verdicts(results: Results) -> str:
 def rivals(results: Results) -> str:
     """Which methods are better than the fitted pullback, by metric, on the same photographs."""
     against = statistics.summary(results.scores, OURS)
-    lines = ["| network | metric | better than the fitted pullback | no clear difference |"]
-    lines.append("|---|---|---|---|")
+    lines = []
     for network in results.networks:
         for metric, declared in METRICS.items():
             own = against[(against["network"] == network) & (against["metric"] == metric)]
@@ -159,8 +157,9 @@ def rivals(results: Results) -> str:
             for verdict in ("better", "tie"):
                 found = own[own["verdict"] == verdict]["method"]
                 cells.append(", ".join(find(name).title for name in found) or "none")
-            lines.append(f"| {network} | {declared.title} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)
+            lines.append([network, declared.title, *cells])
+    head = ["network", "metric", "better than the fitted pullback", "no clear difference"]
+    return markdown.table(head, lines)
 
 
 def tables(results: Results) -> str:
@@ -177,8 +176,7 @@ def sweep(results: Results) -> str:
         own = results.summary[results.summary["network"] == network]
         names = [n for n in dict.fromkeys(own["method"]) if n.startswith(AT)]
         names = sorted(names, key=lambda name: float(name[len(AT) :]))
-        lines = ["| T | " + " | ".join(METRICS[m].title for m in shown) + " |"]
-        lines.append("|---" * (len(shown) + 1) + "|")
+        lines = []
         fits = results.scores[
             (results.scores["network"] == network) & (results.scores["metric"] == "temperature")
         ]["value"]
@@ -191,10 +189,9 @@ def sweep(results: Results) -> str:
         ):
             rows = [results.row(network, metric, name) for metric in shown]
             cells = ["" if row is None else spread(row, "mean") for row in rows]
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
-        blocks.append(
-            f"**{network}**: `fit_temperature` picks {number(fitted)}\n\n" + "\n".join(lines)
-        )
+            lines.append([label, *cells])
+        found = markdown.table(["T", *(METRICS[m].title for m in shown)], lines)
+        blocks.append(f"**{network}**: `fit_temperature` picks {number(fitted)}\n\n{found}")
     return "\n\n".join(blocks)
 
 
@@ -205,33 +202,33 @@ def cascade(results: Results) -> str:
     for network in results.networks:
         own = part[part["network"] == network]
         stages = sorted(set(own["stage"]), key=lambda stage: int(stage.split()[0]))
-        lines = ["| | " + " | ".join(stage.split()[1] for stage in stages) + " |"]
-        lines.append("|---" * (len(stages) + 1) + "|")
+        lines = []
         for name in dict.fromkeys(own["method"]):
             rows = own[own["method"] == name].set_index("stage")
             cells = [spread(rows.loc[s], "mean") if s in rows.index else "" for s in stages]
-            lines.append(f"| {find(name).title} | " + " | ".join(cells) + " |")
-        blocks.append(f"**{network}**\n\n" + "\n".join(lines))
+            lines.append([find(name).title, *cells])
+        found = markdown.table(["", *(stage.split()[1] for stage in stages)], lines)
+        blocks.append(f"**{network}**\n\n{found}")
     return "\n\n".join(blocks)
 
 
 def published(results: Results) -> str:
     """The published ImageNet numbers beside ours; each also over Integrated Gradients'."""
-    lines = ["| network | method | infidelity | over IG's | max-sensitivity | over IG's |"]
-    lines.append("|---" * 6 + "|")
+    lines = []
     base = {n: row for n, *row in ((p[0], *p[2:]) for p in PUBLISHED if p[1].startswith("Integ"))}
     for network, method, faith, stable in PUBLISHED:
         over = (faith / base[network][0], stable / base[network][1])
         cells = [number(v) for v in (faith, over[0], stable, over[1])]
-        lines.append(f"| {network}, published | {method} | " + " | ".join(cells) + " |")
+        lines.append([f"{network}, published", method, *cells])
     for network in results.networks:
         for name in (OURS, "pullback", "gradient", REFERENCE, "smoothgrad", "guidedgradcam"):
             rows = [row for m in BESIDE if (row := results.row(network, m, name)) is not None]
             if len(rows) < len(BESIDE):
                 continue
             cells = [c for row in rows for c in (number(row["mean"]), _over(row, name))]
-            lines.append(f"| {network}, ours | {find(name).title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([f"{network}, ours", find(name).title, *cells])
+    head = ["network", "method", "infidelity", "over IG's", "max-sensitivity", "over IG's"]
+    return markdown.table(head, lines)
 
 
 def _over(row: pd.Series, name: str) -> str:
@@ -240,11 +237,8 @@ def _over(row: pd.Series, name: str) -> str:
 
 def declared(results: Results) -> str:
     """The metrics as they are declared."""
-    lines = ["| metric | better | what it is | source |", "|---|---|---|---|"]
-    for metric in METRICS.values():
-        cells = (metric.title, metric.better, metric.meaning, metric.source)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    cells = [(m.title, m.better, m.meaning, m.source) for m in METRICS.values()]
+    return markdown.table(["metric", "better", "what it is", "source"], cells)
 
 
 PICTURES = {

@@ -11,6 +11,7 @@ import pandas as pd
 from benchmarks.compare import figures, statistics, table
 from benchmarks.compare.methods import AT, TIMES, find
 from benchmarks.compare.metrics import METRICS
+from benchmarks.markdown import table as table_of
 from captum_pullback.outputs import replacing
 
 #: The columns of the tables, in which the raw infidelities and the curve are left to the summary.
@@ -84,7 +85,8 @@ def markdown(summary: pd.DataFrame) -> str:
         for shown in (SHOWN, RAW):
             body = cells(summary, network, shown, True)
             if body.columns.size:
-                blocks.append(to_markdown(body) + "\n")
+                lines = [[name, *row] for name, *row in body.itertuples()]
+                blocks.append(table_of(["", *body.columns], lines) + "\n")
     return "\n".join(blocks)
 
 
@@ -101,15 +103,6 @@ def latex(summary: pd.DataFrame) -> str:
                 made = text.to_latex(hrules=True, caption=caption.replace("_", "\\_"))
                 blocks.append(made.replace("±", "$\\pm$").replace(TIMES, "$\\times$"))
     return "\n".join(blocks)
-
-
-def to_markdown(body: pd.DataFrame) -> str:
-    """A table with its index as the first column."""
-    lines = ["| | " + " | ".join(map(str, body.columns)) + " |"]
-    lines.append("|---" * (len(body.columns) + 1) + "|")
-    for name, row in body.iterrows():
-        lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
-    return "\n".join(lines)
 
 
 def _text(path: Path, text: str) -> None:

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from benchmarks.compare.metrics import METRICS
+from benchmarks.intervals import resampled
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 REFERENCE = "ig"
 Array = Any
-
-
-def interval(values: Array, statistic: Callable[..., Array], *more: Array) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval (scipy's) of a statistic of paired samples.
-
-    Args:
-        values: One number for each photograph.
-        statistic: Of one array or more, along ``axis``.
-        more: Further arrays of the same length, resampled together with ``values``.
-
-    Returns:
-        Its ends; NaN for fewer than two photographs.
-    """
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    found = bootstrap(
-        (values, *more),
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def mean_difference(one: Array, other: Array, axis: int = -1) -> Array:
@@ -86,7 +57,7 @@ def summary(scores: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
             own = wide[method].dropna()
             row = {"network": network, "metric": metric, "stage": stage, "method": method}
             row |= {"images": len(own), "mean": own.mean()}
-            row["mean_low"], row["mean_high"] = interval(own.to_numpy(), np.mean)
+            row["mean_low"], row["mean_high"] = resampled(np.mean, own.to_numpy())
             if reference in wide:
                 both = wide[[method, reference]].dropna() if method != reference else None
                 row |= _paired(both, METRICS[metric].better)
@@ -98,11 +69,11 @@ def _paired(both: pd.DataFrame | None, better: str) -> dict[str, Any]:
     if both is None or both.empty:
         return {"verdict": ""}
     own, reference = both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
-    low, high = interval(own, mean_difference, reference)
+    low, high = resampled(mean_difference, own, reference)
     ratio = ratio_low = ratio_high = float("nan")
     if (reference > 0).all():  # of correlations, say, a ratio would mean nothing
         ratio = float(ratio_of_means(own, reference))
-        ratio_low, ratio_high = interval(own, ratio_of_means, reference)
+        ratio_low, ratio_high = resampled(ratio_of_means, own, reference)
     sign = -1 if better == "lower" else 1
     ahead = np.sign(own - reference) * sign
     verdict = "tie"
