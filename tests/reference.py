@@ -23,7 +23,7 @@ def _shaped_like(hard: Tensor, smooth: Tensor) -> Tensor:
 
 
 def relu(z: Tensor, temperature: float) -> Tensor:
-    hard = z.clamp(min=0)
+    hard = torch.where(z <= 0, 0, z)  # the derivative of clamp at 0 is 1 in some releases
     if temperature == 0:
         return hard
     if temperature == inf:

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from captum_pullback import ExcitationPullback
 from captum_pullback.engine.softening import SofteningError
 
+pytestmark = pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
+    "ignore:The .grad attribute of a Tensor",
+    "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
+)
+
 COMPILED = ["vit", "convnext", "hf_bert_sdpa"]
 
 
@@ -63,7 +68,6 @@ def test_a_compiled_piece_has_the_same_pullback(name: str) -> None:
     assert_compiles(Piece(PIECES[name]), torch.randn(3, 4, dtype=torch.float64))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo's own
 def test_written_attention_of_another_temperature_is_refused() -> None:
     """Not raised where Dynamo traces, which would run this part as it is, and hard."""
 

@@ -12,6 +12,8 @@ from pulls import WAYS, by_reference
 from reference import relu
 from torch import Tensor, nn
 
+from captum_pullback import soften
+
 T = 0.5
 every_way = pytest.mark.parametrize("way", WAYS)
 
@@ -161,3 +163,18 @@ def test_a_gate_inside_cond(first: bool, way: str, x: Tensor) -> None:
     torch.compiler.reset()
     found = WAYS[way](Branches(first), x, T)
     torch.testing.assert_close(found, by_reference(written_out, x))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+@pytest.mark.parametrize("first", [True, False])
+def test_the_record_tells_of_a_gate_inside_cond(first: bool, x: Tensor) -> None:
+    """In a second block too, whose branches PyTorch need not trace again."""
+    torch.compiler.reset()
+    for temperature in (T, 2 * T):
+        leaf = x.clone().requires_grad_()
+        with soften(Branches(first), temperature) as record:
+            Branches(first)(leaf).sum().backward()
+        met = [(each.operation, each.calls) for each in record.softened]
+        assert met == [("relu", 1 if first else 2)]
+        assert record.left_hard == []
+        assert leaf.grad is not None

@@ -270,7 +270,10 @@ def test_pools_of_one_dimension_before_something_in_place(pool: str, behind: str
     torch.testing.assert_close(found, by_reference(lambda x: softly(max_over(x, axes, T)), x))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+@pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
+    "ignore:The .grad attribute of a Tensor:UserWarning",
+    "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
+)
 @pytest.mark.parametrize("pool", ["max_pool1d", "adaptive_max_pool1d", "nn.AdaptiveMaxPool1d"])
 def test_a_compiled_pool_before_a_gate_in_place(pool: str) -> None:
     class Compiled(nn.Module):

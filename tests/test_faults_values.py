@@ -242,7 +242,10 @@ def test_an_error_in_the_block_comes_alone(model: Functional) -> None:
 # --- compiled, in double precision ----------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+@pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
+    "ignore:The .grad attribute of a Tensor:UserWarning",
+    "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
+)
 @pytest.mark.parametrize("temperature", [0.3, 0.7, 1 / 3])
 @pytest.mark.parametrize("gate", ["relu", "relu6", "max_pool1d"])
 def test_a_compiled_model_takes_its_temperature_in_double_precision(

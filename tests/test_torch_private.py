@@ -140,3 +140,29 @@ def test_compiled_modules_are_recognized() -> None:
     assert _torch.is_compiled_module(torch.compile(nn.ReLU()))
     plain.compile()
     assert _torch.is_compiled_module(plain)
+
+
+def test_a_trace_for_cond_is_told_from_others() -> None:
+    """torch._dynamo's InstructionTranslator.current_tx, and the name of torch.cond's wrapper."""
+    found: list[str] = []
+
+    class Asking(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if torch.compiler.is_compiling():
+                _note(found_in=_torch.is_traced_for_cond())
+            return func(*args, **kwargs or {})
+
+    @torch.compiler.assume_constant_result
+    def _note(found_in: bool) -> bool:
+        found.append("cond" if found_in else "compile")
+        return True
+
+    x = torch.ones(3)
+    torch.compiler.reset()
+    with Asking():
+        torch.compile(lambda x: x.sin() + 1, backend="eager")(x)
+        assert set(found) == {"compile"}
+        found.clear()
+        torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
+        assert set(found) == {"cond"}
+    torch.compiler.reset()

@@ -12,9 +12,17 @@ from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 
 __all__ = ["NO_WRITES", "draws_numbers", "written_by"]
 
-#: Methods with a name like that of an operation in place, which change no numbers.
+_GRAD_FN: Any = Tensor.grad_fn
+#: Methods with a name like that of an operation in place, which change no numbers; and what a
+#: checkpoint reads of a tensor of its own.
 NO_WRITES = frozenset(
-    (Tensor.requires_grad_, Tensor.share_memory_, Tensor.retain_grad, Tensor.register_hook)
+    (
+        Tensor.requires_grad_,
+        Tensor.share_memory_,
+        Tensor.retain_grad,
+        Tensor.register_hook,
+        _GRAD_FN.__get__,
+    )
 )
 
 _OPERATORS = frozenset(

@@ -29,6 +29,7 @@ __all__ = [
     "input_shapes",
     "is_compiled_module",
     "is_in_checkpoint",
+    "is_traced_for_cond",
     "is_transformed",
     "is_view",
     "is_watched",
@@ -49,6 +50,8 @@ __all__ = [
     "witness",
 ]
 
+# The function that `torch.cond` gives Dynamo, in place of its operator.
+_COND_WRAPPER = "_cond_op_wrapper"
 
 #: Where PyTorch keeps the functions that it shows to function modes.
 FUNCTION_HOMES: tuple[Any, ...] = (
@@ -207,6 +210,14 @@ def is_in_checkpoint() -> bool:
         if frame.f_code is CheckpointFunction.forward.__code__:
             return True
     return False
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_traced_for_cond() -> bool:
+    """Whether Dynamo traces a `torch.cond` that runs as it is, outside of any compiled graph."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    return bool(InstructionTranslator.current_tx().output.root_tx.f_code.co_name == _COND_WRAPPER)
 
 
 def is_compiled_module(module: torch.nn.Module) -> bool:

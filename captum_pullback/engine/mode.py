@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_pullback.engine._torch import enter_mode, leave_mode
+from captum_pullback.engine._torch import (
+    enter_mode,
+    is_traced_for_cond,
+    is_transformed,
+    leave_mode,
+)
 from captum_pullback.engine.backward import SofteningError
 from captum_pullback.engine.choices import CHOICES, COMPARISONS
 from captum_pullback.engine.differentiating import GRADIENTS, LeaveLeanError, run_gradient
@@ -72,9 +77,15 @@ class SofteningMode(State):
     ) -> Any:
         kwargs = kwargs or {}
         if torch.compiler.is_compiling():
+            if is_traced_for_cond():
+                return func(*args, **kwargs)  # its branch is met where it runs
             output = self._dispatch(func, args, kwargs)
             mark_traced(func, args, kwargs, output)
             return output
+        if func is _COND and self in _active.get() and not (kwargs or is_transformed()):
+            predicate, if_true, if_false, operands = args
+            with self.entered():
+                return (if_true if predicate else if_false)(*operands)
         if func not in _KNOWN and func not in self.functions:
             return func(*args, **kwargs)
         if self not in _active.get():
@@ -121,6 +132,8 @@ def _is_parameter(argument: Any) -> bool:
 
 # Products whose kernel does not depend on which factor needs a gradient.
 _ELEMENTWISE = ("mul", "multiply", "div", "divide", "true_divide", "truediv", "addcmul")
+
+_COND = torch.ops.higher_order.cond
 
 # A dict, since Dynamo in torch 2.8 does not look into sets of functions.
 _KNOWN = dict.fromkeys(
