@@ -225,7 +225,8 @@ def _add_lens(commands: Any) -> None:
         type=name,
         metavar="NAME",
         help="the checkpoints' network: module:function, of an installed module or one in this "
-        "folder, or one of torchvision's classifiers (default: the package's own, of any width)",
+        "folder, efficientnet_lite0, or one of torchvision's classifiers (default: the package's "
+        "own, of any width)",
     )
     add(
         "--size",
@@ -263,9 +264,9 @@ def _add_app(commands: Any) -> None:
         type=name,
         default=[],
         metavar="NAME",
-        help="a network besides the embedded one: one of torchvision's classifiers such as "
-        "resnet50, or module:function, of an installed module or one in this folder; may be "
-        "repeated",
+        help="a network besides the embedded one: efficientnet_lite0, one of torchvision's "
+        "classifiers such as resnet50, or module:function, of an installed module or one in this "
+        "folder; may be repeated",
     )
     add(
         "--weights",
