@@ -103,9 +103,9 @@ def add_network(add: Any) -> None:
         type=name,
         default="embedded",
         metavar="NAME",
-        help="'embedded' (the default), efficientnet_lite0 (ImageNet's classes), one of torchvision's "
-        "classifiers such as resnet50, or module:function, of an installed module or one in this "
-        "folder",
+        help="'embedded' (the default), efficientnet_lite0 (ImageNet's classes), one of "
+        "torchvision's classifiers such as resnet50, or module:function, of an installed module "
+        "or one in this folder",
     )
     add(
         "--weights",

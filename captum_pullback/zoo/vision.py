@@ -19,7 +19,7 @@ __all__ = ["from_torchvision", "names"]
 
 def names() -> list[str]:
     """The names of torchvision's classifiers."""
-    return torchvision.models.list_models(module=torchvision.models)
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def from_torchvision(name: str, weights: str | Path | None) -> Network:
