@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from captum_pullback.app import work
-from captum_pullback.app.answering import Answering, Changes
+from captum_pullback.app.answering import Answering, Changes, whole
 from captum_pullback.app.cards import message_card
 from captum_pullback.app.desk import Desk, read
 from captum_pullback.app.jobs import Cancelled
@@ -107,9 +107,10 @@ class Actions(Answering):
             seen = yield from self.look(ticket, desk, number, wanted)
             question = wanted.question(seen)
             fit = yield from self.follow(
-                ticket, number, lambda job: work.fit(loaded, seen, question, job)
+                ticket, desk, number, lambda job: work.fit(loaded, seen, question, job)
             )
         except Cancelled:
+            yield from self.last_word(desk, number)
             return
         except Exception as error:
             yield from self.ask(desk, turn, {}, request)  # what is shown counts again
@@ -132,17 +133,9 @@ class Actions(Answering):
         self.note(desk, turn, {})
         yield from self.ascend_now(desk, request)
 
-    def stop(self, desk: Desk, request: gr.Request) -> Changes:
-        """Stops what is being computed for this page; what is shown stays."""
-        self.leave(request)
-        turn, wanted = desk.wanted()
-        answer = desk.answer
-        current = answer is not None and answer.question == self.question(desk, wanted)
-        text = "Stopped." if current else "Stopped: what you see is from before the last change."
-        changes: Changes = {self.parts["status"]: message_card(turn, text)}
-        if answer is not None and current:
-            changes[self.parts["answers"]] = self.answers(desk, turn, answer, wanted.show)
-        return changes
+    def stop(self, desk: Desk, turn: Any) -> Changes:
+        """Stops what was asked up to this turn, also what arrives later; what is shown stays."""
+        return self.stopped(desk, desk.stop(whole(turn)))
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""

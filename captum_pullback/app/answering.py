@@ -28,7 +28,7 @@ from captum_pullback.study.errors import UsageError
 from captum_pullback.study.report import class_name
 from captum_pullback.zoo.photos import PhotoError
 
-__all__ = ["Answering", "Changes", "class_choices", "last_layer", "layer_choices"]
+__all__ = ["Answering", "Changes", "class_choices", "last_layer", "layer_choices", "whole"]
 
 Result = TypeVar("Result")
 #: For each part of the page that changes, its value.
@@ -58,7 +58,7 @@ class Answering:
 
     def note(self, desk: Desk, turn: Any, changes: Mapping[str, Any]) -> None:
         """Takes down what has changed, and with which turn."""
-        number = int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
+        number = whole(turn)
         if desk.fresh and number > 50:  # it was forgotten, and does not know how the page stands
             refuse("Load it again, please.", "This page was left alone for too long")
         desk.want(number, changes)
@@ -78,6 +78,7 @@ class Answering:
         try:
             seen = yield from self.look(ticket, desk, number, wanted)
         except Cancelled:
+            yield from self.last_word(desk, number)
             return
         except PhotoError as error:
             refuse(words(error), "This photograph cannot be used")
@@ -92,7 +93,7 @@ class Answering:
         try:
             yield from self._explain(ticket, desk, number, wanted, seen)
         except Cancelled:
-            return
+            yield from self.last_word(desk, number)
         except Exception as error:
             yield self._failed(desk, number, wanted, seen, words(error))
 
@@ -104,7 +105,7 @@ class Answering:
         if photo is None:
             raise UsageError("choose a photograph first")
         if seen is None or (seen.network, seen.photo) != (wanted.network, photo):
-            seen = yield from self.follow(ticket, turn, lambda job: work.look(loaded, photo))
+            seen = yield from self.follow(ticket, desk, turn, lambda job: work.look(loaded, photo))
         return seen
 
     def _explain(
@@ -114,10 +115,11 @@ class Answering:
         answer = desk.answer
         if answer is None or answer.question != question:
             answer = yield from self.follow(
-                ticket, turn, lambda job: work.explain(loaded, seen, question, job)
+                ticket, desk, turn, lambda job: work.explain(loaded, seen, question, job)
             )
+        if not desk.show(turn, answer):
+            raise Cancelled
         desk.settle(wanted, seen)
-        desk.show(turn, answer)
         controls = {
             **self._controls(desk, wanted, seen),
             "answer_code": code.explanation_code(loaded, answer),
@@ -131,8 +133,9 @@ class Answering:
         for each in (answer, desk.pinned):  # one that was pinned early has no figures yet
             if each is None or each.rated or not desk.has(each):
                 continue
-            full = yield from self.follow(ticket, turn, self._rating(each))
-            desk.rate(each, full)
+            full = yield from self.follow(ticket, desk, turn, self._rating(each))
+            if not desk.rate(turn, each, full):
+                raise Cancelled
             answer = full if each is answer else answer
             yield {
                 self.parts["answers"]: self.answers(desk, turn, answer, wanted.show, True),
@@ -152,9 +155,10 @@ class Answering:
             seen = yield from self.look(ticket, desk, turn, wanted)
             question = wanted.question(seen)
             result = yield from self.follow(
-                ticket, turn, lambda job: climbing.ascend(loaded, seen, question, climb, job)
+                ticket, desk, turn, lambda job: climbing.ascend(loaded, seen, question, climb, job)
             )
         except Cancelled:
+            yield from self.last_word(desk, turn)
             return
         except Exception as error:
             yield {self.parts["status"]: message_card(turn)}
@@ -244,25 +248,58 @@ class Answering:
         pairs = [(self.networks[each.question.network], each) for each in shown]
         return answers_card(turn, pairs, show, pending, controls)
 
+    def stopped(self, desk: Desk, turn: int) -> Changes:
+        """What is shown stays, without what was still to come; and a line says so."""
+        wanted, answer = desk.wanted()[1], desk.answer
+        current = answer is not None and answer.question == self.question(desk, wanted)
+        text = "Stopped." if current else "Stopped: what you see is from before the last change."
+        changes: Changes = {self.parts["status"]: message_card(turn, text)}
+        if answer is not None and current:
+            changes[self.parts["answers"]] = self.answers(desk, turn, answer, wanted.show)
+        return changes
+
+    def last_word(self, desk: Desk, turn: int) -> Iterator[Changes]:
+        """Ends an answer that was stopped.
+
+        `Actions.stop` says the same at once; but its words go another way to the page, and may
+        arrive before the progress that was already under way.
+        """
+        if desk.stopped(turn):
+            yield self.stopped(desk, turn)
+
     def follow(
-        self, ticket: Ticket, turn: int, run: Callable[[Job[Result]], Result]
+        self, ticket: Ticket, desk: Desk, turn: int, run: Callable[[Job[Result]], Result]
     ) -> Generator[Changes, None, Result]:
         """Runs a job, yields its progress if it takes long, and returns what came out.
 
         Raises:
-            Cancelled: something newer is wanted.
+            Cancelled: it was stopped, or something newer is wanted.
         """
+        if desk.stopped(turn):
+            raise Cancelled
         job = self.jobs.start(ticket, run)
         wait = _PATIENCE
         try:
             while not job.wait(wait):
-                job.check()  # whoever stopped it has cleared the status, or shows another
-                yield {self.parts["status"]: progress_card(turn, *job.progress)}
+                # Made before it is asked whether it counts: what replaces it is made later.
+                shown = progress_card(turn, *job.progress)
+                if desk.stopped(turn):
+                    job.stop()
+                job.check()
+                yield {self.parts["status"]: shown}
                 wait = _TICK
-            return job.result()
+            result = job.result()
+            if desk.stopped(turn):
+                raise Cancelled
+            return result
         except GeneratorExit:  # the page was closed
             job.stop()
             raise
+
+
+def whole(turn: Any) -> int:
+    """The number of a turn; 0 for what is none."""
+    return int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
 
 
 def class_choices(loaded: Loaded) -> list[tuple[str, int]]:

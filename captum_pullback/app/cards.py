@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -41,12 +42,14 @@ _ABOUT = (
     f"{SCORES[0].upper()}{SCORES[1:]}."
 )
 _TOP = 5
+_SERIAL = itertools.count(1)
 
 
 def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str:
     """What the page puts on the screen, unless it has something of a later turn there.
 
-    Until the page has it, what is there is dimmed: see `static/page.js`.
+    Until the page has it, what is there is dimmed: see `static/page.js`. Of two cards of one turn,
+    the one that was made last counts, in whatever order they arrive.
 
     Args:
         turn: the last that it knows of.
@@ -54,7 +57,9 @@ def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str
         controls: values for controls, by name, which the page sets together with it.
     """
     given = f' data-set="{escape(json.dumps(controls))}"' if controls else ""
-    return f'<div class="cp-card" data-turn="{turn}"{given}>{body}</div>'
+    return (
+        f'<div class="cp-card" data-turn="{turn}" data-serial="{next(_SERIAL)}"{given}>{body}</div>'
+    )
 
 
 def samples_card(photos: Sequence[Photo]) -> str:

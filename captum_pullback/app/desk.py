@@ -104,6 +104,7 @@ class Desk:
         self._start = self._wanted = self._settled = start
         self._turns: dict[str, int] = {}
         self._turn = self._shown = 0
+        self._stopped = -1
         self.seen: Seen | None = None
         self.answer: Explanation | None = None
         self.pinned: Explanation | None = None
@@ -134,6 +135,21 @@ class Desk:
         with self._lock:
             return self._turn, self._wanted
 
+    def stop(self, turn: int) -> int:
+        """Stops all that was asked up to this turn, even if it has not arrived yet.
+
+        Returns:
+            The last turn that is stopped and has arrived.
+        """
+        with self._lock:
+            self._stopped = max(self._stopped, turn)
+            return min(self._turn, turn)
+
+    def stopped(self, turn: int) -> bool:
+        """Whether what was asked in this turn was stopped."""
+        with self._lock:
+            return turn <= self._stopped
+
     def settle(self, wanted: Wanted, seen: Seen) -> None:
         """Notes that the network has seen this photograph: one may come back to it."""
         with self._lock:
@@ -152,17 +168,23 @@ class Desk:
                 self._wanted = replace(self._wanted, photo=then.photo, targets=targets)
             return then.photo not in (None, wanted.photo)
 
-    def show(self, turn: int, answer: Explanation) -> None:
-        """Notes what is on the screen, unless something newer is."""
+    def show(self, turn: int, answer: Explanation) -> bool:
+        """Notes what is on the screen, unless something newer is; False if it was stopped."""
         with self._lock:
+            if turn <= self._stopped:
+                return False
             if turn >= self._shown:
                 self._shown, self.answer = turn, answer
+            return True
 
-    def rate(self, before: Explanation, after: Explanation) -> None:
-        """Puts the scored version in the place of one without scores, wherever it is."""
+    def rate(self, turn: int, before: Explanation, after: Explanation) -> bool:
+        """Puts the scored version in the place of one without; False if that was stopped."""
         with self._lock:
+            if turn <= self._stopped:
+                return False
             self.answer = after if self.answer is before else self.answer
             self.pinned = after if self.pinned is before else self.pinned
+            return True
 
     def has(self, answer: Explanation) -> bool:
         """Whether it is on the screen."""

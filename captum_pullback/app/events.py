@@ -62,8 +62,9 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     again: dict[str, Any] = {**quiet, "trigger_mode": "multiple"}
     parts["stop"].click(
-        do.stop, desk, [parts["answers"], parts["status"]], queue=False, preprocess=False, **again
-    )
+        do.stop, [desk, turn], [parts["answers"], parts["status"]], queue=False, preprocess=False,
+        js="(...given) => window.cp.stopping(given)", **again,
+    )  # fmt: skip
     # Controls are no outputs of what is asked: Gradio empties outputs that an answer leaves out.
     for name in ("status", "answers"):
         parts[name].deliver(

@@ -27,6 +27,9 @@
     return [...values.slice(0, -1), mine];
   };
 
+  // Stops what was asked so far, be it that it has not arrived yet.
+  const stopping = (values) => [...values.slice(0, -1), turn];
+
   const turnOf = (element) => Number(element?.querySelector("[data-turn]")?.dataset.turn || 0);
 
   const stale = () => {
@@ -50,17 +53,20 @@
     const next = document.createElement("template");
     next.innerHTML = html;
     const card = next.content.firstElementChild, now = place.firstElementChild;
-    const number = Number(card.dataset.turn);
-    place.cpLast = Math.max(place.cpLast || 0, number);
+    const number = Number(card.dataset.turn), serial = Number(card.dataset.serial);
+    const last = place.cpLast || 0;
+    if (number && (number < last || (number === last && serial < place.cpSerial))) return;
+    if (number) Object.assign(place, { cpLast: number, cpSerial: serial });
     const mine = place.cpCount = (place.cpCount || 0) + 1;
     const values = card.dataset.set && JSON.parse(card.dataset.set);
+    note(values);
     if (now && now.innerHTML === card.innerHTML) {
       now.dataset.turn = Math.max(Number(now.dataset.turn), number);
       set(values, number, deliver);
       return stale();
     }
     await Promise.all([...card.querySelectorAll("img")].map((img) => img.decode().catch(() => 0)));
-    if (number < place.cpLast && number || mine < place.cpCount) return;
+    if (mine < place.cpCount) return;
     keep(place, card);
     place.replaceChildren(card);
     set(values, number, deliver);
@@ -71,11 +77,13 @@
   // What the server sets. It waits while something newer is asked for, and what is set by hand
   // meanwhile stays so.
   let given = {}, ready = {};
-  const set = (values, number, deliver) => {
+  const note = (values) => {
     for (const [name, value] of Object.entries(values || {})) {
       const both = Array.isArray(value) && given[name]?.choices;
       given[name] = both ? { ...given[name], value } : value;
     }
+  };
+  const set = (values, number, deliver) => {
     if (!values || number < turn) return;
     Object.assign(ready, given);
     given = {};
@@ -246,5 +254,5 @@
     if (file) give(file, "pasted." + (file.type.split("/")[1] || "png"));
   });
 
-  window.cp = { asked, show, delivered, controls, dark, download };
+  window.cp = { asked, stopping, show, delivered, controls, dark, download };
 })();
