@@ -33,8 +33,8 @@ const show = () => window.cp.show(place(), props.value, () => trigger('deliver')
 watch('value', show);
 show();"""
 _HEADER = """<div class="cp-header"><div><h1>captum<span>_</span>pullback</h1>
-<p>What does a ReLU network look at? The backward gate <code>1[z &gt; 0]</code> becomes
-<code>sigmoid(z / T)</code>; the forward pass stays as it is.</p></div>
+<p>What does a network look at? In the backward pass each gate is held fixed and softened; the
+forward pass stays as it is.</p></div>
 <button type="button" class="cp-theme" aria-pressed="false" aria-label="Dark colors"
 title="Light or dark" onclick="window.cp.dark()"><svg viewBox="0 0 24 24" aria-hidden="true"><path
 d="M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18" fill="none" stroke="currentColor"
