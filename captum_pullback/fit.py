@@ -1,26 +1,23 @@
-"""The temperature that explains best: a search for the least infidelity."""
+"""The temperature that explains best: faithful, and still about the class that was asked for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
-from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_pullback.attribution import ExcitationPullback
-from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.candidates import OTHERS, Candidate, Judge, gate_spreads, rank
 from captum_pullback.engine.rules import RulesLike
-from captum_pullback.engine.softening import SofteningError, watch
 from captum_pullback.engine.spread import Spread
-from captum_pullback.engine.temperature import TemperatureLike, module_entry
-from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
+from captum_pullback.engine.temperature import TemperatureLike
+from captum_pullback.faithfulness import default_perturbation
+from captum_pullback.perturbations import seeded
 
-__all__ = ["TemperatureFit", "fit_temperature"]
+__all__ = ["Candidate", "NoTemperatureError", "TemperatureFit", "fit_temperature"]
 
 _START = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _LIMITS = (1e-3, 1e3)
@@ -32,40 +29,85 @@ class TemperatureFit:
     """What `fit_temperature` found, and what it tried. Printed, it is a table.
 
     Attributes:
-        temperature: To be given to `ExcitationPullback` or `soften`: a number, or with
-            ``per_gate`` a mapping from module names to numbers, or a `Spread`.
+        temperature: To be given to `ExcitationPullback` or `soften`: a number, a `Spread`, or a
+            mapping from modules or kinds of gates to such. 0, hard gates, is recommended where
+            nothing softer is better and passes.
         infidelity: Mean infidelity at this temperature; lower is better.
-        tried: Pairs (temperature or scale, mean infidelity), ascending; 0 leaves gates as they are.
-        scale: With ``per_gate``, or in units of spread, the temperature of each gate in units of
-            its spread; else None.
+        tried: All candidates, ascending; the first, 0, leaves gates as they are.
+        gradient: The plain gradient, of which class dependence is measured against.
+        scale: With ``per_gate``, or in units of spread, the scale that was found; else None.
+        bounds: What the candidates' cosines must not exceed; empty for outputs of one score.
     """
 
-    temperature: float | dict[str, float] | Spread
+    temperature: float | Spread | dict[str, Any]
     infidelity: float
-    tried: tuple[tuple[float, float], ...]
+    tried: tuple[Candidate, ...]
+    gradient: Candidate
     scale: float | None = None
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate that is recommended."""
+        return next(each for each in self.tried if each.temperature == self.temperature)
+
+    @property
+    def failed(self) -> tuple[Candidate, ...]:
+        """The candidates that fail the sanity check."""
+        return tuple(each for each in self.tried if each.failed)
 
     @property
     def at_limit(self) -> bool:
-        """Whether the best is an end of the range that is searched; beyond may be better ones.
-
-        At its upper end the gates are all but wholly averaged out, which infidelity may favor
-        long after the map has stopped being about the target: look at the map.
-        """
-        return (self.temperature if self.scale is None else self.scale) in _LIMITS
+        """Whether the best is an end of the range that is searched; beyond may be better ones."""
+        return self.best.value in _LIMITS
 
     def __str__(self) -> str:
+        first = next((each.temperature for each in self.tried if each.value), 0.0)
         unit = "temperature" if self.scale is None else "scale"
-        if isinstance(self.temperature, Spread):
+        if isinstance(first, Spread):
             unit = "spread"
-        best = self.temperature if self.scale is None else self.scale
-        lines = [f"{unit:>11}  infidelity"]
-        for value, cost in self.tried:
-            mark = "  (gates as they are)" if value == 0 else ""
-            if value == best:
-                mark = "  <- best" + ", at the limit of the search" * self.at_limit
-            lines.append(f"{value:>11.4g}  {cost:>10.4g}{mark}")
+        names = OTHERS[: len(self.bounds)]
+        lines = [f"{unit:>11}  infidelity" + "".join(f"  {name:>12}" for name in names)]
+        for candidate in (self.gradient, *self.tried):
+            shown = "gradient" if candidate is self.gradient else f"{candidate.value:.4g}"
+            mark = ""
+            if candidate is self.gradient:
+                mark = "  (plain)"
+            elif candidate.value == 0:
+                mark = "  (gates as they are)"
+            if candidate.failed:
+                mark += f"  fails: {candidate.failed}"
+            if candidate is self.best:
+                mark += "  <- best" + ", at the limit of the search" * self.at_limit
+            cosines = "".join(f"  {each:>12.2f}" for each in candidate.cosines)
+            if isinstance(candidate.temperature, dict) and self.scale is None:
+                mark += f"  {candidate.temperature}"
+            lines.append(f"{shown:>11}  {candidate.infidelity:>10.4g}{cosines}{mark}")
+        if names:
+            bounds = " and ".join(
+                f"{bound:.2f} with the {name}'s"
+                if name == names[0]
+                else f"{bound:.2f} with a {name}'s"
+                for bound, name in zip(self.bounds, names, strict=True)
+            )
+            lines.append(f"cosines with the maps of other classes; a map passes up to {bounds}")
+        else:
+            lines.append("one score: whether maps depend on the class cannot be checked")
+        if self.best.value == 0:
+            lines.append("nothing softer passes and is more faithful: keep the gates hard")
         return "\n".join(lines)
+
+
+class NoTemperatureError(ValueError):
+    """No temperature can be recommended, not even 0.
+
+    Attributes:
+        tried: All candidates.
+    """
+
+    def __init__(self, message: str, tried: Sequence[Candidate]) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
 
 
 def fit_temperature(
@@ -78,6 +120,8 @@ def fit_temperature(
     rules: RulesLike | None = None,
     units: Literal["input", "spread"] = "input",
     per_gate: bool = False,
+    per_kind: bool = False,
+    class_margin: float = 0.1,
     perturb_func: Callable[..., Any] | None = None,
     n_perturb_samples: int = 32,
     normalize: bool = True,
@@ -85,17 +129,31 @@ def fit_temperature(
     seed: int = 0,
     show_progress: bool = True,
 ) -> TemperatureFit:
-    """Find the temperature whose pullback has the least infidelity on these inputs.
+    r"""Find the temperature of the least infidelity among those whose maps are about the class.
 
-    Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbations, by seed,
-    judge every temperature. The search doubles and halves from 0.05 to 3.2, goes on past an end
-    that is best (to 0.001 and 1000 at most, see `TemperatureFit.at_limit`), then halves the steps
-    around the best three times.
+    Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbed inputs judge
+    every candidate, and the network sees each once. It keeps falling long after a map has become
+    the same for all classes, so a candidate must pass a sanity check first: with
+    :math:`\rho_T` the mean cosine of its maps with those of another class for the same inputs,
+
+    .. math::
+        \rho_T \le \max(\rho_\nabla, 0) + m
+
+    for the runner-up class of each example as well as for one drawn at random, :math:`\rho_\nabla`
+    being the plain gradient's and m the margin. The square of a cosine is the share of one map
+    that the other explains: where the gradient tells classes apart, another class's map may
+    explain about :math:`m^2` of a map, by default 1 %. A cosine below 0 is not asked for, since
+    maps that have nothing in common have 0. Of the candidates that pass, 0 (hard gates) among
+    them, the one of the least infidelity is recommended.
+
+    The search doubles and halves from 0.05 to 3.2, goes on past an end that is best (to 0.001 and
+    1000 at most, see `TemperatureFit.at_limit`), then halves the steps around the best three times.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
         inputs: What to explain, shape (N, ...), or a tuple of such; some tens of examples do.
-        target: As for `ExcitationPullback.attribute`.
+        target: As for `ExcitationPullback.attribute`. Classes are the output's second dimension;
+            an output of one score cannot be checked, which the result says.
         additional_forward_args: Further arguments of the network.
         pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
         rules: What is held of each kind of gate: see `soften`.
@@ -103,23 +161,29 @@ def fit_temperature(
             `Spread`, which knows each example's own.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
+        per_kind: Whether to vary the temperature of each kind of gate by itself, once the best
+            for all is known: one kind after another, the others staying. Attention keeps its own.
+        class_margin: m, from 0; inf looks at infidelity alone.
         perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
             None fills squares of images (N, C, H, W) with uniform noise between the least and
             the greatest value of each channel, and adds Gaussian noise with the standard
-            deviation of the inputs to anything else.
+            deviation of the inputs to anything else. Beyond 256 MB of perturbed inputs it is
+            called anew for each round of candidates, with torch's generators seeded alike.
         n_perturb_samples: Perturbations per example.
         normalize: Whether attributions are scored at their best scale, as Captum does it.
         max_examples_per_batch: How many perturbed examples go through the network at once.
-        seed: Of the perturbations; the random state is afterwards as before.
+        seed: Of the perturbations and of the random class; the random state is afterwards as
+            before.
         show_progress: Whether to show a progress bar on stderr.
 
     Returns:
-        The temperature, its infidelity, and everything that was tried.
+        The temperature, its infidelity, everything that was tried, and why what failed did.
 
     Raises:
+        NoTemperatureError: Nothing passes, not even 0, as can be where rules hold more than gates.
         ValueError: The infidelity is not finite (the network's output is not, say), or
-            ``per_gate`` is asked of a callable without modules, or with units of spread; or
-            there are no such units.
+            ``per_gate`` is asked of a callable without modules, or with units of spread or
+            ``per_kind``; or there are no such units; or the margin is negative.
         SofteningError: Nothing was softened.
     """
     if units not in ("input", "spread"):
@@ -128,22 +192,15 @@ def fit_temperature(
         raise ValueError(
             "per_gate fits one number per module, and units='spread' one for all: choose one"
         )
-    perturb = perturb_func or _default_perturbation(inputs)
-    decorated = infidelity_perturb_func_decorator(multiply_by_inputs=False)(perturb)
-    tensors = as_tuple(inputs)
-    examples = len(tensors[0])
-    # Captum warns of fewer at once than there are examples, and of more than there are in all.
-    at_once = min(max(max_examples_per_batch, examples), examples * n_perturb_samples)
-    tried: dict[float, float] = {}
-
-    def forward(*args: Any) -> Any:
-        return on_copies(forward_func, args[: len(tensors)], args[len(tensors) :])
-
+    if per_gate and per_kind:
+        raise ValueError("per_gate and per_kind exclude each other: choose one")
+    if not class_margin >= 0:
+        raise ValueError(f"class_margin is {class_margin}; give a number from 0 to inf")
     spreads = None
     if per_gate:
         with seeded(seed):
-            spreads = _spreads(
-                forward_func, inputs, additional_forward_args, pools=pool_temperature is None
+            spreads = gate_spreads(
+                forward_func, inputs, additional_forward_args, rules, pool_temperature is None
             )
 
     def temperature(value: float) -> Any:
@@ -153,104 +210,89 @@ def fit_temperature(
             return value
         return {name: value * spread for name, spread in spreads.items()}
 
-    def cost(value: float) -> float:
-        if value not in tried:
-            # 0 leaves all gates as they are, pools too.
-            pool = pool_temperature if value else 0.0
-            pullback = ExcitationPullback(
-                forward_func, temperature(value), pool_temperature=pool, rules=rules
-            )
-            with seeded(seed):
-                attributions = pullback.attribute(inputs, target, additional_forward_args)
-            with seeded(seed), torch.no_grad():
-                costs = infidelity(
-                    forward,
-                    decorated,
-                    inputs,
-                    attributions,
-                    additional_forward_args=additional_forward_args,
-                    target=target,
-                    n_perturb_samples=n_perturb_samples,
-                    max_examples_per_batch=at_once,
-                    normalize=normalize,
-                )
-            tried[value] = float(costs.cpu().double().mean())
-            if not math.isfinite(tried[value]):
-                raise ValueError(
-                    f"the infidelity at temperature {value:g} is {tried[value]}: the network's "
-                    "output, its gradient or the perturbed inputs are not finite"
-                )
-            progress.update()
-            progress.set_postfix_str(f"best {min(tried, key=tried.__getitem__):.3g}")
-        return tried[value]
-
-    def within(value: float) -> float:
-        return min(max(value, _LIMITS[0]), _LIMITS[1])
-
     with tqdm(desc="fit temperature", unit="try", disable=not show_progress) as progress:
-        cost(0.0)
-        best, factor = min(_START, key=cost), 2.0
-        while best in (_ends := sorted(v for v in tried if v))[:: len(_ends) - 1]:
-            further = within(best / factor if best == _ends[0] else best * factor)
-            if further == best or cost(further) >= cost(best):
-                break
-            best = further
-        for _ in range(_REFINEMENTS):
-            factor = math.sqrt(factor)
-            best = min((best, within(best / factor), within(best * factor)), key=cost)
-
+        judge = Judge(
+            forward_func, inputs, target, additional_forward_args,
+            perturb=perturb_func or default_perturbation(inputs), samples=n_perturb_samples,
+            at_once=max_examples_per_batch, normalize=normalize, margin=class_margin, seed=seed,
+            pool_temperature=pool_temperature, rules=rules, progress=progress,
+        )  # fmt: skip
+        hard = judge([(0.0, temperature(0.0))])[0]
+        found = _search(lambda values: judge([(value, temperature(value)) for value in values]))
+        if per_kind and found.value:
+            kinds = judge.kinds(pools=pool_temperature is None)
+            found = _by_kind(judge, found, kinds) if len(kinds) > 1 else found
+    tried = tuple(sorted(judge.tried.values(), key=lambda each: each.value))
+    best = min((hard, found), key=rank)
+    if best.failed:
+        raise NoTemperatureError(
+            f"no temperature passes, not even hard gates: the map at 0 {best.failed}; take the "
+            "plain gradient (captum.attr.Saliency), other rules, or a larger class_margin",
+            tried,
+        )
     return TemperatureFit(
-        temperature=temperature(best),
-        infidelity=tried[best],
-        tried=tuple(sorted(tried.items())),
-        scale=best if per_gate or units == "spread" else None,
+        temperature=best.temperature,
+        infidelity=best.infidelity,
+        tried=tried,
+        gradient=judge.gradient,
+        scale=best.value if per_gate or (units == "spread" and not per_kind) else None,
+        bounds=judge.bounds,
     )
 
 
-def _default_perturbation(inputs: Tensor | tuple[Tensor, ...]) -> Callable[..., Any]:
-    if isinstance(inputs, Tensor) and inputs.dim() == 4:
-        image = inputs.detach().float().cpu()
-        return noise_squares(
-            image.amin((0, 2, 3)).view(-1, 1, 1), image.amax((0, 2, 3)).view(-1, 1, 1)
+def _within(value: float) -> float:
+    return min(max(value, _LIMITS[0]), _LIMITS[1])
+
+
+def _search(judge: Callable[[Sequence[float]], list[Candidate]]) -> Candidate:
+    """The best of the search over one number."""
+    found = judge(_START)
+    best, factor = min(found, key=rank), 2.0
+    low, high = _START[0], _START[-1]
+    while best.value in (low, high):
+        further = _within(best.value / factor if best.value == low else best.value * factor)
+        if further == best.value:
+            break
+        (other,) = judge([further])
+        if rank(other) >= rank(best):
+            break
+        low, high, best = min(low, further), max(high, further), other
+    return _refined(judge, best, factor)
+
+
+def _refined(
+    judge: Callable[[Sequence[float]], list[Candidate]], best: Candidate, factor: float
+) -> Candidate:
+    for _ in range(_REFINEMENTS):
+        factor = math.sqrt(factor)
+        around = judge([_within(best.value / factor), _within(best.value * factor)])
+        best = min((best, *around), key=rank)
+    return best
+
+
+def _by_kind(judge: Judge, best: Candidate, kinds: Sequence[str]) -> Candidate:
+    """The best of varying one kind of gate after another."""
+    common = best.temperature
+
+    def of(value: float) -> Any:
+        return Spread(value) if isinstance(common, Spread) else value
+
+    for kind in kinds:
+        held = best.temperature if isinstance(best.temperature, dict) else {"": common}
+        found = judge(
+            [
+                (value, {**held, f"kind:{kind}": of(value)})
+                for value in (_within(best.value * 2.0**step) for step in (-3, -2, -1, 1, 2, 3))
+            ]
         )
-    tensors = as_tuple(inputs)
-    noises = [gaussian_noise(float(t.detach().float().std(correction=0))) for t in tensors]
+        best_here = min((best, *found), key=rank)
 
-    def perturb(given: Any) -> Any:
-        if isinstance(given, Tensor):
-            return noises[0](given)
-        return tuple(noise(part) for noise, part in zip(noises, given, strict=True))
+        def vary(values: Sequence[float], held: Any = held, kind: str = kind) -> list[Candidate]:
+            return judge([(value, {**held, f"kind:{kind}": of(value)}) for value in values])
 
-    return perturb
-
-
-def _spreads(
-    forward_func: Callable[..., Any],
-    inputs: Any,
-    additional_forward_args: Any,
-    *,
-    pools: bool = True,
-) -> dict[str, float]:
-    """The standard deviation of the inputs of each module's gates, over all their calls.
-
-    Of max pools too, unless these have a temperature of their own.
-    """
-    sums: dict[str, tuple[float, float, float]] = {}
-
-    def see(module: str, operation: str, z: Tensor) -> None:
-        if "pool" in operation and not pools:
-            return
-        z = z.cpu().double()
-        count, total, squares = sums.get(module, (0.0, 0.0, 0.0))
-        sums[module] = (count + z.numel(), total + float(z.sum()), squares + float((z * z).sum()))
-
-    with torch.no_grad(), watch(forward_func, see):
-        on_copies(forward_func, inputs, additional_forward_args)
-    if not sums:
-        raise SofteningError("no gate was met, so there is no temperature to fit")
-    if set(sums) == {""}:
-        raise ValueError("per_gate needs gates in modules with names: pass the torch.nn.Module")
-    return {
-        module_entry(name): max(math.sqrt(max(squares / count - (total / count) ** 2, 0.0)), 1e-12)
-        for name, (count, total, squares) in sums.items()
-    }
+        if best_here is not best:
+            best_here = _refined(vary, best_here, 2.0)
+        # The next kind begins at the common temperature.
+        start = common.scale if isinstance(common, Spread) else common
+        best = replace(best_here, value=start)
+    return min((each for each in judge.tried.values()), key=rank)

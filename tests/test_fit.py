@@ -1,4 +1,4 @@
-"""fit_temperature: it minimises Captum's infidelity, says what it tried, and is seeded."""
+"""fit_temperature: Captum's infidelity, a check of class dependence, what was tried, seeds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, Spread, fit_temperature, soften
-from captum_pullback import fit as fit_module
+from captum_pullback import candidates, faithfulness
+from captum_pullback.candidates import Candidate
 from captum_pullback.engine.softening import SofteningError
+from captum_pullback.faithfulness import cosine, indices, other_classes
+from captum_pullback.fit import TemperatureFit
 from captum_pullback.perturbations import gaussian_noise, noise_squares
 
 FEW = {"n_perturb_samples": 4, "max_examples_per_batch": 16, "show_progress": False}
@@ -28,6 +31,10 @@ def model() -> nn.Module:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(8, 6)
+
+
+def costs(fit: TemperatureFit) -> dict[float, float]:
+    return {each.value: each.infidelity for each in fit.tried}
 
 
 def by_hand(model: nn.Module, x: Tensor, temperature: Any, seed: int) -> float:
@@ -47,16 +54,17 @@ def by_hand(model: nn.Module, x: Tensor, temperature: Any, seed: int) -> float:
 
 def test_what_it_tried_are_captums_infidelities(model: nn.Module, x: Tensor) -> None:
     fit = fit_temperature(model, x, 1, seed=5, **FEW)
-    for temperature, cost in fit.tried[::3]:
-        assert cost == pytest.approx(by_hand(model, x, temperature, 5), rel=1e-5)
+    for each in fit.tried[::3]:
+        assert each.infidelity == pytest.approx(by_hand(model, x, each.temperature, 5), rel=1e-5)
 
 
 def test_the_best_of_what_it_tried_is_chosen(model: nn.Module, x: Tensor) -> None:
     fit = fit_temperature(model, x, 1, **FEW)
-    soft = {temperature: cost for temperature, cost in fit.tried if temperature > 0}
-    assert fit.infidelity == min(soft.values()) == soft[fit.temperature]
-    assert [t for t, _ in fit.tried] == sorted({t for t, _ in fit.tried})
-    assert fit.tried[0][0] == 0
+    passing = {each.value: each.infidelity for each in fit.tried if not each.failed}
+    soft = costs(fit)
+    assert fit.infidelity == min(passing.values()) == passing[fit.temperature]
+    assert [each.value for each in fit.tried] == sorted({each.value for each in fit.tried})
+    assert fit.tried[0].value == soft.pop(0.0) * 0 == 0
     assert {0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2} <= soft.keys()
     neighbours = sorted(soft)
     place = neighbours.index(fit.temperature)
@@ -69,26 +77,21 @@ def test_it_ends_at_its_limits_and_says_so(
     monkeypatch: pytest.MonkeyPatch, sign: float, limit: float, per_gate: bool
 ) -> None:
     """Where a cost only rises or only falls with the temperature, the best lies beyond them."""
-    found: dict[float, float] = {}
 
-    class Pretended(ExcitationPullback):
-        def __init__(self, forward: Any, temperature: Any, **options: Any) -> None:
-            super().__init__(forward, temperature, **options)
-            given = max(temperature.values()) if isinstance(temperature, dict) else temperature
-            found["now"] = given
+    def pretended(judge: Any, asked: Any, maps: Any) -> list[Candidate]:
+        return [
+            Candidate(given, value, 1e6 if not value > 0 else 1e4 + sign * value)
+            for value, given in asked
+        ]
 
-    def pretended(*_: Any, **__: Any) -> Tensor:
-        return torch.tensor([sign * found["now"] + (1e6 if found["now"] == 0 else 0)])
-
-    monkeypatch.setattr(fit_module, "ExcitationPullback", Pretended)
-    monkeypatch.setattr(fit_module, "infidelity", pretended)
+    monkeypatch.setattr(candidates.Judge, "_scored", pretended)
     x = torch.tensor([[1.0, -1.0], [1.0, -1.0]])  # of deviation 1
     model = nn.Sequential(nn.ReLU())
     fit = fit_temperature(model, x, 0, per_gate=per_gate, **FEW)
     best = fit.scale if per_gate else fit.temperature
     assert best == limit
     assert fit.at_limit
-    assert all(0.001 <= value <= 1000 for value, _ in fit.tried if value)
+    assert all(0.001 <= each.value <= 1000 for each in fit.tried if each.value)
     assert str(fit).count("<- best, at the limit of the search") == 1
 
 
@@ -155,8 +158,9 @@ def test_per_gate_gives_nothing_to_pools_that_have_their_own(
 
 def test_it_prints_as_a_table(model: nn.Module, x: Tensor) -> None:
     lines = str(fit_temperature(model, x, 1, **FEW)).splitlines()
-    assert lines[0].split() == ["temperature", "infidelity"]
-    assert lines[1].endswith("(gates as they are)")
+    assert lines[0].split() == ["temperature", "infidelity", "runner-up"]
+    assert lines[1].split()[0] == "gradient"
+    assert "(gates as they are)" in lines[2]
     assert sum(line.endswith("<- best") for line in lines) == 1
 
 
@@ -198,8 +202,8 @@ def test_pools_may_have_a_temperature_of_their_own() -> None:
         nn.Conv1d(1, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(20, 3)
     )
     x = torch.randn(8, 1, 12)
-    hard = dict(fit_temperature(network, x, 1, pool_temperature=0, seed=5, **FEW).tried)
-    follows = dict(fit_temperature(network, x, 1, seed=5, **FEW).tried)
+    hard = costs(fit_temperature(network, x, 1, pool_temperature=0, seed=5, **FEW))
+    follows = costs(fit_temperature(network, x, 1, seed=5, **FEW))
     assert hard[0.0] == follows[0.0]  # the plain gradient
     assert hard[0.4] != follows[0.4]
     assert hard[0.4] == pytest.approx(by_hand(network, x, {"1": 0.4, "": 0.0}, 5), rel=1e-5)
@@ -264,13 +268,14 @@ def test_gaussian_noise_has_the_deviation_that_was_asked_for() -> None:
 def test_a_fit_in_units_of_spread_searches_spreads(model: nn.Module, x: Tensor) -> None:
     x = x * torch.logspace(-1, 1, len(x))[:, None]  # each example has a spread of its own
     fit = fit_temperature(model, x, 1, units="spread", seed=5, **FEW)
-    soft = {scale: cost for scale, cost in fit.tried if scale}
+    passing = {each.value: each.infidelity for each in fit.tried if not each.failed}
     assert fit.temperature == Spread(fit.scale)
-    assert fit.infidelity == min(soft.values()) == soft[fit.scale]
-    for scale, cost in fit.tried[1::3]:
-        assert cost == pytest.approx(by_hand(model, x, Spread(scale), 5), rel=1e-5)
+    assert fit.infidelity == min(passing.values()) == passing[fit.scale]
+    for each in fit.tried[1::3]:
+        assert each.infidelity == pytest.approx(by_hand(model, x, each.temperature, 5), rel=1e-5)
     # What one spread for all examples would cost is something else.
-    assert fit.tried[1][1] != pytest.approx(by_hand(model, x, fit.tried[1][0], 5), rel=1e-3)
+    first = fit.tried[1]
+    assert first.infidelity != pytest.approx(by_hand(model, x, first.value, 5), rel=1e-3)
 
 
 def test_it_finds_the_best_of_a_brute_force_search(model: nn.Module, x: Tensor) -> None:
@@ -279,7 +284,7 @@ def test_it_finds_the_best_of_a_brute_force_search(model: nn.Module, x: Tensor) 
     costs = [by_hand(model, x, Spread(scale), 0) for scale in grid]
     assert fit.infidelity <= min(costs) * 1.005
     # Printed, the unit is named.
-    assert str(fit).startswith("     spread  infidelity\n")
+    assert str(fit).startswith("     spread  infidelity  ")
 
 
 def test_units_that_do_not_go_are_refused(model: nn.Module, x: Tensor) -> None:
@@ -287,3 +292,145 @@ def test_units_that_do_not_go_are_refused(model: nn.Module, x: Tensor) -> None:
         fit_temperature(model, x, 1, units="std", **FEW)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="per_gate fits one number per module"):
         fit_temperature(model, x, 1, units="spread", per_gate=True, **FEW)
+
+
+# --- about the class ---
+
+
+def deep() -> tuple[nn.Module, Tensor]:
+    """A deep network without normalization: each layer's gates share a large positive offset."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(8):
+        layer = nn.Linear(12, 12)
+        nn.init.normal_(layer.weight, 0.12, 0.45)
+        nn.init.normal_(layer.bias, 0.0, 0.3)
+        layers += [layer, nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Linear(12, 4)).double()
+    return network, torch.randn(16, 12, dtype=torch.float64)
+
+
+def class_cosines(model: nn.Module, x: Tensor, temperature: float) -> float:
+    """The mean cosine with the runner-up's map, one example at a time."""
+    found = []
+    for each in x:
+        scores = model(each[None])[0].clone().detach()
+        scores[1] = -torch.inf
+        maps = [
+            ExcitationPullback(model, temperature).attribute(each[None], target)[0]
+            for target in (1, int(scores.argmax()))
+        ]
+        found.append(float(maps[0] @ maps[1] / (maps[0].norm() * maps[1].norm())))
+    return sum(found) / len(found)
+
+
+def test_infidelity_equals_captums_in_float64(model: nn.Module, x: Tensor) -> None:
+    model, x = model.double(), x.double()
+    for normalize in (True, False):
+        fit = fit_temperature(model, x, 1, seed=5, normalize=normalize, **FEW)
+        noise = infidelity_perturb_func_decorator(False)(gaussian_noise(float(x.std(correction=0))))
+        for each in fit.tried[::4]:
+            maps = ExcitationPullback(model, each.temperature).attribute(x, 1)
+            torch.manual_seed(5)
+            expected = infidelity(
+                model, noise, x, maps, target=1, n_perturb_samples=4, max_examples_per_batch=16,
+                normalize=normalize,
+            ).mean()  # fmt: skip
+            assert each.infidelity == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_cosines_are_those_of_one_example_at_a_time() -> None:
+    network, x = deep()
+    fit = fit_temperature(network, x, 1, **FEW)
+    for each in fit.tried[::3]:
+        expected = class_cosines(network, x, each.temperature)
+        assert each.cosines[0] == pytest.approx(expected, abs=1e-9)
+    assert fit.gradient.cosines[0] == pytest.approx(class_cosines(network, x, 0.0), abs=1e-9)
+    assert fit.bounds == tuple(max(each, 0.0) + 0.1 for each in fit.gradient.cosines)
+
+
+def test_what_infidelity_alone_would_pick_is_refused() -> None:
+    network, x = deep()
+    alone = fit_temperature(network, x, 1, class_margin=float("inf"), **FEW)
+    fit = fit_temperature(network, x, 1, **FEW)
+    # The cosines that a mean over all gates' maps comes to: it is one map for all classes.
+    assert alone.best.cosines[0] > 0.8
+    refused = next(each for each in fit.tried if each.value == alone.temperature)
+    assert "runner-up" in refused.failed
+    assert refused in fit.failed
+    assert refused.infidelity < fit.infidelity
+    assert not fit.best.failed
+    assert all(c <= b for c, b in zip(fit.best.cosines, fit.bounds, strict=True))
+    lines = str(fit).splitlines()
+    assert sum("fails: cosine" in line for line in lines) == len(fit.failed)
+
+
+def test_two_equal_maps_have_a_cosine_of_one() -> None:
+    zero, one = torch.zeros(1, 3), torch.tensor([[3.0, 0.0, 4.0]])
+    other = torch.tensor([[0.0, 2.0, 4.0]])
+    assert cosine(zero, zero).item() == 1
+    assert cosine(zero, one).item() == 0
+    assert cosine(one, other).item() == pytest.approx(16 / (5 * 20**0.5), abs=1e-12)
+    assert cosine((one, zero), (one * 1e-30, zero)).item() == pytest.approx(1)
+    parts = cosine((one, other), (other, one)).item()
+    assert parts == pytest.approx(32 / (25 + 20), abs=1e-12)
+
+
+def test_other_classes_are_the_runner_up_and_neither() -> None:
+    scores = torch.tensor([[1.0, 5.0, 3.0, 2.0], [9.0, 1.0, 2.0, 3.0]])
+    target = indices([1, 2], scores)
+    assert target is not None
+    runner_up, drawn = other_classes(scores, target, 0)
+    assert runner_up[:, 0].tolist() == [2, 0]
+    assert drawn[0, 0] in (0, 3)
+    assert drawn[1, 0] in (1, 3)
+    maps = scores[:, :, None].expand(2, 4, 5)
+    places = indices((1, 4), maps)
+    assert [each.tolist() for each in other_classes(maps, places, 0)][0] == [[2, 4], [0, 4]]
+    assert other_classes(scores[:, :1], indices(0, scores), 0) == []
+
+
+def test_one_score_cannot_be_checked_and_says_so(x: Tensor) -> None:
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
+    fit = fit_temperature(network, x, 0, **FEW)
+    assert fit.bounds == ()
+    assert "whether maps depend on the class cannot be checked" in str(fit)
+
+
+@pytest.mark.parametrize("units", ["input", "spread"])
+def test_each_kind_of_gate_has_its_own(x: Tensor, units: Any) -> None:
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3))
+    common = fit_temperature(network, x, 1, units=units, **FEW)
+    fit = fit_temperature(network, x, 1, units=units, per_kind=True, **FEW)
+    assert fit.infidelity <= common.infidelity
+    if common.best.value:
+        varied = [each.temperature for each in fit.tried if isinstance(each.temperature, dict)]
+        assert {key for each in varied for key in each} == {"", "kind:relu", "kind:gelu"}
+    assert by_hand(network, x, fit.temperature, 0) == pytest.approx(fit.infidelity, rel=1e-5)
+
+
+def test_per_gate_knows_gates_that_are_no_relu(x: Tensor) -> None:
+    network = nn.Sequential(
+        nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
+    fit = fit_temperature(network, x, 1, per_gate=True, **FEW)
+    soft = [each.temperature for each in fit.tried if each.value]
+    assert all(each.keys() == {"2", "4"} for each in soft)
+
+
+def test_perturbations_that_are_too_many_are_made_anew(
+    model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = fit_temperature(model, x, 1, **FEW)
+    monkeypatch.setattr(faithfulness, "_KEPT", 0)
+    assert fit_temperature(model, x, 1, **FEW) == kept
+
+
+def test_the_network_sees_each_perturbed_input_once(x: Tensor) -> None:
+    seen = []
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    fit = fit_temperature(network, x, 1, n_perturb_samples=4, max_examples_per_batch=16,
+                          show_progress=False)  # fmt: skip
+    assert seen.count(16) == 2
+    assert seen.count(8) == len(fit.tried) + 3 + 3  # a first look, the scores, f(x), 3 gradients

@@ -195,7 +195,7 @@ def prepare(
     return {
         "checkpoint": subjects.checkpoint_hash(network.model),
         "temperature": temperature,
-        "tried": fit.tried,
+        "tried": [(each.value, each.infidelity) for each in fit.tried],
         "layer": layer,
         "stages": stages,
     }

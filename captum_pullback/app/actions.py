@@ -98,7 +98,7 @@ class Actions(Answering):
         yield from self.ask(desk, turn, {}, request)
 
     def fit(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
-        """The temperature of the least infidelity, into the slider; and its map."""
+        """The temperature that is fitted, into the slider; and its map."""
         self.note(desk, turn, {})
         ticket = self.jobs.enter(str(request.session_hash), "explain")
         number, wanted = desk.wanted()
@@ -118,12 +118,19 @@ class Actions(Answering):
             return
         found = fit.temperature if fit.scale is None else fit.scale
         best = round(min(float(found), 5.0), 2)  # type: ignore[arg-type]  # one number
-        plain = dict(fit.tried)[0.0]
+        cosines = " and ".join(
+            f"{each:.2f} with {name}"
+            for each, name in zip(fit.best.cosines, ("the runner-up's", "another's"), strict=False)
+        )
+        refused = sum(map(bool, (each.failed for each in fit.tried)))
         gr.Info(
             "<b>The temperature was fitted</b><br>"
             f"Infidelity {fit.infidelity:.3g} at T = {temperature_text(fit.temperature, 3)}"
             f"{', the limit of the search' * fit.at_limit}; the plain "
-            f"gradient has {plain:.3g}." + (" The slider ends at 5." * (best >= 5)),
+            f"gradient has {fit.gradient.infidelity:.3g}."
+            + (f" Cosine of the map with other classes': {cosines}." if cosines else "")
+            + (f" {refused} of {len(fit.tried)} temperatures tell classes apart too badly." * (refused > 0))
+            + (" The slider ends at 5." * (best >= 5)),
         )
         yield {self.parts["status"]: message_card(number, "", {"temperature": best})}
         yield from self.ask(desk, turn, {"temperature": best}, request)

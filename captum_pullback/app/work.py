@@ -176,7 +176,7 @@ def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
 
 
 def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> TemperatureFit:
-    """The temperature of the least infidelity, over all the targets.
+    """The temperature of the least infidelity that passes, over all the targets.
 
     Raises:
         UsageError: it cannot be done.
@@ -186,7 +186,7 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
         question = replace(question, what="class")
     network, targets, _ = subject(loaded, seen, question)
     samples = INFIDELITY_SAMPLES * len(targets)
-    job.begin("Fitting the temperature", _FIT_TRIES * (samples + 2 * len(targets)))
+    job.begin("Fitting the temperature", samples + 4 * _FIT_TRIES * len(targets))
     try:
         with Watch(network.model, job), random_numbers(job):
             return fit_temperature(

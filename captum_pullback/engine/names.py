@@ -27,6 +27,7 @@ __all__ = [
     "Operation",
     "Product",
     "is_training",
+    "kind_of",
     "nonlinear_of",
     "product_of",
     "read_call",
@@ -98,6 +99,11 @@ _NONLINEAR = (
 
 KINDS = frozenset({*(_KIND_OF.get(name, name) for name in _NONLINEAR), "product"})
 """The kinds of gates and of other nonlinearities, which rules and temperatures may name."""
+
+
+def kind_of(operation: str) -> str:
+    """The kind of gate that an operation of this name is."""
+    return _KIND_OF.get(operation, operation)
 
 
 def spellings(name: str) -> list[Any]:

@@ -69,7 +69,7 @@ def run_nonlinear(
         note_left(state, operation.name, output, (x, *given, *keywords.values()))
         _keep_logits(state, kind, output, x, given, keywords)
         return output
-    if state.see is not None:
+    if state.see is not None and held.softens:
         state.see(module, operation.name, x.detach())
     if not (torch.is_grad_enabled() and (carries(x) or any(map(carries, held.others)))):
         _note_idle(state, x)

@@ -188,7 +188,7 @@ def watch(
     see: Callable[[str, str, Tensor], None],
     rules: RulesLike = EXCITATION,
 ) -> Iterator[SofteningRecord]:
-    """Show the input of each gate that runs in the block; gradients stay plain ones.
+    """Show the input of each gate that softens in the block; gradients stay plain ones.
 
     Args:
         model: The network, or any callable.
