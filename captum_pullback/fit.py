@@ -208,7 +208,8 @@ def fit_temperature(
             return Spread(value)
         if spreads is None or not value:
             return value
-        return {name: value * spread for name, spread in spreads.items()}
+        # What is held without a temperature, as norms are, asks for one all the same.
+        return {"": 0.0} | {name: value * spread for name, spread in spreads.items()}
 
     with tqdm(desc="fit temperature", unit="try", disable=not show_progress) as progress:
         judge = Judge(

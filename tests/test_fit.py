@@ -12,8 +12,14 @@ import torch.nn.functional as F
 from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
-from captum_pullback import ExcitationPullback, Spread, fit_temperature, soften
-from captum_pullback import candidates, faithfulness
+from captum_pullback import (
+    ExcitationPullback,
+    Spread,
+    candidates,
+    faithfulness,
+    fit_temperature,
+    soften,
+)
 from captum_pullback.candidates import Candidate
 from captum_pullback.engine.softening import SofteningError
 from captum_pullback.faithfulness import cosine, indices, other_classes
@@ -115,7 +121,7 @@ def test_per_gate_scales_each_gates_own_spread(model: nn.Module, x: Tensor) -> N
         second = model[2](first.clamp(min=0))
     expected = {"1": first, "3": second}
     assert isinstance(fit.temperature, dict)
-    assert fit.temperature.keys() == expected.keys()
+    assert fit.temperature.keys() == {*expected, ""}
     for name, z in expected.items():
         spread = float(z.double().std(correction=0))
         assert fit.temperature[name] == pytest.approx(fit.scale * spread, rel=1e-6)
@@ -133,7 +139,8 @@ def test_per_gate_tells_a_module_from_a_kind_of_its_name(x: Tensor) -> None:
     fit = fit_temperature(network, x, 1, per_gate=True, **FEW)
     z = network.linear(x).detach()
     assert fit.temperature == {
-        "module:relu": pytest.approx(fit.scale * float(z.std(correction=0)), rel=1e-6)
+        "module:relu": pytest.approx(fit.scale * float(z.std(correction=0)), rel=1e-6),
+        "": 0.0,
     }
     with soften(network, fit.temperature) as record:
         network(x.requires_grad_())
@@ -152,7 +159,7 @@ def test_per_gate_gives_nothing_to_pools_that_have_their_own(
     x = torch.randn(4, 1, 6, 6)
     fit = fit_temperature(network, x, 1, per_gate=True, pool_temperature=pool_temperature, **FEW)
     assert isinstance(fit.temperature, dict)
-    assert set(fit.temperature) == ({"1", "2"} if pool_temperature is None else {"1"})
+    assert set(fit.temperature) == ({"1", "2", ""} if pool_temperature is None else {"1", ""})
     ExcitationPullback(network, fit.temperature, pool_temperature=pool_temperature).attribute(x, 1)
 
 
@@ -298,16 +305,24 @@ def test_units_that_do_not_go_are_refused(model: nn.Module, x: Tensor) -> None:
 
 
 def deep() -> tuple[nn.Module, Tensor]:
-    """A deep network without normalization: each layer's gates share a large positive offset."""
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for _ in range(8):
-        layer = nn.Linear(12, 12)
-        nn.init.normal_(layer.weight, 0.12, 0.45)
-        nn.init.normal_(layer.bias, 0.0, 0.3)
-        layers += [layer, nn.ReLU()]
-    network = nn.Sequential(*layers, nn.Linear(12, 4)).double()
-    return network, torch.randn(16, 12, dtype=torch.float64)
+    """Deep, without normalization: what moves all scores alike is off at the inputs, and near.
+
+    One unit, 3 x_0 - 3, adds 4 times its value to each score, and class c has x_c + 1 for itself.
+    At the inputs the first is closed, so gradients of two classes are orthogonal; noise opens it.
+    """
+    first = nn.Linear(6, 4)
+    with torch.no_grad():
+        first.weight.copy_(torch.eye(4, 6))
+        first.weight[0, 0] = 3.0
+        first.bias.copy_(torch.tensor([-3.0, 1.0, 1.0, 1.0]))
+    layers: list[nn.Module] = [first, nn.ReLU()]
+    for _ in range(2):
+        same = nn.Linear(4, 4, bias=False)
+        same.weight = nn.Parameter(torch.eye(4))
+        layers += [same, nn.ReLU()]
+    last = nn.Linear(4, 3, bias=False)
+    last.weight = nn.Parameter(torch.cat([torch.full((3, 1), 4.0), torch.eye(3)], 1))
+    return nn.Sequential(*layers, last).double(), 0.1 * torch.randn(16, 6, dtype=torch.float64)
 
 
 def class_cosines(model: nn.Module, x: Tensor, temperature: float) -> float:
@@ -351,11 +366,21 @@ def test_cosines_are_those_of_one_example_at_a_time() -> None:
 
 def test_what_infidelity_alone_would_pick_is_refused() -> None:
     network, x = deep()
-    alone = fit_temperature(network, x, 1, class_margin=float("inf"), **FEW)
-    fit = fit_temperature(network, x, 1, **FEW)
-    # The cosines that a mean over all gates' maps comes to: it is one map for all classes.
-    assert alone.best.cosines[0] > 0.8
-    refused = next(each for each in fit.tried if each.value == alone.temperature)
+    options = {**FEW, "n_perturb_samples": 16, "perturb_func": gaussian_noise(1.5)}
+    alone = fit_temperature(network, x, 1, class_margin=float("inf"), **options)
+    fit = fit_temperature(network, x, 1, **options)
+    assert alone.best.cosines[0] > 0.8  # all but one map for all classes
+    assert fit.gradient.cosines == (0.0, 0.0)
+    assert not alone.failed
+    # By hand: the map of class c is a e_0 + b e_c, and its cosine with another's a^2/(a^2 + b^2).
+    z, t = network[0](x).detach(), alone.best.value
+    a = 12 * torch.sigmoid(z[:, 0] / t) * 0.25
+    b, other = (torch.sigmoid(z[:, c] / t) ** 3 for c in (2, 3))
+    runner_up = torch.where(z[:, 1] > z[:, 3], torch.sigmoid(z[:, 1] / t) ** 3, other)
+    by_hand_ = a**2 / ((a**2 + b**2) * (a**2 + runner_up**2)).sqrt()
+    assert alone.best.cosines[0] == pytest.approx(float(by_hand_.mean()), abs=1e-9)
+    assert alone.best.value >= 3.2
+    refused = next(each for each in fit.tried if each.value == 3.2)
     assert "runner-up" in refused.failed
     assert refused in fit.failed
     assert refused.infidelity < fit.infidelity
@@ -386,7 +411,7 @@ def test_other_classes_are_the_runner_up_and_neither() -> None:
     assert drawn[1, 0] in (1, 3)
     maps = scores[:, :, None].expand(2, 4, 5)
     places = indices((1, 4), maps)
-    assert [each.tolist() for each in other_classes(maps, places, 0)][0] == [[2, 4], [0, 4]]
+    assert other_classes(maps, places, 0)[0].tolist() == [[2, 4], [0, 4]]
     assert other_classes(scores[:, :1], indices(0, scores), 0) == []
 
 
@@ -415,7 +440,7 @@ def test_per_gate_knows_gates_that_are_no_relu(x: Tensor) -> None:
     )
     fit = fit_temperature(network, x, 1, per_gate=True, **FEW)
     soft = [each.temperature for each in fit.tried if each.value]
-    assert all(each.keys() == {"2", "4"} for each in soft)
+    assert all(each.keys() == {"2", "4", ""} for each in soft)
 
 
 def test_perturbations_that_are_too_many_are_made_anew(

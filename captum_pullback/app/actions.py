@@ -122,14 +122,13 @@ class Actions(Answering):
             f"{each:.2f} with {name}"
             for each, name in zip(fit.best.cosines, ("the runner-up's", "another's"), strict=False)
         )
-        refused = sum(map(bool, (each.failed for each in fit.tried)))
         gr.Info(
             "<b>The temperature was fitted</b><br>"
             f"Infidelity {fit.infidelity:.3g} at T = {temperature_text(fit.temperature, 3)}"
             f"{', the limit of the search' * fit.at_limit}; the plain "
             f"gradient has {fit.gradient.infidelity:.3g}."
             + (f" Cosine of the map with other classes': {cosines}." if cosines else "")
-            + (f" {refused} of {len(fit.tried)} temperatures tell classes apart too badly." * (refused > 0))
+            + f" {len(fit.failed)} of {len(fit.tried)} candidates fail to tell classes apart."
             + (" The slider ends at 5." * (best >= 5)),
         )
         yield {self.parts["status"]: message_card(number, "", {"temperature": best})}

@@ -153,7 +153,7 @@ def _fitted(
     what: str,
     seed: int,
 ) -> Softness:
-    """The temperature that `fit_temperature` recommends on the first rows, as many as fit the memory."""
+    """The temperature that is fitted on the first rows, as many as fit the memory."""
     rows = rows[: at_once(network)]
     try:
         fit = fit_temperature(
