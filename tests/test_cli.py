@@ -237,7 +237,9 @@ def test_the_fitted_temperature_is_the_one_that_is_used(
     assert tiny("noise.png", "other.png", *options) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    best = re.search(r"^ *([\d.]+) +[-\d. ]+(\(.*\))? +<- best(, at the limit.*)?$", printed.out, re.M)
+    best = re.search(
+        r"^ *([\d.]+) +[-\d. ]+(\(.*\))? +<- best(, at the limit.*)?$", printed.out, re.M
+    )
     assert best
     assert f"T = {float(best[1]):.3g}" in printed.out
     with np.load("m.npz") as maps:
