@@ -97,7 +97,7 @@ def test_the_other_methods_are_captums(loaded: Loaded) -> None:
     expected = IntegratedGradients(loaded.network.model).attribute(inputs, target=1)[0]
     torch.testing.assert_close(shown, expected.float())
     for method in METHODS:
-        settings = Settings(0.3, scores=False)
+        settings = Settings(0.3, scores="none")
         expected = scores.score(loaded.network, inputs, 1, method, settings).attribution
         assert torch.equal(answered(loaded, asked(method=method)).maps[0].attribution, expected)
 

@@ -473,8 +473,8 @@ explain noise.png --model tiny:empty    -> tiny:empty fails .* it gives .*shape 
 explain noise.png --model tiny:nan      -> tiny:nan fails on noise.png: 5 of its 5 scores are NaN
 explain noise.png --model tiny:infinite -> tiny:infinite fails on noise.png: 5 of its 5 scores
 explain noise.png --model tiny:leaves   -> tiny:leaves leaves the program: SystemExit: bye
-explain noise.png --model tiny:linear   -> noise.png: Excitation pullback of tiny:linear: nothing
-explain noise.png --model tiny:scripted -> Excitation pullback of tiny:scripted: scripted or traced
+explain noise.png --model tiny:linear --methods pullback -> pullback of tiny:linear: nothing
+explain noise.png --model tiny:scripted --methods pullback -> pullback of tiny:scripted: scripted
 explain noise.png --model tiny:wrong_size -> tiny:wrong_size fails on noise.png: .*72
 explain noise.png --model tiny:wrong_preprocess -> wrong_preprocess fails on noise.png: .*no_such
 explain noise.png --model tiny:linear --methods guidedbackprop -> guided backprop needs nn.ReLU

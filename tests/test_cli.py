@@ -20,6 +20,7 @@ import captum_pullback
 from captum_pullback.commands import cli, explain
 from captum_pullback.commands.terminal import doing
 from captum_pullback.outputs import OutputError, replacing, writable
+from captum_pullback.study import scores
 from captum_pullback.study.methods import METHODS
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo import photos
@@ -318,7 +319,7 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         "infinite fails on noise.png: 5 of its 5 scores",
     ),
     "nothing softened": (
-        ["--model", "tiny:linear"],
+        ["--model", "tiny:linear", "--methods", "pullback"],
         "noise.png: Excitation pullback of tiny:linear: ",
     ),
     "fit without gates": (
@@ -342,6 +343,74 @@ def test_errors_are_one_line_and_leave_nothing(
     assert printed.err.startswith("captum-pullback: error: ")
     assert re.search(says, printed.err)
     assert new_files(folder) == {"folder.png"}
+
+
+def test_a_method_that_cannot_leaves_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", "tiny:linear", "--methods", "guidedbackprop,saliency,pullback"]
+    assert tiny("noise.png", "other.png", *arguments, "--npz", "m.npz") == 0
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    start = "captum-pullback: warning: noise.png: "
+    assert lines[0].startswith(f"{start}Guided backprop of tiny:linear is left out: ")
+    assert "nn.ReLU" in lines[0]
+    assert lines[1].startswith(f"{start}Excitation pullback of tiny:linear is left out: ")
+    assert len(lines) == 2, "each reason is said once"
+    assert printed.out.count("Gradient ") == 2
+    assert "Guided backprop" not in printed.out
+    with np.load("m.npz") as maps:
+        assert np.isfinite(maps["saliency"]).all()
+        assert not {"guidedbackprop", "pullback"} & set(maps)
+
+
+def test_a_method_that_fails_on_one_photograph_explains_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = explain.attributed
+
+    def attributed(network, inputs, target, method, settings):
+        scored = whole(network, inputs, target, method, settings)
+        if method == "ig" and not calls:
+            calls.append(method)
+            scored.attribution[0, 0, 0] = torch.nan
+        return scored
+
+    calls: list[str] = []
+    monkeypatch.setattr(explain, "attributed", attributed)
+    assert tiny("noise.png", "other.png", "--methods", "ig,saliency", "--npz", "m.npz") == 0
+    printed = capsys.readouterr()
+    assert "noise.png: Integrated Gradients of tiny:network is left out: " in printed.err
+    assert printed.out.count("Integrated Gradients") == 1
+    with np.load("m.npz") as maps:
+        assert np.isnan(maps["ig"][0]).all()
+        assert np.isfinite(maps["ig"][1]).all()
+
+
+def test_the_figure_is_there_before_the_scores(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain, "rate", interrupted)
+    assert tiny("noise.png", "--npz", "m.npz") == 130
+    assert new_files(folder) == {"explanation.png", "m.npz"}
+
+
+def test_scores_quick_full_and_none(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed(*arguments: str) -> str:
+        assert tiny("noise.png", "--methods", "saliency", *arguments) == 0
+        return re.sub(r" *[\d.]+ m?s$", "", capsys.readouterr().out, flags=re.M)
+
+    full = printed("--scores", "full")
+    assert printed() == printed("--scores", "quick") == full
+    assert printed("--scores", "none") == printed("--no-scores") != full
+    monkeypatch.setattr(scores, "BUDGET", 0.0)
+    assert "no max-sensitivity; --scores full: all" in printed()
+    assert printed("--scores", "full") == full
 
 
 def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_which_methods_multiply_by_the_inputs() -> None:
     net, x = network(linear), inputs()
     gradient = net.model[1].weight[1].view(3, 8, 8)
     for name in ("saliency", "ig", "inputxgradient", "smoothgrad"):
-        result = scores.score(net, x, 1, name, Settings(scores=False)).attribution
+        result = scores.score(net, x, 1, name, Settings(scores="none")).attribution
         factor = x[0] if METHODS[name].multiplies_by_inputs else 1
         torch.testing.assert_close(result, gradient * factor, rtol=1e-3, atol=1e-5)
 
@@ -92,7 +93,7 @@ def test_another_seed_gives_other_noise() -> None:
 
 def test_smoothgrad_is_captums_noise_tunnel() -> None:
     net = network(convolutional)
-    scored = scores.score(net, inputs(), 1, "smoothgrad", Settings(seed=7, scores=False))
+    scored = scores.score(net, inputs(), 1, "smoothgrad", Settings(seed=7, scores="none"))
     torch.manual_seed(7)
     expected = NoiseTunnel(Saliency(net.model)).attribute(
         inputs().requires_grad_(),
@@ -133,6 +134,72 @@ def test_sensitivitys_noise_has_its_radius_in_pixels() -> None:
 
 
 def test_without_scores_there_are_none() -> None:
-    scored = scores.score(network(linear), inputs(), 0, "saliency", Settings(scores=False))
+    scored = scores.score(network(linear), inputs(), 0, "saliency", Settings(scores="none"))
     assert math.isnan(scored.infidelity)
     assert math.isnan(scored.sensitivity)
+
+
+def explained(*seconds: float) -> list[tuple[int, dict[str, scores.Scored]]]:
+    names = ("saliency", "inputxgradient", "guidedbackprop")
+    net = network(convolutional)
+    maps = {
+        name: replace(scores.attributed(net, inputs(), 1, name, Settings()), seconds=cost)
+        for name, cost in zip(names, seconds, strict=False)
+    }
+    return [(1, maps)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "draws", "without"),
+    [
+        ((0.1, 0.1, 0.1), 20.0, 10, ()),
+        ((1.0, 2.0, 3.0), 20.0, 3, ()),
+        ((1.0, 1.0, 30.0), 20.0, 10, ("guidedbackprop",)),
+        ((25.0, 4.0, 30.0), 20.0, 5, ("guidedbackprop", "saliency")),
+        ((30.0,), 20.0, 0, ("saliency",)),
+        ((30.0,), math.inf, 10, ()),
+    ],
+)
+def test_all_methods_get_as_many_draws_as_fit(
+    seconds: tuple[float, ...], left: float, draws: int, without: tuple[str, ...]
+) -> None:
+    assert scores._affordable(explained(*seconds), left) == (draws, without)
+
+
+def test_what_is_cut_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over n draws the score is the greatest change to the first n of the ten neighbors."""
+    monkeypatch.setattr(scores, "BUDGET", 1000.0)
+    net, x = network(convolutional), inputs()
+    rated = scores.rate(net, x, explained(200.0, 100.0), Settings())
+    assert rated.draws == 3
+    assert rated.cut == "max-sensitivity over 3 of 10 draws"
+    torch.manual_seed(0)
+    near = disturbances.nearby(net, x, 10)
+    gradient = METHODS["saliency"].make(net, Settings())
+    leaf = torch.cat([x, near]).requires_grad_()
+    own, *others = gradient(leaf, target=1)
+    changes = [float((other - own).norm() / own.norm()) for other in others]
+    assert rated.maps[0]["saliency"].sensitivity == pytest.approx(max(changes[:3]), rel=1e-5)
+    full = scores.rate(net, x, explained(200.0, 100.0), Settings(scores="full"))
+    assert full.cut == ""
+    assert full.maps[0]["saliency"].sensitivity == pytest.approx(max(changes), rel=1e-5)
+
+
+def test_a_photograph_is_perturbed_once_for_all_methods_and_targets() -> None:
+    net = network(convolutional)
+    seen: list[int] = []
+    net.model.register_forward_pre_hook(
+        lambda _, given: None if torch.is_grad_enabled() else seen.append(len(given[0]))
+    )
+    one, two = explained(0.1, 0.1), explained(0.1, 0.1, 0.1)
+    scores.rate(net, inputs(), [*one, (0, two[0][1])], Settings())
+    assert sum(seen) == 33
+
+
+def test_no_time_at_all_leaves_eight_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BUDGET", 0.0)
+    rated = scores.rate(network(convolutional), inputs(), explained(1.0), Settings())
+    assert (rated.squares, rated.draws) == (8, 0)
+    assert rated.cut == "infidelity over 8 of 32 squares, no max-sensitivity"
+    assert math.isnan(rated.maps[0]["saliency"].sensitivity)
+    assert rated.maps[0]["saliency"].infidelity > 0

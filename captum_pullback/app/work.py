@@ -161,18 +161,15 @@ def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
     if question.what == "layer":
         return answer
     network, targets, _ = subject(loaded, answer.seen, question)
-    each = 1 + INFIDELITY_SAMPLES + (1 + SENSITIVITY_SAMPLES) * COSTS[question.method]
-    job.begin("Infidelity and max-sensitivity", len(targets) * each)
-    maps = []
-    with Watch(network.model, job):
-        for target, scored in zip(targets, answer.maps, strict=True):
-            with random_numbers(job):
-                values = rate(
-                    network, inputs, target, question.method, _settings(question),
-                    scored.attribution[None].to(inputs),
-                )  # fmt: skip
-            maps.append(replace(scored, infidelity=values[0], sensitivity=values[1]))
-    return replace(answer, maps=tuple(maps))
+    each = SENSITIVITY_SAMPLES * COSTS[question.method]
+    job.begin("Infidelity and max-sensitivity", 1 + INFIDELITY_SAMPLES + len(targets) * each)
+    explained = [
+        (target, {question.method: scored})
+        for target, scored in zip(targets, answer.maps, strict=True)
+    ]
+    with Watch(network.model, job), random_numbers(job):
+        result = rate(network, inputs, explained, _settings(question))
+    return replace(answer, maps=tuple(maps[question.method] for maps in result.maps))
 
 
 def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> TemperatureFit:

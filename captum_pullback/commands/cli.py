@@ -1,7 +1,8 @@
 """The command line: runs what is asked, and says what goes wrong in one line.
 
 Exit codes: 0 for all that was done; 2 where what was asked cannot be done, or not for every
-photograph; 1 for a fault of this program; 130 after Ctrl-C.
+photograph (one that some methods cannot explain is done if any other
+can); 1 for a fault of this program; 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from captum_pullback.commands.softness import asked, complain_of_unused, suited
 from captum_pullback.commands.terminal import complain, say
 from captum_pullback.engine.softness import Softness
 from captum_pullback.figures.comparison import save_figure
+from captum_pullback.figures.panels import Method as DrawingMethod
 from captum_pullback.fit import fit_temperature
 from captum_pullback.study import report
-from captum_pullback.study.errors import ScoreError, UsageError, blamed
+from captum_pullback.study.errors import ScoreError, UsageError, blamed, reason
 from captum_pullback.study.loading import (
     Seen,
     check_classes,
@@ -31,7 +34,7 @@ from captum_pullback.study.loading import (
 from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
 from captum_pullback.study.metrics.disturbances import noise_squares_of
 from captum_pullback.study.report import Explanation
-from captum_pullback.study.scores import INFIDELITY_SAMPLES, score
+from captum_pullback.study.scores import INFIDELITY_SAMPLES, attributed, rate
 from captum_pullback.study.text import printable
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Explains what was asked.
 
     Returns:
-        0, or 2 where some photographs could not be explained.
+        0, or 2 where some photographs could not be explained by any method.
 
     Raises:
         UsageError: nothing can be done.
@@ -64,16 +67,17 @@ def run(args: argparse.Namespace) -> int:
         softness.pool_temperature,
         softness.rules,
         args.seed,
-        not args.no_scores,
+        args.scores,
     )
     done = _attributed(network, rows, args.device, methods, settings)
     if done:
-        with outputs.replacing(out) as file:
-            figure = report.figure(network, done, settings, args.show)
-            save_figure(figure, file, out.suffix[1:].lower())
+        _draw(network, done, settings, args.show, out)  # first: scores may take a while
         if npz:
             with outputs.replacing(npz) as file:
                 np.savez_compressed(file, **report.arrays(done, settings))  # type: ignore[arg-type]
+        if settings.scores != "none":
+            done = list(_rated(network, done, args.device, settings))
+            _draw(network, done, settings, args.show, out)
         say(report.table(network, done, settings))
         if any("pullback" in method for method in methods):
             complain_of_unused(network, done[0].seen.inputs[None].to(args.device), settings)
@@ -121,28 +125,78 @@ def _attributed(
     methods: Sequence[str],
     settings: Settings,
 ) -> list[Explanation]:
-    """Fills the rows' maps, and returns the rows that came out."""
+    """Fills the rows' maps, and returns the rows that have any.
+
+    A method that fails is left out, with a line that says why, once for each reason.
+    """
     done: list[Explanation] = []
+    told: set[str] = set()
     with tqdm(
         total=len(rows) * len(methods), disable=None, leave=False, unit="map", mininterval=0
     ) as bar:
         for row in rows:
             photo, inputs = row.seen.photo, row.seen.inputs[None].to(device)
-            name = methods[0]
-            try:
-                for name in methods:
-                    bar.set_description(f"{photo}, {METHODS[name].title}")
-                    scored = score(network, inputs, row.target, name, settings)
+            failed: dict[str, Exception] = {}
+            for name in methods:
+                bar.set_description(f"{photo}, {METHODS[name].title}")
+                try:
+                    scored = attributed(network, inputs, row.target, name, settings)
                     if not scored.attribution.isfinite().all():
                         raise ValueError("the attribution is NaN or infinite in places")
                     row.maps[name] = scored
-                    bar.update()
+                except Exception as error:  # of any kind: it may be somebody's own module
+                    failed[name] = error
+                bar.update()
+            if row.maps:
                 done.append(row)
-            except Exception as error:  # of any kind: it may be somebody's own module
+            elif len({reason(each) for each in failed.values()}) == 1:
+                failed = dict([next(iter(failed.items()))])  # the network's fault, not a method's
+            kind = "warning" if row.maps else "error"
+            for name, why in failed.items():
+                said = blamed(why, f"{METHODS[name].title} of {network.name}")
+                if row.maps and str(said) in told:
+                    continue
+                told.add(str(said))
                 bar.clear()
-                said = blamed(error, f"{photo}: {METHODS[name].title} of {network.name}")
-                complain(f"error: {said}", said.lines)
+                left = " is left out" if row.maps else ""
+                text = str(said).replace(": ", f"{left}: ", 1) if left else str(said)
+                complain(f"{kind}: {photo}: {text}", said.lines)
     return done
+
+
+def _rated(
+    network: Network, rows: Sequence[Explanation], device: str, settings: Settings
+) -> Iterator[Explanation]:
+    """The same with scores, each photograph's targets together; a warning if they fail."""
+    for _, group in groupby(rows, key=lambda row: id(row.seen)):
+        targets = list(group)
+        seen = targets[0].seen
+        try:
+            rated = rate(
+                network,
+                seen.inputs[None].to(device),
+                [(row.target, row.maps) for row in targets],
+                settings,
+            )
+        except Exception as error:  # of any kind: it may be somebody's own module
+            said = blamed(error, f"{seen.photo} has no scores: {network.name}")
+            complain(f"warning: {said}", said.lines)
+            yield from targets
+            continue
+        for row, maps in zip(targets, rated.maps, strict=True):
+            yield replace(row, maps=maps, cut=rated.cut)
+
+
+def _draw(
+    network: Network,
+    done: Sequence[Explanation],
+    settings: Settings,
+    show: DrawingMethod,
+    out: Path,
+) -> None:
+    with outputs.replacing(out) as file:
+        figure = report.figure(network, done, settings, show)
+        save_figure(figure, file, out.suffix[1:].lower())
 
 
 def _fitted(

@@ -31,7 +31,8 @@ from captum_pullback.study.errors import UsageError
 __all__ = ["CODES", "parser"]
 
 CODES = (
-    "Exit codes: 0, all was done; 2, what was asked cannot be done, or not for every photograph; "
+    "Exit codes: 0, all was done; 2, what was asked cannot be done, or not for every photograph "
+    "(one that some methods cannot explain is done if any other can); "
     "1, a fault of the program itself; 130, stopped by Ctrl-C. What went wrong is said on stderr "
     "in one line; under it, where an error is your own module's, its lines."
 )
@@ -114,7 +115,14 @@ def _add_explain(commands: Any) -> None:
         help="maps summed over channels (the default), the same over the photograph, or channels "
         "as colors around gray",
     )
-    add("--no-scores", action="store_true", help="maps only: no infidelity, no max-sensitivity")
+    add(
+        "--scores",
+        choices=["quick", "full", "none"],
+        default="quick",
+        help="infidelity and max-sensitivity: within 20 s a photograph, over fewer samples where "
+        "a network is slow (the default); over all samples, however long it takes; or none",
+    )
+    add("--no-scores", dest="scores", action="store_const", const="none", help="as --scores none")
     add("--coverage", action="store_true", help="print what was softened and what was left hard")
     add_figure(add, "explanation.png")
     add("--npz", type=name, metavar="FILE", help="the attributions themselves, as numpy arrays")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from captum import attr
@@ -21,6 +21,9 @@ from captum_pullback.zoo.networks import Network
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
 Attribute: TypeAlias = Callable[..., Any]
 
+#: How well attributions are scored: within `scores.BUDGET`, over all samples, or not at all.
+Scoring: TypeAlias = Literal["quick", "full", "none"]
+
 INTEGRATION_STEPS = 50  # of Integrated Gradients
 NOISE_SAMPLES = 25  # of the methods that average over noise
 
@@ -31,13 +34,13 @@ class Settings(Softness):
 
     Attributes:
         seed: of the noise of SmoothGrad and of the scores.
-        scores: whether to compute infidelity and max-sensitivity.
+        scores: how well to compute infidelity and max-sensitivity.
         steps: of Integrated Gradients.
         samples: of the methods that average over noise.
     """
 
     seed: int = 0
-    scores: bool = True
+    scores: Scoring = "quick"
     steps: int = INTEGRATION_STEPS
     samples: int = NOISE_SAMPLES
 

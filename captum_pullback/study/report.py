@@ -16,7 +16,7 @@ from captum_pullback.figures.comparison import plot_comparison
 from captum_pullback.figures.panels import Method as DrawingMethod
 from captum_pullback.study.loading import Seen
 from captum_pullback.study.methods import Settings, title
-from captum_pullback.study.scores import SCORES, Scored
+from captum_pullback.study.scores import BUDGET, SCORES, Scored
 from captum_pullback.study.softness import described, rules_text, temperature_text
 from captum_pullback.study.text import duration, percent
 from captum_pullback.zoo.networks import Network
@@ -34,11 +34,18 @@ class Explanation:
         seen: the photograph, as the network sees it.
         target: the class that is explained.
         maps: for each method's name, its attribution and scores.
+        cut: what was cut off the scores to save time, for people.
     """
 
     seen: Seen
     target: int
     maps: dict[str, Scored] = field(default_factory=dict)
+    cut: str = ""
+
+
+def methods_of(explanations: Sequence[Explanation]) -> list[str]:
+    """The methods that explained at least one photograph."""
+    return list(dict.fromkeys(method for e in explanations for method in e.maps))
 
 
 def class_name(network: Network, index: int) -> str:
@@ -54,18 +61,27 @@ def figure(
 ) -> Figure:
     """Photographs and maps side by side, predictions and scores under them."""
     columns = {
-        title(method, settings): [e.maps[method] for e in explanations]
-        for method in explanations[0].maps
+        title(method, settings): [e.maps.get(method) for e in explanations]
+        for method in methods_of(explanations)
     }
     return plot_comparison(
         [e.seen.inputs for e in explanations],
-        {name: [scored.attribution for scored in column] for name, column in columns.items()},
+        {
+            name: [
+                torch.zeros_like(e.seen.inputs) if scored is None else scored.attribution
+                for e, scored in zip(explanations, column, strict=True)
+            ]
+            for name, column in columns.items()
+        },
         mean=network.mean,
         std=network.std,
         labels=[
             "\n".join([e.seen.photo, *_predictions(network, e, mark="» ")]) for e in explanations
         ],
-        captions={name: [caption(scored) for scored in column] for name, column in columns.items()},
+        captions={
+            name: ["failed" if scored is None else caption(scored) for scored in column]
+            for name, column in columns.items()
+        },
         method=method,
     )
 
@@ -85,9 +101,11 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
                 for v in (scored.infidelity, scored.sensitivity)
             ]
             lines.append(row(titles[method], *values, duration(scored.seconds)))
+        if e.cut:
+            lines.append(f"  within {BUDGET:g} s: {e.cut}; --scores full: all")
         lines.append("")
     softly = described(settings) if any("pullback" in method for method in titles) else None
-    last = [line for line in (softly, SCORES if settings.scores else None) if line]
+    last = [line for line in (softly, SCORES if settings.scores != "none" else None) if line]
     return "\n".join([*lines, *last] if last else lines[:-1])
 
 
@@ -96,8 +114,9 @@ def arrays(explanations: Sequence[Explanation], settings: Settings) -> dict[str,
 
     ``photographs`` (N,), ``inputs`` (N, C, H, W) as the network saw them, ``targets`` (N,),
     ``scores`` (N, K) as the network gave them, ``probabilities`` (N, K), which are NaN for a single
-    output, and under each method's name its attributions (N, C, H, W). ``temperature``,
-    ``pool_temperature`` and ``rules`` are those of the pullbacks, spelled as on the command line.
+    output, and under each method's name its attributions (N, C, H, W), NaN where it failed.
+    ``temperature``, ``pool_temperature`` and ``rules`` are those of the pullbacks, spelled as on
+    the command line.
     """
     pools = settings.pool_temperature
     temperature = temperature_text(settings.temperature)
@@ -113,8 +132,13 @@ def arrays(explanations: Sequence[Explanation], settings: Settings) -> dict[str,
             [e.seen.prediction.probabilities for e in explanations]
         ).numpy(),
     }
-    for method in explanations[0].maps:
-        maps = [e.maps[method].attribution for e in explanations]
+    for method in methods_of(explanations):
+        maps = [
+            e.maps[method].attribution
+            if method in e.maps
+            else torch.full_like(e.seen.inputs, torch.nan)
+            for e in explanations
+        ]
         result[method] = torch.stack(maps).numpy()
     return result
 
