@@ -14,6 +14,7 @@ from captum_pullback.zoo import vision
 from captum_pullback.zoo.classes import class_index, close
 from captum_pullback.zoo.errors import ZooError
 from captum_pullback.zoo.functions import from_function
+from captum_pullback.zoo.hubs import from_hugging_face, from_timm
 from captum_pullback.zoo.imagenet import efficientnet_lite0
 from captum_pullback.zoo.network import (
     IMAGENET_MEAN,
@@ -84,6 +85,8 @@ def load(
     """
     if name in _NAMED:
         network = _NAMED[name](weights)
+    elif (prefix := name.partition(":")[0]) in _HUBS and ":" in name:
+        network = _HUBS[prefix](name, weights)
     elif ":" in name:
         network = from_function(name, weights)
     elif name in vision.names():
@@ -138,4 +141,10 @@ def _embedded(weights: str | Path | None) -> Network:
 _NAMED: dict[str, Callable[[str | Path | None], Network]] = {
     "embedded": _embedded,
     "efficientnet_lite0": efficientnet_lite0,
+}
+
+#: What it knows by what stands before a colon.
+_HUBS: dict[str, Callable[[str, str | Path | None], Network]] = {
+    "timm": from_timm,
+    "hf": from_hugging_face,
 }
