@@ -1,9 +1,9 @@
-"""Measures the ascent: do scores rise, do predictions change, and who recognises what was drawn?
+"""Measures the ascent: do scores rise, do predictions change, and who recognizes what was drawn?
 
 ``python -m benchmarks.ascent --data DIR`` takes validation photographs (``DIR/val/<class>/*``, with
 the folders that the embedded network was trained on) and for each a random class that is neither
 its own nor predicted. Five relative steps are taken towards it, at several temperatures; 0 is the
-plain gradient. Then the perturbation alone, on grey, is shown to the network itself and to one
+plain gradient. Then the perturbation alone, on gray, is shown to the network itself and to one
 that never saw it being made: the twin without BatchNorm, trained by itself.
 """
 
@@ -113,7 +113,7 @@ def measure(
 ) -> dict[str, float]:
     """Shares of the photographs, in [0, 1], and the mean rise of the target's score.
 
-    ``named_by_...`` is of the perturbation alone, on grey; ``stretched_...`` of the same at the
+    ``named_by_...`` is of the perturbation alone, on gray; ``stretched_...`` of the same at the
     length that five steps in one direction would have; ``perturbed_...`` of the whole picture.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1).to(inputs) for v in (drawn.mean, drawn.std))

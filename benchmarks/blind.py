@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.blind sheets DIR --temperature T --seed N`` ascends on the four sample
 photographs towards eight classes and writes, for each photograph, a sheet with the perturbations
-around grey in an order that the seed shuffles, and nothing else. Somebody who has seen neither
+around gray in an order that the seed shuffles, and nothing else. Somebody who has seen neither
 this package's gallery nor another set of sheets names the class of each cell, each class once per
 sheet. ``python -m benchmarks.blind score FILE`` compares: the file holds the sheets' temperature
 and seed, who the reader was, and ``answers``, the names for each sheet in the order of its cells.

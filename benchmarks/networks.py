@@ -10,5 +10,5 @@ WEIGHTS = Path(__file__).with_name("weights")
 
 
 def without_batch_norm() -> Network:
-    """The embedded network's twin that was trained without any normalisation."""
+    """The embedded network's twin that was trained without any normalization."""
     return read_network(WEIGHTS / "reference_no_bn.pt", "reference_no_bn")

@@ -158,7 +158,7 @@ def ascent_table() -> str:
         ("score of the class rises", lambda row: _share(row, "raised")),
         ("prediction becomes the class", lambda row: _share(row, "became_target")),
         (
-            "perturbation alone, on grey: the same network names the class",
+            "perturbation alone, on gray: the same network names the class",
             lambda row: _share(row, "named_by_itself", 0),
         ),
         ("another network names the class", lambda row: _share(row, "named_by_other")),

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.intervals import of_mean
 from benchmarks.stability_train import smaller
-from benchmarks.train_reference import first_of_each, normalise, read_split
+from benchmarks.train_reference import first_of_each, normalize, read_split
 from captum_pullback import TrainingLens, soften
 from captum_pullback.commands.checkpoints import checkpoints, fill, network_for, read_state
 from captum_pullback.lens.style import BETWEEN, WITHIN
@@ -256,7 +256,7 @@ def main() -> None:
     args = parser.parse_args()
     pictures, labels, _ = read_split(args.data / "val")
     few = first_of_each(labels, args.per_class)
-    inputs = normalise(smaller(pictures[few]) if args.half else pictures[few])
+    inputs = normalize(smaller(pictures[few]) if args.half else pictures[few])
     folders = sorted(path for path in args.checkpoints.iterdir() if path.is_dir())
     RESULTS.mkdir(parents=True, exist_ok=True)
     results = RESULTS / f"{args.name}.json"

@@ -88,7 +88,7 @@ def read_names(data: Path, folders: list[str]) -> list[str]:
     return [names.get(folder, folder) for folder in folders]
 
 
-def normalise(pictures: Tensor) -> Tensor:
+def normalize(pictures: Tensor) -> Tensor:
     """Turns uint8 pictures into what the network takes."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in STATISTICS)
     return (pictures.float() / 255 - mean) / std
@@ -102,10 +102,10 @@ def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
         generator: All randomness comes from it.
 
     Returns:
-        Normalised pictures of the same shape.
+        Normalized pictures of the same shape.
     """
     n, _, height, width = pictures.shape
-    padded = F.pad(normalise(pictures), (8, 8, 8, 8), mode="reflect")
+    padded = F.pad(normalize(pictures), (8, 8, 8, 8), mode="reflect")
     top, left = torch.randint(17, (2, n, 1), generator=generator)
     columns = torch.arange(width).expand(n, width)
     flip = torch.rand(n, 1, generator=generator) < 0.5
@@ -198,7 +198,7 @@ def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | Hy
     optimizer = optimizer_for(model, args.lr, args.weight_decay, args.optimizer)
     steps = len(pictures) // args.batch_size
     schedule = cycle(optimizer, args.lr, args.epochs * steps, args)
-    held_out = normalise(data["val"][0])
+    held_out = normalize(data["val"][0])
     kept = {steps * part // args.kept for part in range(1, args.kept)}
     first, step, latest = 0, 0, args.out / "latest.pt"
     if latest.exists():

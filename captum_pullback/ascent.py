@@ -57,7 +57,7 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
     Source: arXiv 2507.22832, whose 5 steps of length 20 within a radius of 100 are for inputs of
     3 x 224 x 224 in [-1, 1]. A length that suits one input size suits no other: in proportion,
     it is :math:`20 \sqrt{n / 150528}` for inputs of n numbers of such magnitude. ``relative=True``
-    spares one this, for any size and normalisation.
+    spares one this, for any size and normalization.
 
     It is a Captum attribution, the total perturbation :math:`x_K - x_0`, and a perturbation of
     ``captum.robust``, :math:`x_K`. As an attribution it is local, like a gradient, in the units of
@@ -84,7 +84,7 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
             example that is given (its own, before the first step).
         bounds: The pair (lowest, highest) that inputs may have: numbers; a sequence or tensor of
             one per channel (dimension 1); or tensors that broadcast against the inputs. They
-            are in the space of the inputs: where pixels in [0, 1] were normalised, give
+            are in the space of the inputs: where pixels in [0, 1] were normalized, give
             ``((0 - mean) / std, (1 - mean) / std)`` with tensors ``mean`` and ``std`` of shape
             (C,). The same pair holds for all parts of a tuple.
 

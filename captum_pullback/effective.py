@@ -51,7 +51,7 @@ def effective_weights(
     temperature: TemperatureLike = 0.0,
     pool_temperature: TemperatureLike | None = None,
     rules: RulesLike | None = None,
-    linearise: bool = False,
+    linearize: bool = False,
     max_bytes: int = 2**28,
 ) -> tuple[Inputs, Tensor]:
     r"""The weight and the bias with which the network, its gates held, is affine at each input.
@@ -87,7 +87,7 @@ def effective_weights(
         pool_temperature: The same for max pooling; None follows ``temperature``.
         rules: What is held, as for `soften`. With `EXCITATION`, networks of more than ReLU's
             family, max pools and what is linear are refused.
-        linearise: Whether to take the network, whatever it runs, as its tangent at each input,
+        linearize: Whether to take the network, whatever it runs, as its tangent at each input,
             with nothing held: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training
             mode the batch statistics are differentiated too, each example's in its own output
             only, one backward pass per example; and a forward pass in training mode has its usual
@@ -123,7 +123,7 @@ def effective_weights(
     leaves = leaves_of(inputs)
     if not leaves or any(leaf.dim() == 0 or leaf.is_complex() for leaf in leaves):
         raise TypeError("inputs must be one or more tensors of real numbers, of shape (N, ...)")
-    if linearise:
+    if linearize:
         with torch.enable_grad():
             output = on_copies(forward_func, leaves, additional_forward_args)
             _check_output(output, len(leaves[0]))
@@ -151,7 +151,7 @@ def effective_weights(
                 f"the map that was found misses the output by {miss:.1g} of its size: a part of "
                 "the network changes tensors where autograd does not see it, examples see each "
                 "other, or a rule's pull is not linear. Take the tangent at each input with "
-                "linearise=True."
+                "linearize=True."
             )
     shaped = [
         weight.reshape(len(leaf), *shape, *leaf.shape[1:])
@@ -187,7 +187,7 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
         raise NotPiecewiseLinearError(
             "the bias cannot be followed through the network: what depends on the inputs comes "
             f"from where nothing is seen, at {', '.join(at_zero.lost)}. Take the tangent at each "
-            "input with linearise=True, whose bias is f(x) - <W, x>."
+            "input with linearize=True, whose bias is f(x) - <W, x>."
         )
     if not found:
         return
@@ -201,7 +201,7 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
     raise NotPiecewiseLinearError(
         "the network with its gates held is not piecewise linear in its inputs: it runs "
         f"{', '.join(found)}. To mend it, {advice}give a rule for each, or take its tangent at "
-        "each input with linearise=True."
+        "each input with linearize=True."
     )
 
 

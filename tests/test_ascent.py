@@ -128,23 +128,23 @@ def test_it_is_the_ascent_by_hand(
 class Peak(nn.Module):
     """``-sum |x - c|``, with its greatest value, 0, at c; |u| is made of two ReLUs."""
 
-    def __init__(self, centre: Tensor) -> None:
+    def __init__(self, center: Tensor) -> None:
         super().__init__()
-        self.centre = centre
+        self.center = center
 
     def forward(self, x: Tensor) -> Tensor:
-        u = x - self.centre
+        u = x - self.center
         return -(u.relu() + (-u).relu()).flatten(1).sum(dim=1)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_it_comes_to_a_peak_and_stays(temperature: float) -> None:
     start = normal(2, 10)
-    centre = start[0] + 0.7 * torch.tensor([1.0, -1.0] * 5, dtype=torch.float64)
-    ascent = PullbackAscent(Peak(centre), temperature, steps=400, step_size=0.02)
+    center = start[0] + 0.7 * torch.tensor([1.0, -1.0] * 5, dtype=torch.float64)
+    ascent = PullbackAscent(Peak(center), temperature, steps=400, step_size=0.02)
     trace = ascent.trace(start, None)
     for number in range(2):
-        assert float((trace[-1].inputs[number] - centre).norm()) < 0.05
+        assert float((trace[-1].inputs[number] - center).norm()) < 0.05
     assert (trace[-1].score > -0.2).all()
 
 

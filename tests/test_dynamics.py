@@ -116,9 +116,9 @@ def test_class_of_one_example_and_weights_of_no_length() -> None:
 
 def test_subclasses_are_found() -> None:
     generator = np.random.default_rng(0)
-    centres = np.array([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]])
+    centers = np.array([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]])
     kinds = np.repeat([0, 1, 2], 6)  # two kinds in class 0, one in class 1
-    vectors = centres[kinds] + 0.1 * generator.normal(size=(18, 3))
+    vectors = centers[kinds] + 0.1 * generator.normal(size=(18, 3))
     labels = (kinds == 2).astype(int)
     found = subclasses([np.ones((18, 18)), vectors @ vectors.T], labels)
     assert len(set(found.groups[:6])) == len(set(found.groups[6:12])) == 1

@@ -274,7 +274,7 @@ def test_what_vmap_cannot_do_is_done_one_class_at_a_time() -> None:
     x = torch.randn(3, 4, dtype=torch.float64)
     with pytest.raises(NotPiecewiseLinearError, match="no_vmap"):
         effective_weights(lambda t: model(_NoVmap.apply(t)), x)
-    weight, _ = effective_weights(lambda t: model(_NoVmap.apply(t)), x, linearise=True)
+    weight, _ = effective_weights(lambda t: model(_NoVmap.apply(t)), x, linearize=True)
     assert_close(weight, (2 * model.weight.detach()).expand(3, 5, 4))
 
 
@@ -344,7 +344,7 @@ def test_what_is_not_piecewise_linear_is_named(
     x = torch.linspace(0.5, 1.5, 12).view(3, 4)
     with pytest.raises(NotPiecewiseLinearError, match=named):
         effective_weights(function, x, rules=rules)
-    weight, bias = effective_weights(function, x, linearise=True)
+    weight, bias = effective_weights(function, x, linearize=True)
     assert weight.shape == (*bias.shape, 4)
     assert bias.shape == function(x).shape
 
@@ -361,17 +361,17 @@ def test_what_is_held_by_default_is_an_affine_map(function: Callable[[Tensor], T
         assert_close(applied(weight, bias, x), expected)
 
 
-def test_linearised_map_is_the_jacobian() -> None:
+def test_linearized_map_is_the_jacobian() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3)).double()
     x = torch.randn(5, 4, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(copy.deepcopy(model), x)  # (5, 3, 5, 4)
-    weight, bias = effective_weights(model, x, linearise=True)
+    weight, bias = effective_weights(model, x, linearize=True)
     for n in range(5):
         assert_close(weight[n], expected[n, :, n])
     assert_close(applied(weight, bias, x), model(x).detach())
     model.eval()
-    weight, _ = effective_weights(model, x, linearise=True)
+    weight, _ = effective_weights(model, x, linearize=True)
     expected = torch.autograd.functional.jacobian(model, x)
     assert_close(weight, torch.stack([expected[n, :, n] for n in range(5)]))
 

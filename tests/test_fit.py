@@ -72,9 +72,9 @@ def test_the_best_of_what_it_tried_is_chosen(model: nn.Module, x: Tensor) -> Non
     assert [each.value for each in fit.tried] == sorted({each.value for each in fit.tried})
     assert fit.tried[0].value == soft.pop(0.0) * 0 == 0
     assert {0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2} <= soft.keys()
-    neighbours = sorted(soft)
-    place = neighbours.index(fit.temperature)
-    assert neighbours[min(place + 1, len(soft) - 1)] / fit.temperature < 1.2
+    neighbors = sorted(soft)
+    place = neighbors.index(fit.temperature)
+    assert neighbors[min(place + 1, len(soft) - 1)] / fit.temperature < 1.2
 
 
 @pytest.mark.parametrize("per_gate", [False, True])

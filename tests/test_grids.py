@@ -1,4 +1,4 @@
-"""Grids of perturbations by what is in them: colours, scales, frames of the animation."""
+"""Grids of perturbations by what is in them: colors, scales, frames of the animation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def drawn(figure: Figure) -> np.ndarray:
 
 
 def inside(figure: Figure, index: int, size: int = 4) -> np.ndarray:
-    """The colours at the centres of the pixels of an image in an axis, (size, size, 3)."""
+    """The colors at the centers of the pixels of an image in an axis, (size, size, 3)."""
     pixels, box = drawn(figure), figure.axes[index].get_window_extent()
-    centres = (np.arange(size) + 0.5) / size
-    rows = (len(pixels) - box.y1 + centres * box.height).astype(int)
-    columns = (box.x0 + centres * box.width).astype(int)
+    centers = (np.arange(size) + 0.5) / size
+    rows = (len(pixels) - box.y1 + centers * box.height).astype(int)
+    columns = (box.x0 + centers * box.width).astype(int)
     return pixels[rows[:, None], columns[None]]
 
 
@@ -109,9 +109,9 @@ def test_no_perturbation_is_grey(scale: str) -> None:
 def test_tiny_and_negative_perturbations_have_full_colour() -> None:
     for strength in (-0.3, 1e-30):
         figure = grid([perturbation(strength)], show="perturbation")
-        colours = inside(figure, 1)
-        assert set(np.unique(colours)) <= {0, 1, 254, 255}
-        assert (colours[0, 0, 0] > 128) == (strength > 0)
+        colors = inside(figure, 1)
+        assert set(np.unique(colors)) <= {0, 1, 254, 255}
+        assert (colors[0, 0, 0] > 128) == (strength > 0)
 
 
 def test_own_cells_are_framed() -> None:

@@ -60,8 +60,8 @@ def test_jpeg_within_its_loss(tmp_path: Path) -> None:
 
 def test_grey_and_bilevel_get_equal_channels(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8)[None]
-    Image.fromarray(ramp).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), np.stack([ramp] * 3, -1))
+    Image.fromarray(ramp).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "gray.png"), np.stack([ramp] * 3, -1))
     Image.fromarray(ramp > 127).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(pixels(tmp_path / "bits.png")[0, [0, 255]], [BLACK, WHITE])
 
@@ -184,7 +184,7 @@ def test_broken_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
 def test_animated_gives_the_first_frame(tmp_path: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE)]
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, GREEN, BLUE)]
     options = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
     assert (pixels(tmp_path / f"a.{suffix}") == RED).all()

@@ -1,4 +1,4 @@
-"""Figures by what is in them: colours at known places, scales, and what must be refused."""
+"""Figures by what is in them: colors at known places, scales, and what must be refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rendered(figure: Figure) -> np.ndarray:
 
 
 def cells(figure: Figure, index: int, shape: tuple[int, int]) -> np.ndarray:
-    """The colours at the centres of the pixels of an image of that shape in the axis, (H, W, 3)."""
+    """The colors at the centers of the pixels of an image of that shape in the axis, (H, W, 3)."""
     drawn = rendered(figure)
     box = figure.axes[index].get_window_extent()
     rows = np.round(len(drawn) - box.y1 + (np.arange(shape[0]) + 0.5) * box.height / shape[0])
@@ -123,7 +123,7 @@ def test_all_the_forms_of_one_attribution_look_the_same() -> None:
 
 
 def test_the_scale_is_captums() -> None:
-    """Where Captum can draw the map, it draws the same colours from the raw attribution."""
+    """Where Captum can draw the map, it draws the same colors from the raw attribution."""
     attribution = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(1)) ** 3
     _, axis = visualization.visualize_image_attr(
         attribution.permute(1, 2, 0).numpy(),
@@ -163,24 +163,24 @@ def test_a_scale_shared_between_maps() -> None:
 def test_colors_are_the_channels_around_grey() -> None:
     attribution = torch.zeros(3, 2, 2)
     attribution[0, 0, 0], attribution[2, 0, 1], attribution[:, 1, 0] = 1.0, -1.0, 0.5
-    (red, not_blue), (light, grey) = colours_of(attribution, method="colors")
+    (red, not_blue), (light, gray) = colours_of(attribution, method="colors")
     np.testing.assert_allclose(red, [255, 128, 128], atol=1)
     np.testing.assert_allclose(not_blue, [128, 128, 0], atol=1)
     np.testing.assert_allclose(light, [191, 191, 191], atol=1)
-    np.testing.assert_allclose(grey, [128, 128, 128], atol=1)
+    np.testing.assert_allclose(gray, [128, 128, 128], atol=1)
 
 
 def test_to_picture_undoes_the_normalisation() -> None:
     pixels = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    normalised = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    for image in (normalised, normalised[None], normalised.numpy()):
+    normalized = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    for image in (normalized, normalized[None], normalized.numpy()):
         picture = plots.to_picture(image, MEAN, torch.tensor(STD))
         np.testing.assert_allclose(picture, pixels.permute(1, 2, 0), atol=1e-6)
     np.testing.assert_array_equal(
         plots.to_picture(torch.tensor([[[0, 51, 255]]], dtype=torch.uint8)),
         np.array([[[0.0] * 3, [0.2] * 3, [1.0] * 3]]),
     )
-    assert plots.to_picture(normalised + 100, MEAN, STD).max() == 1
+    assert plots.to_picture(normalized + 100, MEAN, STD).max() == 1
 
 
 def test_images_that_cannot_be_shown() -> None:
@@ -244,15 +244,15 @@ def test_shapes_that_are_none_of_a_picture_are_named() -> None:
 
 
 def test_a_comparison_puts_each_thing_in_its_place() -> None:
-    colours = torch.tensor([[0.0, 0.2, 1.0], [1.0, 1.0, 0.0]])
-    images = colours[:, :, None, None].expand(2, 3, 4, 4)
+    colors = torch.tensor([[0.0, 0.2, 1.0], [1.0, 1.0, 0.0]])
+    images = colors[:, :, None, None].expand(2, 3, 4, 4)
     maps = {"up": torch.ones(2, 3, 4, 4), "down": [-torch.ones(3, 4, 4)] * 2}
     figure = plots.plot_comparison(
         images, maps, labels=["first", "second"], captions={"down": ["a $5 b", "c\nd"]}
     )
-    centres = [cells(figure, i, (4, 4))[2, 2].tolist() for i in range(6)]
+    centers = [cells(figure, i, (4, 4))[2, 2].tolist() for i in range(6)]
     red, blue = [0x67, 0x00, 0x1F], [0x05, 0x30, 0x61]
-    assert centres == [[0, 51, 255], red, blue, [255, 255, 0], red, blue]
+    assert centers == [[0, 51, 255], red, blue, [255, 255, 0], red, blue]
     texts = [text.get_text() for text in figure.texts if text.get_text()]
     assert texts == ["Photograph", "first", "up", "down", "a $5 b", "second", "c\nd"]
 

@@ -266,8 +266,8 @@ def test_torchvision_preprocessing_and_classes():
     transform = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
     picture = photograph("grace_hopper")
     assert torch.equal(network.preprocess(picture), transform(picture))
-    grey = network.preprocess(picture.convert("L"))
-    assert torch.equal(grey, transform(picture.convert("L").convert("RGB")))
+    gray = network.preprocess(picture.convert("L"))
+    assert torch.equal(gray, transform(picture.convert("L").convert("RGB")))
     assert network.input_size == 224
     assert (network.classes[281], network.classes[967]) == ("tabby", "espresso")
     assert network.meta == {"weights": "random"}

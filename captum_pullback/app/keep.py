@@ -115,7 +115,7 @@ def figure_of(
                 for _, answer, name, scored in rows
             ]
         },
-        method="heat_map" if hidden else method,  # a layer has no colours, and another size
+        method="heat_map" if hidden else method,  # a layer has no colors, and another size
     )
     with path.open("wb") as file:
         save_figure(figure, file, "png")

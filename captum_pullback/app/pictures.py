@@ -37,10 +37,10 @@ def photograph(network: Network, inputs: Tensor) -> Image.Image:
 def map_picture(
     network: Network, inputs: Tensor, attribution: Tensor, method: Method
 ) -> Image.Image:
-    """An attribution as `plots.draw_attribution` colours it, in its own resolution.
+    """An attribution as `plots.draw_attribution` colors it, in its own resolution.
 
     Over the photograph it is enlarged, and covers it the more, the greater its magnitude. A hidden
-    layer's has no colours of its own: it is drawn as a heat map instead.
+    layer's has no colors of its own: it is drawn as a heat map instead.
     """
     if method == "colors" and len(attribution) == 3:
         values = attribution.double().numpy()
@@ -52,17 +52,17 @@ def map_picture(
     picture = to_picture(inputs.cpu(), network.mean, network.std)
     side = max(_SIDE, *picture.shape[:2])
     photo = np.asarray(_image(picture).resize((side, side), Image.Resampling.BICUBIC)) / 255
-    grey = (photo @ _GREY)[..., None] * 0.75 + 0.2
+    gray = (photo @ _GREY)[..., None] * 0.75 + 0.2
     large = Image.fromarray(values.astype(np.float32)).resize(
         (side, side), Image.Resampling.BILINEAR
     )
     values = np.asarray(large, dtype=np.float64)
     cover = np.clip(np.abs(values)[..., None] ** 0.7 * 1.3, 0, 0.92)
-    return _image(grey * (1 - cover) + _coloured(values) * cover)
+    return _image(gray * (1 - cover) + _coloured(values) * cover)
 
 
 def perturbation_picture(network: Network, perturbation: Tensor) -> tuple[Image.Image, float]:
-    """A perturbation (C, H, W) in colours around grey; and what has the full colour, in pixels."""
+    """A perturbation (C, H, W) in colors around gray; and what has the full color, in pixels."""
     pixels = (perturbation * torch.tensor(network.std).view(-1, 1, 1)).double().numpy()
     scale = scale_of(pixels)
     return _image(to_picture(relative(pixels, scale) / 2 + 0.5)), scale

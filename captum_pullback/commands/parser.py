@@ -190,7 +190,7 @@ def _add_ascend(commands: Any) -> None:
         "--scale",
         choices=["row", "cell", "figure"],
         default="row",
-        help="what shares one colour scale of perturbations (default: row)",
+        help="what shares one color scale of perturbations (default: row)",
     )
     add_seed(add, "the random classes")
     add_figure(add, "ascent.png")

@@ -1,6 +1,6 @@
 """Operations that keep only what the gradient with respect to their *input* needs.
 
-For the gradients of weights, autograd keeps the input of every convolution and normalisation: most
+For the gradients of weights, autograd keeps the input of every convolution and normalization: most
 of the memory of a backward pass, and of no use to an attribution. (Hard max pools keep theirs for
 its shape.) Each rule here keeps the weights and the shape of the input, and calls PyTorch's own
 backward kernel, which returns the same bits. A rule that does not know its arguments returns

@@ -49,7 +49,7 @@ def plot_ascent(
 ) -> Figure:
     """Photographs, each in a row with what was done to it for several classes.
 
-    A perturbation is drawn in colour around grey, in units of the pixels' range, and what exceeds
+    A perturbation is drawn in color around gray, in units of the pixels' range, and what exceeds
     the scale is clipped, as `scale_of` has it. The grids of several methods stand side by side
     and share the scale of their row.
 
@@ -63,7 +63,7 @@ def plot_ascent(
         captions: R rows of K texts for each title, under the cells.
         own: the cells (row, column) to be framed: those of each photograph's own class.
         show: the perturbation, the perturbed photograph, or the one under the other.
-        scale: what shares one colour scale: a row, nothing (each cell has its own), or all.
+        scale: what shares one color scale: a row, nothing (each cell has its own), or all.
         scales: the scales themselves, R rows of a number for each cell of all grids, as
             `perturbation_scales` gives them; None: from these perturbations.
 
@@ -165,7 +165,7 @@ def save_animation(
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     if not frames:
         raise ValueError("an animation has a frame at least")
-    # The last frame has the colours of all: what comes before is paler.
+    # The last frame has the colors of all: what comes before is paler.
     palette = frames[-1].quantize(256, kmeans=5, dither=Image.Dither.NONE)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [round(1000 * seconds)] * (len(drawn) - 1) + [round(3000 * seconds)]
@@ -210,7 +210,7 @@ def _scale_text(row: Sequence[float], scale: Scale, show: Show) -> list[str]:
         return []
     if scale == "cell":
         return ["each perturbation", "on its own scale"]
-    return [f"full colour: \N{PLUS-MINUS SIGN}{row[0]:.2g}", "of the pixels' range"]
+    return [f"full color: \N{PLUS-MINUS SIGN}{row[0]:.2g}", "of the pixels' range"]
 
 
 def _per_channel(std: Channels) -> Floats:

@@ -140,7 +140,7 @@ def plot_attribution(
         outlier_percent: see there.
 
     Returns:
-        The figure, with a colour scale at the bottom.
+        The figure, with a color scale at the bottom.
 
     Raises:
         ValueError: as `plot_comparison`.
@@ -196,7 +196,7 @@ def plot_comparison(
         outlier_percent: see there.
 
     Returns:
-        The figure: a row for each image, a column for each method, and a colour scale.
+        The figure: a row for each image, a column for each method, and a color scale.
 
     Raises:
         ValueError: numbers of images, attributions and texts that differ, shapes that do not
@@ -251,7 +251,7 @@ def save_figure(
 
 
 def _draw_key(figure: Figure, method: Method, sign: Sign) -> None:
-    """The colour scale at the bottom right."""
+    """The color scale at the bottom right."""
     if method == "colors":
         return
     width, height = figure.get_size_inches()

@@ -38,11 +38,11 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
         image: (C, H, W) or (1, C, H, W), C 1 or 3, or the channels last. Floating point in
             [0, 1] once it is multiplied by ``std`` and ``mean`` is added (what is beyond by
             rounding or perturbation is clipped), or integers in [0, 255].
-        mean: the network's mean per channel, in [0, 1]; None: the image is not normalised.
+        mean: the network's mean per channel, in [0, 1]; None: the image is not normalized.
         std: its standard deviation per channel.
 
     Raises:
-        ValueError: another shape, values that are not finite, or an image that was normalised
+        ValueError: another shape, values that are not finite, or an image that was normalized
             where no mean and standard deviation are given.
     """
     values = chw(image, "image")
@@ -53,7 +53,7 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
     elif values.min() < -0.01 or values.max() > 1.01:
         raise ValueError(
             f"the image's values lie in [{values.min():.3g}, {values.max():.3g}], not in [0, 1]; "
-            "if it was normalised, pass the network's mean and std"
+            "if it was normalized, pass the network's mean and std"
         )
     rgb: Floats = np.repeat(np.clip(values, 0, 1), 3 // len(values), axis=0).transpose(1, 2, 0)
     return rgb
@@ -75,7 +75,7 @@ def to_map(attribution: Array) -> Floats:
 
 
 def scale_of(*values: Floats, outlier_percent: float = 2.0) -> float:
-    """The magnitude that gets the full colour, in one scale for all the maps given.
+    """The magnitude that gets the full color, in one scale for all the maps given.
 
     This is Captum's rule: magnitudes up to the scale make up ``100 - outlier_percent`` per cent
     of the sum of all magnitudes, and what is beyond the scale is clipped.
@@ -116,10 +116,10 @@ def draw_attribution(
         attribution: (C, H, W), (1, C, H, W) or (H, W).
         picture: (H, W, 3) in [0, 1], for ``blended_heat_map``.
         method: Captum's ``heat_map`` or ``blended_heat_map`` of the sum over channels; or
-            ``colors``, the three channels as a colour picture in which grey is 0.
+            ``colors``, the three channels as a color picture in which gray is 0.
         sign: Captum's: ``all`` (blue, white, red: negative, zero, positive), ``positive``,
             ``negative`` or ``absolute_value``. Without effect on ``colors``.
-        scale: the magnitude that gets the full colour; None: by `scale_of`, from this map alone.
+        scale: the magnitude that gets the full color; None: by `scale_of`, from this map alone.
         outlier_percent: for `scale_of`.
 
     Raises:
@@ -243,7 +243,7 @@ def relative(values: Floats, scale: float) -> Floats:
 
 
 def bare(axis: Axes) -> None:
-    """Takes the ticks away and leaves a thin grey frame."""
+    """Takes the ticks away and leaves a thin gray frame."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(linewidth=0.5, color="0.75")

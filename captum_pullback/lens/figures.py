@@ -13,7 +13,7 @@ from captum_pullback.lens.similarity import Similarity, Subclasses
 from captum_pullback.lens.stability import Settledness
 from captum_pullback.lens.style import (
     BETWEEN,
-    GREY,
+    GRAY,
     WITHIN,
     class_colour,
     depth_colour,
@@ -71,7 +71,7 @@ def similarity_figure(
         (similarity.between, "between classes", {"color": BETWEEN, "lw": 2.4}),
     ]
     if accuracy is not None:
-        style = {"color": GREY, "lw": 1.1, "ls": (0, (4, 2))}
+        style = {"color": GRAY, "lw": 1.1, "ls": (0, (4, 2))}
         curves.append((accuracy, "accuracy on these examples", style))
     for curve, name, style in curves:
         left.plot(

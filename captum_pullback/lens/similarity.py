@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Similarity", "Subclasses", "class_similarity", "cosines", "subclasses", "summarised"]
+__all__ = ["Similarity", "Subclasses", "class_similarity", "cosines", "subclasses", "summarized"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -98,7 +98,7 @@ def class_similarity(similarity: npt.ArrayLike, labels: npt.ArrayLike) -> Floats
     return result
 
 
-def summarised(steps: npt.ArrayLike, matrices: list[Floats]) -> Similarity:
+def summarized(steps: npt.ArrayLike, matrices: list[Floats]) -> Similarity:
     """Means within and between classes of a matrix for each step."""
     matrix = np.stack(matrices)
     classes = matrix.shape[1]
@@ -111,7 +111,7 @@ def summarised(steps: npt.ArrayLike, matrices: list[Floats]) -> Similarity:
 def subclasses(grams: list[Floats], labels: npt.ArrayLike) -> Subclasses:
     """Split each class in two along the leading direction of its last weights.
 
-    The split is the sign of the first principal component of the normalised weights of the class
+    The split is the sign of the first principal component of the normalized weights of the class
     at the last step; the share of variance says how much of a split it is.
     """
     answers = np.asarray(labels)
@@ -141,5 +141,5 @@ def subclasses(grams: list[Floats], labels: npt.ArrayLike) -> Subclasses:
 def _centred(gram: Floats) -> Floats:
     """Inner products of what is left when the mean is taken away."""
     rows = gram.mean(0, keepdims=True)
-    centred: Floats = gram - rows - rows.T + gram.mean()
-    return centred
+    centered: Floats = gram - rows - rows.T + gram.mean()
+    return centered

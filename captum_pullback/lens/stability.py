@@ -50,7 +50,7 @@ class Settledness:
 def step_weights(steps: npt.ArrayLike) -> Floats:
     """The share of training for which each recorded step stands; they sum to 1.
 
-    A step stands for the time half way to its neighbours (trapezoidal rule), so that records
+    A step stands for the time half way to its neighbors (trapezoidal rule), so that records
     crowded at the start of training do not count for more.
     """
     at = np.asarray(steps, dtype=np.float64)

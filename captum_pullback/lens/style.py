@@ -1,4 +1,4 @@
-"""What the figures of a lens share: colours, axes and names of steps."""
+"""What the figures of a lens share: colors, axes and names of steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 __all__ = [
     "BETWEEN",
-    "GREY",
+    "GRAY",
     "WITHIN",
     "class_colour",
     "depth_colour",
@@ -21,7 +21,7 @@ __all__ = [
     "spread",
 ]
 
-WITHIN, BETWEEN, GREY = "#b2182b", "#2166ac", "#777777"
+WITHIN, BETWEEN, GRAY = "#b2182b", "#2166ac", "#777777"
 
 
 def over_training(axis: Axes, steps: npt.NDArray[Any]) -> None:
@@ -45,14 +45,14 @@ def plain(axis: Axes) -> None:
 
 
 def class_colour(number: int, of: int) -> Any:
-    """The colour of a class, of so many."""
+    """The color of a class, of so many."""
     return mpl.colormaps["tab10" if of <= 10 else "nipy_spectral"](
         number if of <= 10 else (number + 0.5) / of
     )
 
 
 def depth_colour(number: int, of: int) -> Any:
-    """The colour of a layer, of so many."""
+    """The color of a layer, of so many."""
     return mpl.colormaps["viridis"](0.92 * number / max(1, of - 1))
 
 

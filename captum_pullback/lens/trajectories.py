@@ -26,7 +26,7 @@ def similarity(reader: Reader, rows: Rows) -> Similarity:
         measures.class_similarity(measures.cosines(arrays[key]), labels)
         for arrays in reader.arrays()
     ]
-    return measures.summarised(reader.recorded(), matrices)
+    return measures.summarized(reader.recorded(), matrices)
 
 
 def subclasses(reader: Reader, rows: Rows) -> Subclasses:

@@ -52,7 +52,7 @@ class Network:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """Undoes the normalisation: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
+        """Undoes the normalization: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
         mean, std = (inputs.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)
 
@@ -74,7 +74,7 @@ def preprocessing(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Preprocess:
-    """Short side to ``resize``, the middle ``size`` square, normalised.
+    """Short side to ``resize``, the middle ``size`` square, normalized.
 
     Args:
         size: Of the result, in pixels.

@@ -62,8 +62,8 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
     """Reads a picture file as an upright RGB photograph with 8 bits per channel.
 
     Turned as its EXIF orientation says; the first frame, where there are several; transparency is
-    laid on white; grey, palette and CMYK are converted as Pillow converts them, without colour
-    profiles, which is how the networks' training pictures were read. 16-bit grey is divided by
+    laid on white; gray, palette and CMYK are converted as Pillow converts them, without color
+    profiles, which is how the networks' training pictures were read. 16-bit gray is divided by
     257 and rounded, so that 65,535 becomes 255 (12-bit by 4095 / 255). Floating point is taken to
     be in [0, 1] where it fits; it and 32-bit integers are otherwise stretched from their own
     minimum and maximum, for want of an agreed white.
@@ -218,13 +218,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _levels(image: Image.Image) -> np.ndarray:
-    """A picture of deep grey as 8-bit levels, (H, W)."""
+    """A picture of deep gray as 8-bit levels, (H, W)."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it has values that are not finite")
     low, high = 0.0, 0.0
     if image.mode.startswith("I;16") or image.format == "PNG":
-        # PNG: older Pillow reads 16-bit grey as 32-bit integers
+        # PNG: older Pillow reads 16-bit gray as 32-bit integers
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]
         high = 4095.0 if bits == 12 else 65535.0
     elif image.mode == "F" and values.min() >= 0 and values.max() <= 1:

@@ -17,7 +17,7 @@ class BasicBlock(nn.Module):
         outputs: Output channels.
         stride: Of the first convolution; other than 1, or with ``inputs != outputs``, the
             shortcut is a 1x1 convolution.
-        batch_norm: Without it, convolutions have biases and the normalisations are identities.
+        batch_norm: Without it, convolutions have biases and the normalizations are identities.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, batch_norm: bool) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one theme; ``series`` goes from hard gates to soft ones."""
+    """Colors of one theme; ``series`` goes from hard gates to soft ones."""
 
     ink: str
     faint: str

@@ -27,7 +27,7 @@ names = ["military uniform", "tabby", "espresso", "projectile"]
 targets = [class_index(network.classes, name) for name in names]
 photographs = [network.preprocess(sample_photo(name)).to(args.device) for name in SAMPLES]
 
-# From black to white, as the network sees them once pixels are normalised.
+# From black to white, as the network sees them once pixels are normalized.
 mean, std = torch.tensor(network.mean), torch.tensor(network.std)
 bounds = ((0 - mean) / std, (1 - mean) / std)
 

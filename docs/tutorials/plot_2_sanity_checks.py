@@ -4,7 +4,7 @@ Sanity checks on your own model
 
 A map can look convincing and say nothing of the model. Two checks that every attribution should
 pass (Adebayo et al. 2018, arXiv 1810.03292, and the random-logit test): it must change when the
-model's weights are randomised, and when another class is asked for. Put your own model and inputs
+model's weights are randomized, and when another class is asked for. Put your own model and inputs
 in the first step; the rest stays as it is.
 """
 
@@ -41,12 +41,12 @@ def pullback(model, targets):
 methods = {"plain gradient": gradient, "excitation pullback": pullback}
 
 # %%
-# How like two maps are: the rank correlation over pixels of their sums over colours, with signs,
+# How like two maps are: the rank correlation over pixels of their sums over colors, with signs,
 # mean over the photographs. 1 is the same, 0 is unrelated.
 
 
 def ranks(maps):
-    """The rank of each pixel, centred and of length 1, (N, H * W)."""
+    """The rank of each pixel, centered and of length 1, (N, H * W)."""
     order = maps.sum(1).flatten(1).argsort(1).argsort(1).double()
     order -= order.mean(1, keepdim=True)
     return order / order.norm(dim=1, keepdim=True)
@@ -71,12 +71,12 @@ curves = {name: [1.0] + [0.0] * len(stages) for name in methods}
 for seed in seeds:
     torch.manual_seed(seed)
     untrained = type(model)(len(network.classes)).eval()
-    randomised = copy.deepcopy(model)
+    randomized = copy.deepcopy(model)
     for step, stage in enumerate(stages, start=1):
         state = untrained.get_submodule(stage).state_dict()
-        randomised.get_submodule(stage).load_state_dict(state)
+        randomized.get_submodule(stage).load_state_dict(state)
         for name, method in methods.items():
-            like = likeness(method(model, targets), method(randomised, targets))
+            like = likeness(method(model, targets), method(randomized, targets))
             curves[name][step] += like / len(seeds)
 
 print(f"{'randomised down to':>20}  " + "  ".join(methods))
@@ -108,12 +108,12 @@ for (name, curve), color in zip(curves.items(), ("#2166ac", "#b2182b"), strict=T
     axis.plot(range(len(curve)), curve, "o-", color=color, label=name)
     axis.axhline(logit[name], color=color, lw=1, ls=":", label=f"{name}, random class")
 axis.set_xticks(range(len(stages) + 1), ["none", *stages])
-axis.set_xlabel("weights randomised from the output down to")
+axis.set_xlabel("weights randomized from the output down to")
 axis.set_ylabel("rank correlation with\nthe model's own map")
 axis.axhline(0, color="0.7", lw=0.8, zorder=0)
 axis.legend(frameon=False, fontsize=8)
 figure.set_label(
-    "Rank correlation with the model's own maps against the stages whose weights are randomised, "
+    "Rank correlation with the model's own maps against the stages whose weights are randomized, "
     "for the plain gradient and the excitation pullback, and that of a random class, dotted."
 )
 
