@@ -62,7 +62,7 @@ def smooth_grad(model: nn.Module, inputs: Tensor, labels: Tensor, noise: float) 
 def measure(folder: Path, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
     """All numbers of one run."""
     files = checkpoints(folder)
-    model, _ = network_for(read_state(files[0][1]), None)
+    model = network_for(read_state(files[0][1]), None).model
     lens = TrainingLens(inputs, labels, folder / "lens", weights="label", batch_size=48)
     ends = TrainingLens(inputs, labels, folder / "lens_all", gates=False, batch_size=48)
     for step, path in tqdm(files, f"{folder.name}: record", leave=False):

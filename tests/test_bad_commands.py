@@ -29,6 +29,7 @@ from torch import nn
 from captum_pullback import TrainingLens
 from captum_pullback.commands import cli
 from captum_pullback.commands.checkpoints import examples
+from captum_pullback.zoo.network import preprocessing
 
 ROOT = Path(__file__).parents[1]
 CODES = (1, 2, 130)  # other than 0, as --help has them
@@ -236,7 +237,7 @@ def make_runs(tiny: object) -> None:
 
 def make_records(tiny: object) -> None:
     """Records of the run, good but for one file."""
-    watched = examples(Path("good.npz"), 224, 4)
+    watched = examples(Path("good.npz"), preprocessing(224), 4)
     lens = TrainingLens(watched.inputs, watched.labels, "record_good/record")
     for step in (1, 2, 3):
         lens.record(tiny.perceptron(), step)  # type: ignore[attr-defined]

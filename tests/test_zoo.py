@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from captum.attr import Saliency
 from PIL import Image
 from torch import nn
 
+from captum_pullback import ExcitationPullback, effective_weights
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, ZooError, class_index, load, reference_network
 from captum_pullback.zoo.packing import dequantize, pack, quantize, unpack
@@ -501,6 +503,25 @@ def test_twin_without_batch_norm(embedded, monkeypatch):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.model.modules())
     inputs = twin.preprocess(photograph("coffee")).unsqueeze(0)
     assert twin.classes[int(twin.model(inputs).argmax())] == "espresso"
+
+
+def test_hybrid_is_its_affine_map_with_gates_held(embedded, monkeypatch):
+    """f(x) = <W, x> + b, of GELU, LayerNorm, attention and squeeze-and-excitation together."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    hybrid = load("benchmarks.networks:hybrid")
+    assert hybrid.classes == embedded.classes
+    inputs = hybrid.preprocess(photograph("coffee")).unsqueeze(0)
+    assert hybrid.classes[int(hybrid.model(inputs).argmax())] == "espresso"
+    model, x = hybrid.model.double(), inputs.double()
+    weight, bias = effective_weights(model, x)
+    torch.testing.assert_close(
+        (weight * x[:, None]).sum((2, 3, 4)) + bias, model(x), rtol=0, atol=1e-10
+    )
+    hard = ExcitationPullback(model, 0).attribute(x, target=3)
+    torch.testing.assert_close(hard, weight[:, 3], rtol=0, atol=1e-12)
+    assert not torch.allclose(
+        hard, Saliency(model).attribute(x.requires_grad_(), target=3, abs=False), rtol=0.1
+    )
 
 
 # Classes

@@ -104,8 +104,8 @@ def add_network(add: Any) -> None:
         default="embedded",
         metavar="NAME",
         help="'embedded' (the default), efficientnet_lite0 (ImageNet's classes), one of "
-        "torchvision's classifiers such as resnet50, or module:function, of an installed module "
-        "or one in this folder",
+        "torchvision's classifiers such as resnet50, timm:NAME, hf:NAME, or module:function, of an "
+        "installed module or one in this folder",
     )
     add(
         "--weights",

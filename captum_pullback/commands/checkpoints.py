@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from captum_pullback.engine.models import on_copies
@@ -21,6 +22,7 @@ from captum_pullback.study.errors import UsageError, reason
 from captum_pullback.study.loading import load_network
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo import statefiles
+from captum_pullback.zoo.network import Network
 from captum_pullback.zoo.photos import PhotoError, read_photo
 from captum_pullback.zoo.reference import ReferenceNet
 
@@ -115,16 +117,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(str(error)) from error
 
 
-def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, int]:
-    """An untrained network that the state fits, and the size of its pictures in pixels.
+def network_for(state: dict[str, Tensor], name: str | None) -> Network:
+    """An untrained network that the state fits, and how pictures are prepared for it.
 
     Args:
         state: Of one of the checkpoints.
         name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
     """
     if name is not None:
-        network = load_network(name, None if ":" in name else "random")
-        return network.model, network.input_size
+        own = ":" in name and name.partition(":")[0] not in zoo.HUBS
+        return load_network(name, None if own else "random")
     try:
         widths = [state[f"layer{k}.0.conv1.weight"].shape[0] for k in (1, 2, 3, 4)]
         model = ReferenceNet(len(state["fc.bias"]), widths, "bn1.weight" in state)
@@ -133,7 +135,8 @@ def network_for(state: dict[str, Tensor], name: str | None) -> tuple[nn.Module, 
             "the checkpoints are of another network than the package's: say which by --model "
             "package.module:function"
         ) from error
-    return model, 64
+    mean, std = zoo.IMAGENET_MEAN, zoo.IMAGENET_STD
+    return Network(model, (), zoo.preprocessing(64, None, mean, std), mean, std, 64)
 
 
 def fill(model: nn.Module, path: Path) -> nn.Module:
@@ -145,13 +148,13 @@ def fill(model: nn.Module, path: Path) -> nn.Module:
     return model.eval()
 
 
-def examples(data: Path, size: int, per_class: int) -> Examples:
+def examples(data: Path, preprocess: Callable[[Image.Image], Tensor], per_class: int) -> Examples:
     """The first pictures of each class of a folder, or the arrays of a file.
 
     Args:
         data: A folder with ``val/<class>/*`` or ``<class>/*``; or an .npz file with ``inputs``
             (N, ...) and ``labels`` (N,), as the network takes them.
-        size: Of the network's pictures, in pixels.
+        preprocess: What makes a picture the network's input.
         per_class: How many of each class.
     """
     if data.suffix == ".npz":
@@ -159,7 +162,6 @@ def examples(data: Path, size: int, per_class: int) -> Examples:
     root = data / "val" if (data / "val").is_dir() else data
     if not root.is_dir():
         raise UsageError(f"{data}: is neither a folder of pictures nor an .npz file")
-    preprocess = zoo.preprocessing(size)
     inputs: list[Tensor] = []
     labels: list[int] = []
     classes: list[str] = []

@@ -33,6 +33,7 @@ from captum_pullback.lens.dynamics import TrainingLens
 from captum_pullback.lens.stepfiles import LensError
 from captum_pullback.study.errors import UsageError, blamed
 from captum_pullback.study.text import printable
+from captum_pullback.zoo.network import preprocessing
 
 __all__ = ["report", "run"]
 
@@ -112,8 +113,11 @@ def _saved_run(
 ) -> tuple[Examples, Models, int, str]:
     """Examples, the models at each step, how many there are, and what they are of."""
     files = checkpoints(folder)
-    network, own_size = network_for(read_state(files[0][1]), model)
-    watched = examples(data, size or own_size, per_class)
+    found = network_for(read_state(files[0][1]), model)
+    network, prepare = found.model, found.preprocess
+    if size is not None and size != found.input_size:
+        prepare = preprocessing(size, None, found.mean, found.std)
+    watched = examples(data, prepare, per_class)
     if data.is_dir():
         check_classes(network, watched)
     what = f"{len(files)} checkpoints of {model or type(network).__name__}"

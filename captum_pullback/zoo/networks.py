@@ -29,6 +29,7 @@ from captum_pullback.zoo.reference import ReferenceNet
 
 __all__ = [
     "EMBEDDED",
+    "HUBS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Network",
@@ -70,9 +71,9 @@ def load(
 
     Args:
         name: ``"embedded"``; ``"efficientnet_lite0"``, an ImageNet network from the extra
-            ``imagenet``; a torchvision classifier (``"resnet50"``); or
-            ``"package.module:function"``, called without argument for an ``nn.Module`` (whose
-            preprocessing is then taken to be ImageNet's at 224 pixels) or a ``Network``.
+            ``imagenet``; a torchvision classifier (``"resnet50"``); ``"timm:NAME"`` or
+            ``"hf:NAME"``; or ``"package.module:function"``, called without argument for an
+            ``nn.Module`` (whose preprocessing is then taken to be ImageNet's at 224 pixels) or a ``Network``.
         weights: None for the network's own, which torchvision downloads unless they are cached;
             the name of one of torchvision's weights (``"IMAGENET1K_V1"``); the file of a state
             dict, as `statefiles.read_state` reads it; or ``"random"``, drawn from torch's global
@@ -85,8 +86,8 @@ def load(
     """
     if name in _NAMED:
         network = _NAMED[name](weights)
-    elif (prefix := name.partition(":")[0]) in _HUBS and ":" in name:
-        network = _HUBS[prefix](name, weights)
+    elif (prefix := name.partition(":")[0]) in HUBS and ":" in name:
+        network = HUBS[prefix](name, weights)
     elif ":" in name:
         network = from_function(name, weights)
     elif name in vision.names():
@@ -94,19 +95,19 @@ def load(
     else:
         raise ZooError(
             f"no network is called {name!r}{close(name, names())}. There are "
-            f"{', '.join(map(repr, _NAMED))}, torchvision's classifiers, and "
-            "'package.module:function'."
+            f"{', '.join(map(repr, _NAMED))}, torchvision's classifiers, 'timm:NAME', 'hf:NAME', "
+            "and 'package.module:function'."
         )
     return replace(network, model=network.model.to(device).eval())
 
 
 def names() -> list[str]:
-    """What ``load`` takes besides ``package.module:function``."""
+    """What ``load`` takes besides what has a colon: hubs and ``package.module:function``."""
     return [*_NAMED, *vision.names()]
 
 
 def read_network(path: Path, name: str, device: str | torch.device = "cpu") -> Network:
-    """Reads a packed ``ReferenceNet`` and, from the ``.json`` beside it, all else of a network.
+    """Read a packed network and, from the ``.json`` beside it, all else of a network.
 
     Raises:
         ZooError: A file is missing or damaged.
@@ -144,7 +145,7 @@ _NAMED: dict[str, Callable[[str | Path | None], Network]] = {
 }
 
 #: What it knows by what stands before a colon.
-_HUBS: dict[str, Callable[[str, str | Path | None], Network]] = {
+HUBS: dict[str, Callable[[str, str | Path | None], Network]] = {
     "timm": from_timm,
     "hf": from_hugging_face,
 }
