@@ -73,7 +73,8 @@ def load(
         name: ``"embedded"``; ``"efficientnet_lite0"``, an ImageNet network from the extra
             ``imagenet``; a torchvision classifier (``"resnet50"``); ``"timm:NAME"`` or
             ``"hf:NAME"``; or ``"package.module:function"``, called without argument for an
-            ``nn.Module`` (whose preprocessing is then taken to be ImageNet's at 224 pixels) or a ``Network``.
+            ``nn.Module`` (whose preprocessing is then taken to be ImageNet's at 224 pixels) or a
+            ``Network``.
         weights: None for the network's own, which torchvision downloads unless they are cached;
             the name of one of torchvision's weights (``"IMAGENET1K_V1"``); the file of a state
             dict, as `statefiles.read_state` reads it; or ``"random"``, drawn from torch's global
