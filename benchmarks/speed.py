@@ -6,7 +6,11 @@ Captum's Saliency of the same round: the ratio is the median of these paired rat
 bootstrap interval. Peak memory is that of a fresh process for each method. Rows are appended to
 ``benchmarks/results/speed.csv`` as they are measured, and a second run skips what is there:
 ``--suites`` chooses, ``--again`` measures anew. Then ``python -m benchmarks.numbers``
-puts them into ``docs/cost.md``.
+puts them into ``docs/cost.md``. ``--against REV`` compares the methods with themselves at another
+commit instead, in two processes that take turns, and appends to ``speed_against.csv``.
+
+Each row says which instructions of the CPU were in use. ``ATEN_CPU_CAPABILITY=avx2
+ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.speed`` measures as on a CPU with fewer.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,18 +38,28 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.intervals import resampled
 from benchmarks.provenance import versions
-from benchmarks.speed_cases import INTEGRATED, KERNELS, MEMORY, SALIENCY, SUITES, Case
+from benchmarks.speed_against import compare, other_tree
+from benchmarks.speed_cases import (
+    HARD_POOL,
+    INTEGRATED,
+    KERNELS,
+    MEMORY,
+    SALIENCY,
+    SOFT,
+    SUITES,
+    Case,
+)
 
 log = logging.getLogger("speed")
 
 RESULTS = Path(__file__).with_name("results")
 _KEY = (
     "kind", "network", "method", "batch", "resolution", "dtype", "mode", "layout", "device",
-    "threads",
+    "threads", "instructions",
 )  # fmt: skip
 _FIELDS = (
     *_KEY, "suite", "rounds", "seconds", "ratio", "low", "high", "bytes", "weight_bytes", "share",
-    "error", "seed", "torch", "captum", "torchvision", "captum_pullback", "command",
+    "error", "seed", "torch", "captum", "torchvision", "captum_pullback", "command", "against",
 )  # fmt: skip
 
 
@@ -149,8 +163,15 @@ class Table:
         rows = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        self.known = set() if again else {tuple(row[key] for key in _KEY) for row in rows}
+                reader = csv.DictReader(file)
+                rows, names = list(reader), tuple(reader.fieldnames or ())
+            if names != _FIELDS:  # measured before there were columns for all of it
+                with path.open("w", newline="", encoding="utf-8") as file:
+                    writer = csv.DictWriter(file, _FIELDS, "", lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(rows)
+        known = {tuple(row.get(key) or "" for key in _KEY) for row in rows}
+        self.known = set() if again else known
 
     def lacks(self, kind: str, case: Case, method: str) -> bool:
         """Whether this was not measured yet."""
@@ -176,6 +197,13 @@ class Table:
         return {"kind": kind} | asdict(case) | self.common | found
 
 
+def instructions() -> str:
+    """The CPU's instructions that PyTorch uses, and what oneDNN was kept to."""
+    found: str = torch.backends.cpu.get_cpu_capability()
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{found}, oneDNN at most {most}" if most else found
+
+
 def _short(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
@@ -189,6 +217,7 @@ def circumstances(args: argparse.Namespace, seconds: float) -> dict[str, Any]:
         "load_before": args.load,
         "load_after": os.getloadavg(),
         "processor": _processor(),
+        "instructions": instructions(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
@@ -217,6 +246,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.csv")
+    parser.add_argument("--against", metavar="REV", help="compare with this commit instead")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a fresh process's share of the work
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
@@ -237,21 +267,42 @@ def main(argv: list[str] | None = None) -> None:
         return
     common = {
         "device": args.device, "threads": args.threads, "seed": args.seed,
-        "command": args.command, **versions(),
+        "command": args.command, "instructions": instructions(), **versions(),
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.against:
+        compare_commits(args, common)
+        return
     table, start = Table(args.out, common, args.again), time.perf_counter()
     for suite in args.suites:
         for case in (SUITES | {"memory": MEMORY, "kernels": KERNELS})[suite]:
-            if args.networks and case.network not in args.networks:
-                continue
-            if args.rounds:
-                case = Case(**asdict(case) | {"rounds": args.rounds})
-            measure(table, suite, case, args)
+            if not args.networks or case.network in args.networks:
+                measure(table, suite, _with_rounds(case, args.rounds), args)
     file = args.out.with_suffix(".json")
     runs = json.loads(file.read_text()) if file.exists() else []
     runs.append(circumstances(args, time.perf_counter() - start))
     file.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+def _with_rounds(case: Case, rounds: int | None) -> Case:
+    return replace(case, rounds=rounds) if rounds else case
+
+
+def compare_commits(args: argparse.Namespace, common: dict[str, Any]) -> None:
+    """Each method of ours in each chosen case, beside itself at another commit."""
+    path = args.out.with_name(f"{args.out.stem}_against.csv")
+    with other_tree(args.against) as (tree, commit):
+        table = Table(path, common | {"against": commit}, again=True)
+        for suite in (name for name in args.suites if name in SUITES):
+            for case in SUITES[suite]:
+                if args.networks and case.network not in args.networks:
+                    continue
+                case = _with_rounds(case, args.rounds)
+                for method in (name for name in case.methods if name in (SOFT, HARD_POOL)):
+                    ours, theirs = compare(tree, case, method, vars(args))
+                    ratio, low, high = paired(ours, theirs, args.seed)
+                    found = {"method": method, "seconds": float(np.median(ours)), "ratio": ratio}
+                    table.add("against", case, found | {"low": low, "high": high}, suite)
 
 
 def measure(table: Table, suite: str, case: Case, args: argparse.Namespace) -> None:

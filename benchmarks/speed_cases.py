@@ -23,6 +23,7 @@ PAIR = (SALIENCY, SOFT)
 THREE = (SALIENCY, SOFT, HARD_POOL)
 FIVE = (*THREE, GUIDED, BY_INPUT)
 EMBEDDED = "embedded"
+PERCEPTRON = "perceptron, 30 layers of 16 units"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Case:
     def network_and_inputs(self, device: str, seed: int) -> tuple[nn.Module, Tensor]:
         """The network with random weights (time does not depend on them), and a random batch."""
         torch.manual_seed(seed)
+        if self.network == PERCEPTRON:
+            layers = [part for _ in range(30) for part in (nn.Linear(16, 16), nn.ReLU())]
+            deep = nn.Sequential(*layers, nn.Linear(16, 10)).eval()
+            dtype = getattr(torch, self.dtype)
+            return deep.to(device, dtype), torch.randn(self.batch, 16).to(device, dtype)
         if self.network == EMBEDDED:
             model = reference_network().model
         else:
@@ -94,7 +100,7 @@ SUITES: dict[str, list[Case]] = {
         for case in _SMALL
         for batch in (1, 2, 8, 16, 32)
     ]
-    + [Case("densenet121", batch=1, rounds=15)],
+    + [Case("densenet121", batch=1, rounds=15), Case(PERCEPTRON, batch=1, rounds=25, methods=PAIR)],
     "depth": [Case(f"resnet{depth}") for depth in (34, 101)],
     "resolution": [Case("resnet18", resolution=size) for size in (64, 112, 160, 320, 448)],
     "variants": [
@@ -103,7 +109,11 @@ SUITES: dict[str, list[Case]] = {
         Case("densenet121", layout="channels-last"),
         Case("resnet18", dtype="bfloat16"),
         Case("mobilenet_v2", dtype="bfloat16"),
-        Case("resnet18", mode="compiled", methods=(*PAIR, EAGER)),
+    ],
+    "compiled": [
+        Case(name, batch=batch, mode="compiled", methods=(*PAIR, EAGER))
+        for name in ("resnet18", "mobilenet_v2", "vit_b_16")
+        for batch in (1, 4)
     ],
 }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import cost_page, speed
+from benchmarks import cost_page, speed, speed_against
 from benchmarks.speed_cases import EMBEDDED, HARD_POOL, INTEGRATED, SALIENCY, SOFT, SUITES, Case
 
 
@@ -58,6 +60,7 @@ def test_rows_are_appended_once_and_say_how_they_were_made(out: Path) -> None:
     for row in found:
         assert (row["seed"], row["threads"], row["device"]) == ("5", "1", "cpu")
         assert row["torch"]
+        assert row["instructions"].startswith(torch.backends.cpu.get_cpu_capability())
         assert row["command"].startswith("python -m benchmarks.speed --suites small")
     speed.main(command)
     assert rows(out) == found
@@ -118,3 +121,63 @@ def test_the_last_of_two_measurements_counts(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(found)
     assert [entry["ratio"] for entry in cost_page.read(file)] == ["3"]
+
+
+def test_what_onednn_was_kept_to_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert speed.instructions() == "AVX512"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert speed.instructions() == "AVX512, oneDNN at most AVX2"
+
+
+def test_a_file_from_before_a_column_gets_it(out: Path) -> None:
+    speed.main(["--suites", "small", "--threads", "1", "--out", str(out)])
+    before = rows(out)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        names = [name for name in before[0] if name != "instructions"]
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(before)
+    # What was in use then is not known, so that it is measured anew.
+    speed.main(["--suites", "small", "--threads", "1", "--out", str(out)])
+    after = rows(out)
+    assert [row["instructions"] for row in after[:3]] == [""] * 3
+    assert [row["seconds"] for row in after[:3]] == [row["seconds"] for row in before]
+    assert [row["method"] for row in after[3:]] == [row["method"] for row in before]
+
+
+def test_the_kinds_of_cpu_stand_side_by_side() -> None:
+    few = "AVX2, oneDNN at most AVX2"
+    usual = {"seconds": 1, "low": 1, "high": 2}
+    found = [
+        row("resnet50", SOFT, ratio=1.1, instructions="AVX512", **usual),
+        row("resnet50", SOFT, ratio=1.3, instructions=few, **usual),
+        row("resnet18", SOFT, ratio=1.4, instructions=few, batch=1, **usual),
+    ]
+    assert cost_page.instructions(found).splitlines() == [
+        f"|  | {few} | AVX512 |",
+        "|---|---|---|",
+        "| ResNet-18, batch 1 | 1.40 (1.00 to 2.00) |  |",
+        "| ResNet-50, batch 4 | 1.30 (1.00 to 2.00) | 1.10 (1.00 to 2.00) |",
+    ]
+
+
+@pytest.mark.skipif(not (speed_against.ROOT / ".git").exists(), reason="no git repository")
+def test_another_commit_is_measured_in_turns_with_this_one(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "small", [replace(TINY, methods=(SALIENCY, SOFT))])
+    speed.main(["--suites", "small", "--threads", "1", "--out", str(out), "--against", "HEAD"])
+    found = rows(out.with_name("speed_against.csv"))
+    assert [(row["kind"], row["method"]) for row in found] == [("against", SOFT)]
+    assert float(found[0]["ratio"]) > 0
+    assert found[0]["against"] == speed_against._git("rev-parse", "--short", "HEAD")
+    assert not out.exists()
+    left = speed_against._git("worktree", "list")
+    assert "/tree" not in left
+
+
+def test_a_commit_that_is_none_is_refused() -> None:
+    with pytest.raises(SystemExit, match="git rev-parse"), speed_against.other_tree("no-such"):
+        pass
