@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.networks import without_batch_norm
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.fit import _spreads
+from captum_pullback.candidates import gate_spreads
 from captum_pullback.zoo import reference_network
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
@@ -173,7 +173,7 @@ def spreads() -> dict[str, list[float]]:
     found = {}
     for title, network in networks.items():
         inputs = torch.stack([network.preprocess(sample_photo(name)) for name in SAMPLES])
-        by_module = _spreads(network.model, inputs, None)
+        by_module = gate_spreads(network.model, inputs, None, None, pools=False)
         found[title] = [value for name, value in by_module.items() if "relu" in name]
     return found
 
