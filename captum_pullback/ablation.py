@@ -1,0 +1,176 @@
+"""Features of inputs set to a baseline, and what the network then says: once for many maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.faithfulness import indices
+
+__all__ = ["Ablation", "features_of"]
+
+
+def features_of(inputs: Tensor, features: int | Tensor | None) -> Tensor:
+    """Which entries of an input are one feature.
+
+    Args:
+        inputs: (N, ...).
+        features: n for the cells of a grid of n x n over the last two dimensions, all channels
+            together, which differ by at most one pixel where n does not divide the side; as
+            Captum's ``feature_mask`` a tensor of whole numbers that broadcasts to one input, equal
+            ones being one feature; None for each entry by itself.
+
+    Returns:
+        The number of each entry's feature, from 0 and without gaps, (...).
+
+    Raises:
+        ValueError: A grid of less than one pixel a cell, or a mask that does not fit one input.
+    """
+    shape = inputs.shape[1:]
+    if features is None:
+        return torch.arange(shape.numel(), device=inputs.device).view(shape)
+    if isinstance(features, Tensor):
+        mask = features.to(inputs.device)
+        if mask.dim() == inputs.dim() and len(mask) == 1:
+            mask = mask[0]
+        try:
+            mask = mask.expand(shape)
+        except RuntimeError as error:
+            raise ValueError(
+                f"a feature mask of shape {tuple(features.shape)} does not fit one input of shape "
+                f"{tuple(shape)}; where examples have masks of their own, pass one at a time"
+            ) from error
+        found: Tensor = torch.unique(mask, return_inverse=True)[1]
+        return found
+    if len(shape) < 2 or not 1 <= features <= min(shape[-2:]):
+        raise ValueError(f"inputs of shape {tuple(shape)} have no grid of {features} x {features}")
+    rows, columns = (
+        torch.arange(side, device=inputs.device) * features // side for side in shape[-2:]
+    )
+    return (rows[:, None] * features + columns).expand(shape)
+
+
+class Ablation:
+    """The score of inputs with any set of their features set to a baseline.
+
+    Args:
+        forward_func: The network; its output is (N, ...).
+        inputs: (N, ...), of floating point.
+        target: The output to look at, as Captum takes it: a number, a list or a tensor of N, or
+            tuples; None for a network of one output for each example.
+        additional_forward_args: Of the network; tensors of N rows go with their examples.
+        baselines: What features are set to, a number or a tensor that broadcasts to the inputs.
+        features: See `features_of`.
+        at_once: How many examples the network sees at once, at most.
+
+    Attributes:
+        features: The number of each entry's feature, (...).
+        count: How many features F there are.
+        plain: The score of each input as it is, (N,), of float64 where the device has it.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Tensor,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        baselines: float | Tensor = 0.0,
+        features: int | Tensor | None = None,
+        at_once: int = 64,
+    ) -> None:
+        if at_once < 1:
+            raise ValueError(f"at_once must be at least 1, not {at_once}")
+        self.inputs = inputs.detach()
+        self.features = features_of(self.inputs, features)
+        self.count = int(self.features.max()) + 1
+        self.baselines = torch.as_tensor(baselines).to(self.inputs).expand_as(self.inputs)
+        self._forward, self._extra = forward_func, as_tuple(additional_forward_args)
+        self._target, self._at_once = target, at_once
+        self._where: Tensor | None = None
+        everything = torch.arange(len(inputs), device=inputs.device)
+        nothing = torch.zeros((), dtype=torch.bool, device=inputs.device)
+        self.plain = self._scores(everything, lambda _: nothing)
+
+    def without(self, chosen: Tensor, baselines: Tensor | None = None) -> Tensor:
+        """The score with some features set to the baselines.
+
+        Args:
+            chosen: Which features in each of M cases, True for these: (M, F) for all examples
+                alike, or (N, M, F).
+            baselines: Others than those of the constructor, which broadcast to the inputs.
+
+        Returns:
+            (N, M), of the type of ``plain``.
+        """
+        cases = chosen.shape[-2]
+        numbers = torch.arange(len(self.inputs) * cases, device=self.inputs.device)
+        chosen = chosen.to(self.inputs.device).expand(len(self.inputs), -1, -1).flatten(0, 1)
+
+        def mask(rows: Tensor) -> Tensor:
+            return chosen[rows][:, self.features]
+
+        found = self._scores(numbers, mask, cases, baselines)
+        return found.view(len(self.inputs), cases)
+
+    def sums(self, attributions: Sequence[Tensor], contributions: Sequence[bool]) -> Tensor:
+        """What each of K attributions says that each feature contributes.
+
+        Args:
+            attributions: K tensors that broadcast to the inputs.
+            contributions: Of each, whether it is contributions already, which are summed, or
+                derivatives, which are multiplied by the inputs' difference from the baselines.
+
+        Returns:
+            (K, N, F), of the type of ``plain``.
+        """
+        change = self.inputs.to(self.plain) - self.baselines.to(self.plain)
+        place = self.features.flatten().expand(len(self.inputs), -1)
+        found = []
+        for number, (given, is_sum) in enumerate(zip(attributions, contributions, strict=True)):
+            if given.dim() != self.inputs.dim():
+                raise ValueError(
+                    f"attribution {number} is of shape {tuple(given.shape)}; that of the inputs, "
+                    f"{tuple(self.inputs.shape)}, is wanted"
+                )
+            wide = given.detach().to(self.plain).expand_as(self.inputs)
+            values = (wide if is_sum else wide * change).flatten(1)
+            empty = values.new_zeros(len(values), self.count)
+            found.append(empty.scatter_add_(1, place, values))
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def _scores(
+        self,
+        numbers: Tensor,
+        mask: Callable[[Tensor], Tensor],
+        cases: int = 1,
+        baselines: Tensor | None = None,
+    ) -> Tensor:
+        """The score of each row of N x cases, where the mask says what is at the baseline."""
+        low = self.baselines if baselines is None else baselines.to(self.inputs)
+        low = low.expand_as(self.inputs)
+        wide = torch.float32 if self.inputs.device.type == "mps" else torch.float64
+        found = []
+        for rows in torch.split(numbers, self._at_once):
+            which = rows // cases
+            given = torch.where(mask(rows), low[which], self.inputs[which])
+            extra = tuple(
+                part[which]
+                if isinstance(part, Tensor) and part.shape[:1] == self.inputs.shape[:1]
+                else part
+                for part in self._extra
+            )
+            output = on_copies(self._forward, given, extra)
+            if self._where is None and self._target is not None:
+                self._where = indices(self._target, output.new_empty(len(self.inputs)))
+            if self._where is not None:
+                where = (torch.arange(len(output), device=output.device), *self._where[which].T)
+                output = output[where]
+            found.append(output.to(wide).reshape(len(which)))
+        return torch.cat(found)
