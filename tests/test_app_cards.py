@@ -69,14 +69,31 @@ def test_score_and_probability_are_figures_of_their_own(loaded: Loaded) -> None:
 @pytest.mark.parametrize(
     ("counts", "text"),
     [
-        ((1, 0), "1 gate call softened, none left hard"),
-        ((2, 1), "2 gate calls softened, 1 left hard"),
-        ((0, 1), "0 gate calls softened, 1 left hard"),
+        ((1, 0, 0), "1 gate call softened, 0 held, 0 left hard"),
+        ((12, 3, 0), "12 gate calls softened, 3 held, 0 left hard"),
+        ((0, 0, 1), "0 gate calls softened, 0 held, 1 left hard"),
     ],
 )
-def test_one_gate_call(loaded: Loaded, counts: tuple[int, int], text: str) -> None:
+def test_coverage_counts_each_kind_of_gate_call(
+    loaded: Loaded, counts: tuple[int, int, int], text: str
+) -> None:
     answer = replace(answered(loaded), counts=counts)
     assert f"Coverage: {text}<" in cards.answers_card(1, [(loaded, answer)], "heat_map")
+
+
+def test_held_gates_are_counted(loaded: Loaded) -> None:
+    """Both GroupNorms are held; the ReLU is softened, or left hard at temperature 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.GroupNorm(4, 4), nn.Flatten(),
+            nn.Linear(4 * 14 * 14, 3),
+        )  # fmt: skip
+    network = replace(loaded.network, model=model.eval())
+    other = replace(loaded, network=network, layers=hidden.layers(network))
+    assert answered(other).counts == (1, 2, 0)
+    assert answered(other, temperature=0.0).counts == (0, 2, 1)
+    assert answered(other, method="saliency").counts == (0, 0, 0)
 
 
 def test_what_softens_nothing_takes_the_same_room(loaded: Loaded) -> None:

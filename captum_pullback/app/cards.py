@@ -241,8 +241,8 @@ def _figure(name: str, value: float, pending: bool) -> str:
 def _coverage(answer: Explanation) -> str:
     if not answer.record:
         return _COVERAGE
-    soft, hard = answer.counts
-    text = f"{soft} gate call{'s' * (soft != 1)} softened, {hard or 'none'} left hard"
+    soft, held, hard = answer.counts
+    text = f"{soft} gate call{'s' * (soft != 1)} softened, {held} held, {hard} left hard"
     return (
         f'<details class="cp-coverage"><summary>Coverage: {text}</summary>'
         f'<pre tabindex="0">{escape(answer.record)}</pre></details>'

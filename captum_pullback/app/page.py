@@ -40,9 +40,9 @@ title="Light or dark" onclick="window.cp.dark()"><svg viewBox="0 0 24 24" aria-h
 d="M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18" fill="none" stroke="currentColor"
 stroke-width="1.6"/><path d="M12 3a9 9 0 0 1 0 18z" fill="currentColor"/></svg></button></div>
 <p id="cp-announce" class="cp-unseen" role="status"></p>"""
-_FIT = """<p class="cp-hint" id="cp-fit-hint">Searches for the temperature whose map foretells best
-how the score changes when squares of this photograph are replaced by noise (the least
-infidelity).</p>"""
+_FIT = """<p class="cp-hint" id="cp-fit-hint">Searches for the temperature whose map best predicts
+how the score changes when squares of this photograph are replaced by noise: the least infidelity,
+among those that tell this class from others.</p>"""
 _ASCEND = """<p class="cp-hint">A few steps along the pullback draw on the photograph what the
 class asks for. The classes and the temperature count here too; step size and radius are fractions
 of the photograph's norm.</p>"""

@@ -80,8 +80,8 @@ class Explanation:
         maps: the attribution for each target; a neuron and its one map have the target 0.
         unit: which neuron it is.
         activation: its activation; NaN for a class.
-        record: what was softened, and what was left hard, for people.
-        counts: how many calls that was, of the one and the other kind.
+        record: what was softened, held and left hard, as a table to read.
+        counts: how many calls were softened, held and left hard.
     """
 
     question: Question
@@ -90,7 +90,7 @@ class Explanation:
     unit: Selector = ()
     activation: float = math.nan
     record: str = ""
-    counts: tuple[int, int] = (0, 0)
+    counts: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def rated(self) -> bool:
@@ -248,13 +248,17 @@ def _attributed(
         return run()
 
 
-def _coverage(loaded: Loaded, inputs: Tensor, question: Question) -> tuple[str, tuple[int, int]]:
-    """What was softened; nothing by methods that are no pullbacks."""
+def _coverage(
+    loaded: Loaded, inputs: Tensor, question: Question
+) -> tuple[str, tuple[int, int, int]]:
+    """The record and its totals; empty for methods that are not pullbacks."""
     if "pullback" not in question.method:
-        return "", (0, 0)
+        return "", (0, 0, 0)
     record = coverage(private(loaded.network), inputs, _settings(question))
-    soft, hard = (sum(met.calls for met in part) for part in (record.softened, record.left_hard))
-    return str(record), (soft, hard)
+    soft, held, hard = (
+        sum(met.calls for met in part) for part in (record.softened, record.held, record.left_hard)
+    )
+    return str(record), (soft, held, hard)
 
 
 def _require_finite(attribution: Tensor) -> None:
