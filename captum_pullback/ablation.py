@@ -118,13 +118,16 @@ class Ablation:
         found = self._scores(numbers, mask, cases, baselines)
         return found.view(len(self.inputs), cases)
 
-    def sums(self, attributions: Sequence[Tensor], contributions: Sequence[bool]) -> Tensor:
+    def sums(
+        self, attributions: Sequence[Tensor] | Tensor, multiplies_by_inputs: bool | Sequence[bool]
+    ) -> Tensor:
         """What each of K attributions says that each feature contributes.
 
         Args:
-            attributions: K tensors that broadcast to the inputs.
-            contributions: Of each, whether it is contributions already, which are summed, or
-                derivatives, which are multiplied by the inputs' difference from the baselines.
+            attributions: K tensors that broadcast to the inputs, or one (K, N, ...).
+            multiplies_by_inputs: Of all or of each, whether it is contributions already, which are
+                summed, or derivatives, which are multiplied by the inputs' difference from the
+                baselines first.
 
         Returns:
             (K, N, F), of the type of ``plain``.
@@ -132,7 +135,12 @@ class Ablation:
         change = self.inputs.to(self.plain) - self.baselines.to(self.plain)
         place = self.features.flatten().expand(len(self.inputs), -1)
         found = []
-        for number, (given, is_sum) in enumerate(zip(attributions, contributions, strict=True)):
+        given_maps = list(attributions)
+        if isinstance(multiplies_by_inputs, bool):
+            multiplies_by_inputs = [multiplies_by_inputs] * len(given_maps)
+        for number, (given, is_sum) in enumerate(
+            zip(given_maps, multiplies_by_inputs, strict=True)
+        ):
             if given.dim() != self.inputs.dim():
                 raise ValueError(
                     f"attribution {number} is of shape {tuple(given.shape)}; that of the inputs, "

@@ -73,12 +73,9 @@ def faithfulness_correlation(
         forward_func, inputs, target, additional_forward_args,
         baselines=baselines, features=features, at_once=at_once,
     )  # fmt: skip
-    given = list(attributions)
-    if isinstance(multiplies_by_inputs, bool):
-        multiplies_by_inputs = [multiplies_by_inputs] * len(given)
     chosen = subsets(ablation.count, subset_size, samples, seed).to(inputs.device)
     changes = ablation.plain[:, None] - ablation.without(chosen)
-    expected = ablation.sums(given, multiplies_by_inputs) @ chosen.T.to(changes)
+    expected = ablation.sums(attributions, multiplies_by_inputs) @ chosen.T.to(changes)
     return pearson(expected, changes)
 
 

@@ -4,17 +4,123 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from captum_pullback.correlation import ranks
 from captum_pullback.perturbations import seeded
 
-__all__ = ["randomized", "similarity", "spread", "stages"]
+__all__ = [
+    "cascading_randomization", "random_logit", "randomized", "similarity", "spread", "stages",
+]  # fmt: skip
+
+
+def random_logit(
+    attribution: Any,
+    inputs: Tensor,
+    target: Tensor,
+    others: Tensor | int,
+    *,
+    absolute: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> Tensor:
+    """How alike the attributions of the target and of another class are.
+
+    Source: Sixt et al. 2020, arXiv 1912.09818.
+
+    Args:
+        attribution: A Captum attribution method, or its ``attribute``.
+        inputs: Images (N, C, H, W).
+        target: The class of each, (N,).
+        others: As many other classes; or the number of classes, of which one is drawn for each
+            example that is not its target.
+        absolute: Whether signs do not count.
+        seed: Of what is drawn, and of a method's own noise, which is the same for both; torch's
+            generators stay as they were.
+        **options: Of ``attribute``.
+
+    Returns:
+        The `similarity` of each, (N,), of float64. 0: one map does not tell the other. A map that
+        is the same for all classes has 1.
+
+    Raises:
+        ValueError: Another class that is the target.
+    """
+    target = torch.as_tensor(target, device=inputs.device)
+    if isinstance(others, int):
+        with seeded(seed):
+            steps = torch.randint(1, others, (len(inputs),)).to(target)
+        others = (target + steps) % others
+    if bool((others == target).any()):
+        raise ValueError("another class is the target itself")
+    one, other = (
+        _attributed(attribution, inputs, each, seed, options) for each in (target, others)
+    )
+    return _similarities(one, other, absolute)
+
+
+def cascading_randomization(
+    make: Callable[[Any], Any],
+    model: nn.Module,
+    inputs: Tensor,
+    target: Any,
+    *,
+    parts: list[tuple[str, list[str]]] | None = None,
+    absolute: bool = True,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Tensor]:
+    """How alike attributions are before and after parts of the network forget what they learned.
+
+    Parts are reinitialized one after the other, from the output back, and stay so. Source: Adebayo
+    et al. 2018, arXiv 1810.03292.
+
+    Args:
+        make: From a network to a Captum attribution method, or to its ``attribute``.
+        model: The network, in eval mode; it stays as it is.
+        inputs: Images (N, C, H, W).
+        target: As Captum takes it.
+        parts: What is reinitialized together, as of `stages`, which is the default; `spread` makes
+            fewer of them.
+        absolute: Whether signs do not count.
+        seed: Of the new weights, and of a method's own noise; torch's generators stay as they were.
+        **options: Of ``attribute``.
+
+    Returns:
+        By the name of each part, in order, the `similarity` of each example, (N,), of float64, to
+        its attribution by the trained network. 1: what the network learned makes no difference.
+
+    Raises:
+        ValueError: A module with parameters of its own cannot be reinitialized.
+    """
+    trained = _attributed(make(model), inputs, target, seed, options)
+    found, modules = {}, []
+    for name, names in stages(model) if parts is None else parts:
+        modules += names
+        fresh = _attributed(make(randomized(model, modules, seed)), inputs, target, seed, options)
+        found[name] = _similarities(trained, fresh, absolute)
+    return found
+
+
+def _attributed(
+    attribution: Any, inputs: Tensor, target: Any, seed: int, options: dict[str, Any]
+) -> Tensor:
+    attribute = getattr(attribution, "attribute", attribution)
+    with seeded(seed):
+        found: Tensor = attribute(
+            inputs.detach().clone().requires_grad_(), target=target, **options
+        )
+    return found.detach()
+
+
+def _similarities(one: Tensor, other: Tensor, absolute: bool) -> Tensor:
+    pairs = zip(one, other, strict=True)
+    return torch.tensor([similarity(*pair, absolute) for pair in pairs], dtype=torch.float64)
 
 
 def similarity(one: Tensor, other: Tensor, absolute: bool) -> float:
@@ -27,16 +133,8 @@ def similarity(one: Tensor, other: Tensor, absolute: bool) -> float:
         maps = [values.abs() for values in maps]
     if any(bool((values == values[0]).all()) for values in maps):
         return math.nan
-    ranks = np.column_stack([_ranks(values.numpy()) for values in maps])
-    return float(np.asarray(np.corrcoef(ranks, rowvar=False))[1, 0])
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The place of each value among them, from 1; equal ones share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    places: npt.NDArray[np.float64] = (last - counts + 1 + last) / 2
-    return places[inverse]
+    places = np.column_stack([ranks(values).numpy() for values in maps])
+    return float(np.asarray(np.corrcoef(places, rowvar=False))[1, 0])
 
 
 def stages(model: nn.Module) -> list[tuple[str, list[str]]]:
