@@ -12,14 +12,13 @@ in the first step; the rest stays as it is.
 # What is checked
 # ---------------
 
-import copy
-
 import torch
 from captum.attr import Saliency
 
 from captum_pullback import ExcitationPullback
-from captum_pullback.zoo.photos import SAMPLES, sample_photo
+from captum_pullback.study import metrics
 from captum_pullback.zoo import reference_network
+from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
 network = reference_network()
 model = network.model
@@ -27,59 +26,36 @@ images = torch.stack([network.preprocess(sample_photo(name)) for name in SAMPLES
 with torch.no_grad():
     targets = model(images).argmax(1)
 
-
-def gradient(model, targets):
-    """The plain gradient, for comparison."""
-    return Saliency(model).attribute(images.clone().requires_grad_(), targets, abs=False)
-
-
-def pullback(model, targets):
-    """The excitation pullback."""
-    return ExcitationPullback(model, 1.0).attribute(images, targets)
-
-
-methods = {"plain gradient": gradient, "excitation pullback": pullback}
+#: From a network to a Captum method, and the options of its ``attribute``.
+methods = {
+    "plain gradient": (Saliency, {"abs": False}),
+    "excitation pullback": (lambda model: ExcitationPullback(model, 1.0), {}),
+}
 
 # %%
 # How like two maps are: the rank correlation over pixels of their sums over colors, with signs,
 # mean over the photographs. 1 is the same, 0 is unrelated.
-
-
-def ranks(maps):
-    """The rank of each pixel, centered and of length 1, (N, H * W)."""
-    order = maps.sum(1).flatten(1).argsort(1).argsort(1).double()
-    order -= order.mean(1, keepdim=True)
-    return order / order.norm(dim=1, keepdim=True)
-
-
-def likeness(one, other):
-    """Spearman's rank correlation, mean over examples."""
-    return float((ranks(one) * ranks(other)).sum(1).mean())
-
-
-# %%
-# Model parameter randomisation
+#
+# Model parameter randomization
 # -----------------------------
 # From the output to the input, the weights of one stage after another are replaced by untrained
-# ones, on a copy. A map that stays as it was has not looked at those weights. Take other seeds
-# than the training's: this network began from seed 0, and its last layer is still like it was
-# then, so that the very same untrained weights would seem to change little. Means of three.
+# ones, on a copy. A map that stays as it was has not looked at those weights. Means of three.
 
-stages = ["fc", "layer4", "layer3", "layer2", "layer1", "conv1"]
 seeds = (1, 2, 3)
-curves = {name: [1.0] + [0.0] * len(stages) for name in methods}
-for seed in seeds:
-    torch.manual_seed(seed)
-    untrained = type(model)(len(network.classes)).eval()
-    randomized = copy.deepcopy(model)
-    for step, stage in enumerate(stages, start=1):
-        state = untrained.get_submodule(stage).state_dict()
-        randomized.get_submodule(stage).load_state_dict(state)
-        for name, method in methods.items():
-            like = likeness(method(model, targets), method(randomized, targets))
-            curves[name][step] += like / len(seeds)
+curves = {}
+for name, (make, options) in methods.items():
+    runs = [
+        metrics.cascading_randomization(
+            make, model, images, targets, absolute=False, seed=seed, **options
+        )
+        for seed in seeds
+    ]
+    stages = list(runs[0])
+    curves[name] = [1.0] + [
+        float(torch.stack([run[stage] for run in runs]).mean()) for stage in stages
+    ]
 
-print(f"{'randomised down to':>20}  " + "  ".join(methods))
+print(f"{'randomized down to':>20}  " + "  ".join(methods))
 for step, stage in enumerate(["nothing", *stages]):
     values = "  ".join(f"{curves[name][step]:{len(name)}.2f}" for name in methods)
     print(f"{stage:>20}  {values}")
@@ -89,9 +65,11 @@ for step, stage in enumerate(["nothing", *stages]):
 # ------------
 # The map of another class, drawn at random, should be another map.
 
-other = (targets + torch.randint(1, len(network.classes), targets.shape)) % len(network.classes)
 logit = {
-    name: likeness(method(model, targets), method(model, other)) for name, method in methods.items()
+    name: float(
+        metrics.random_logit(make(model), images, targets, len(network.classes), **options).mean()
+    )
+    for name, (make, options) in methods.items()
 }
 for name, value in logit.items():
     print(f"{name:>20}: {value:.2f}")

@@ -31,7 +31,7 @@ def faithfulness_estimate(
     r"""The faithfulness estimate of any number of attributions.
 
     Features are ordered by what the attribution says of them, the greatest first, and taken some
-    at a time, which makes disjoint sets :math:`S_1, S_2, \dots` of them all:
+    at a time, which makes disjoint sets :math:`S_1, S_2, \ldots` of them all:
 
     .. math::
         \operatorname{corr}_k \left(

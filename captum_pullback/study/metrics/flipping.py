@@ -32,10 +32,10 @@ def pixel_flipping(
     r"""The score while features go to the baseline and stay there, the greatest attributions first.
 
     .. math::
-        f(x^{(0)}), f(x^{(1)}), \dots, \qquad x^{(0)} = x, \quad
+        f(x^{(0)}), f(x^{(1)}), \ldots, \qquad x^{(0)} = x, \quad
         x^{(k)} = x^{(k-1)}_{[x_{S_k} = \bar x_{S_k}]}
 
-    with :math:`S_1, S_2, \dots` in the order of the features' attributions. Source: Bach et al.
+    with :math:`S_1, S_2, \ldots` in the order of the features' attributions. Source: Bach et al.
     2015, doi 10.1371/journal.pone.0130140; in regions, Samek et al. 2017, arXiv 1509.06321.
 
     Args:

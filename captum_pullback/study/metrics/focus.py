@@ -98,8 +98,8 @@ def focus(attributions: Tensor, inside: Tensor) -> Tensor:
     2022, arXiv 2109.15035.
 
     Args:
-        attributions: Contributions (N, C, 2 H, 2 W), of `Mosaics.inputs`.
-        inside: `Mosaics.inside`.
+        attributions: Contributions (N, C, 2 H, 2 W), of ``Mosaics.inputs``.
+        inside: ``Mosaics.inside``.
 
     Returns:
         (N,), of float64 where the device has it, within [0, 1], higher being better; NaN where

@@ -35,7 +35,7 @@ def monotonicity(
     r"""The monotonicity of any number of attributions, as a rank correlation.
 
     With features taken some at a time, in the order of their absolute attributions, in disjoint
-    sets :math:`S_1, S_2, \dots`,
+    sets :math:`S_1, S_2, \ldots`,
 
     .. math::
         \rho_k \left(\sum_{i \in S_k} |a_i|,\;

@@ -141,7 +141,7 @@ def stages(model: nn.Module) -> list[tuple[str, list[str]]]:
     """The parts of a network that are randomized one after the other, from the output back.
 
     They are the children with parameters, of which a normalisation belongs to the one before it;
-    a `Sequential` of bare layers, like VGG's, counts by its own children.
+    a ``Sequential`` of bare layers, like VGG's, counts by its own children.
 
     Returns:
         For each stage its name and the names of its modules.
