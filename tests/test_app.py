@@ -84,7 +84,7 @@ def test_the_map_is_the_pullback(loaded: Loaded) -> None:
     for target, shown in zip((3, 1), answer.maps, strict=True):
         expected = pullback.attribute(answer.seen.inputs, target)[0]
         assert torch.equal(shown.attribution, expected)
-    assert answer.counts == (2, 1), "two ReLUs softly, and a pool left hard"
+    assert answer.counts == (2, 0, 1), "two ReLUs softly, and a pool left hard"
     assert "0 (hard)" in answer.record
 
 

@@ -106,8 +106,8 @@ def test_rules_and_temperature_reach_the_map(loaded: Loaded, what: Any) -> None:
 def test_what_is_counted_is_of_these_rules(loaded: Loaded) -> None:
     semantic, excitation = (answered(loaded, asked(rules=r)) for r in ("semantic", "excitation"))
     assert "gelu" in excitation.record
-    assert semantic.counts == (3, 0), "GELU, the pool and ReLU; the norm is held"
-    assert excitation.counts == (2, 2), "GELU and the norm keep their derivatives"
+    assert semantic.counts == (3, 1, 0), "GELU, the pool and ReLU; the norm is held"
+    assert excitation.counts == (2, 0, 2), "GELU and the norm keep their derivatives"
 
 
 def test_scores_are_of_the_same_rules_and_temperature(loaded: Loaded) -> None:
