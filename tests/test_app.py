@@ -195,7 +195,7 @@ def test_a_fit_is_fit_temperatures(loaded: Loaded) -> None:
 
 
 def test_a_network_of_ones_own_shares_the_weights(loaded: Loaded) -> None:
-    own = work.private(loaded.network).model
+    own = work.private_copy(loaded.network).model
     pairs = zip(own.parameters(), loaded.network.model.parameters(), strict=True)
     assert all(a is b for a, b in pairs)
     assert not set(own.modules()) & set(loaded.network.model.modules())

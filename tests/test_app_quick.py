@@ -276,7 +276,7 @@ def test_only_what_has_an_effect_is_offered(visit: Any) -> None:
     page.get_by_label("a neuron").click()
     page.locator("#cp-channel").wait_for(timeout=PATIENCE)
     assert not page.locator("#cp-targets").is_visible()
-    page.get_by_label("a class, at a layer").click()
+    page.get_by_label("a class, at a hidden layer").click()
     page.locator("#cp-channel").wait_for(state="hidden", timeout=PATIENCE)
     assert page.locator("#cp-layer").is_visible()
     page.get_by_role("tab", name="Ascend").click()

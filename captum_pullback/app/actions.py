@@ -1,4 +1,4 @@
-"""What the page's controls do. Nothing here belongs to one person: that is on the `Desk`."""
+"""The page's event handlers. They keep no state of a visitor: that is on the `Desk`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["Actions"]
 
 
 class Actions(Answering):
-    """The page's event handlers, each of which may come twice: of all that was asked, the newest.
+    """The page's event handlers. An event may come again before it is answered; the newest counts.
 
     Args:
-        networks: by name.
-        samples: photographs that are at hand.
+        networks: The networks by name.
+        samples: The sample photographs.
     """
 
     def look_first(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
-        """A sample, so that a newcomer sees at once what this is."""
+        """Explain a sample when the page opens, so that newcomers see an explanation at once."""
         photo = next(iter(self.samples.values()), None)
         yield from self.ask(desk, turn, {"photo": photo, "targets": None}, request)
 
     def look_at_sample(
         self, desk: Desk, turn: Any, request: gr.Request, event: gr.EventData
     ) -> Iterator[Changes]:
-        """The sample that was clicked on."""
+        """Explain the sample that was clicked."""
         photo = self.samples.get(str(event.pick))
         if photo is not None:
             yield from self.ask(desk, turn, {"photo": photo, "targets": None}, request)
@@ -44,9 +44,9 @@ class Actions(Answering):
     def look_at_file(
         self, path: str | None, desk: Desk, turn: Any, request: gr.Request
     ) -> Iterator[Changes]:
-        """A file that was given."""
+        """Explain an uploaded file."""
         if path is None:
-            refuse("Upload it again, please.", "No file has arrived")
+            refuse("Please upload it again.", "No file has arrived")
             return
         name = Path(path).name
         photo = Photo(name, path, pasted=name.startswith("pasted."))
@@ -55,23 +55,26 @@ class Actions(Answering):
     def change_network(
         self, name: str, desk: Desk, turn: Any, request: gr.Request
     ) -> Iterator[Changes]:
-        """The same photograph, seen by another network."""
+        """Explain the same photograph with another network."""
         loaded = self.networks.get(str(name))
         if loaded is not None:
             changes = {"network": str(name), "targets": None, **self.own(loaded)}
-            if desk.wanted()[1].unit == "spread":  # which suits all networks alike
+            if desk.wanted()[1].unit == "spread":  # a unit that suits all networks alike
                 del changes["temperature"]
             yield from self.ask(desk, turn, changes, request)
 
     def pick_class(
         self, desk: Desk, turn: Any, request: gr.Request, event: gr.EventData
     ) -> Iterator[Changes]:
-        """The prediction that was clicked on."""
+        """Explain the predicted class that was clicked."""
         pick = [int(event.pick)] if str(event.pick).isdecimal() else []
         yield from self.ask(desk, turn, read("targets", pick, self.loaded(desk)), request)
 
     def change(self, name: str) -> Callable[..., Iterator[Changes]]:
-        """A setting of this name; a control that shows another value than counts is put right."""
+        """Make the handler for a setting.
+
+        If a control shows a value other than the one in use, the handler corrects the control.
+        """
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
@@ -81,7 +84,7 @@ class Actions(Answering):
         return ask
 
     def change_climb(self, name: str) -> Callable[..., Iterator[Changes]]:
-        """The same for one of an ascent's own settings, which waits for the first ascent."""
+        """Make the handler for a setting of ascents; it does nothing before the first ascent."""
 
         def ask(value: Any, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
             changes = read(name, value, self.loaded(desk))
@@ -93,12 +96,12 @@ class Actions(Answering):
         return ask
 
     def pin(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
-        """Keeps the answer beside those that follow, or lets it go."""
+        """Keep the answer beside those that follow, or release it."""
         desk.pin()
         yield from self.ask(desk, turn, {}, request)
 
     def fit(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
-        """The temperature that is fitted, into the slider; and its map."""
+        """Fit the temperature, set the slider to it, and draw its map."""
         self.note(desk, turn, {})
         ticket = self.jobs.enter(str(request.session_hash), "explain")
         number, wanted = desk.wanted()
@@ -113,7 +116,7 @@ class Actions(Answering):
             yield from self.last_word(desk, number)
             return
         except Exception as error:
-            yield from self.ask(desk, turn, {}, request)  # what is shown counts again
+            yield from self.ask(desk, turn, {}, request)  # so that the answer is no longer dimmed
             refuse(words(error), "No temperature was fitted")
             return
         found = fit.temperature if fit.scale is None else fit.scale
@@ -135,14 +138,14 @@ class Actions(Answering):
         yield from self.ask(desk, turn, {"temperature": best}, request)
 
     def ascend(self, desk: Desk, turn: Any, request: gr.Request) -> Iterator[Changes]:
-        """What the classes ask for, drawn on the photograph."""
+        """Run an ascent for the chosen classes."""
         self.note(desk, turn, {})
         yield from self.ascend_now(desk, request)
 
     def stop(self, desk: Desk, turn: Any) -> Changes:
-        """Stops what was asked up to this turn, also what arrives later; what is shown stays."""
+        """Stop what was asked up to this turn, even if it arrives later; what is shown stays."""
         return self.stopped(desk, desk.stop(whole(turn)))
 
     def leave(self, request: gr.Request) -> None:
-        """The page was closed."""
+        """Stop the jobs of a page that was closed."""
         self.jobs.stop(str(request.session_hash))

@@ -1,4 +1,4 @@
-"""How what is asked at a `Desk` is answered: in one piece, with its progress, and its number."""
+"""From a question on a `Desk` to an answer on the page, with progress and turn numbers."""
 
 from __future__ import annotations
 
@@ -31,44 +31,44 @@ from captum_pullback.zoo.photos import PhotoError
 __all__ = ["Answering", "Changes", "class_choices", "last_layer", "layer_choices", "whole"]
 
 Result = TypeVar("Result")
-#: For each part of the page that changes, its value.
+#: For each part of the page that changes, its new value.
 Changes = dict[Any, Any]
 _PATIENCE, _TICK = 0.4, 0.2
 
 
 class Answering:
-    """What all event handlers share: one way from a question to the screen.
+    """What all event handlers share: how a question becomes an answer on the page.
 
     Args:
-        networks: by name.
-        samples: photographs that are at hand.
+        networks: The networks by name.
+        samples: The sample photographs.
     """
 
     def __init__(self, networks: Mapping[str, Loaded], samples: list[Photo]) -> None:
         self.networks = networks
         self.samples = {photo.name: photo for photo in samples}
         self.jobs = Jobs()
-        #: The page's parts by name; the page sets them.
+        #: The page's components by name; `page.build` sets them.
         self.parts: dict[str, Any] = {}
 
     def desk(self) -> Desk:
-        """One at which nothing was asked yet."""
+        """Make a desk where nothing has been asked yet."""
         first = next(iter(self.networks.values()))
         return Desk(Wanted(first.name, rules=first.rules, **self.own(first)))
 
     def note(self, desk: Desk, turn: Any, changes: Mapping[str, Any]) -> None:
-        """Takes down what has changed, and with which turn."""
+        """Record what has changed, and in which turn."""
         number = whole(turn)
-        if desk.fresh and number > 50:  # it was forgotten, and does not know how the page stands
-            refuse("Load it again, please.", "This page was left alone for too long")
+        if desk.fresh and number > 50:  # the server forgot this page, and cannot know its settings
+            refuse("Please reload the page.", "This page was left idle for too long")
         desk.want(number, changes)
 
     def ask(
         self, desk: Desk, turn: Any, changes: Mapping[str, Any], request: gr.Request
     ) -> Iterator[Changes]:
-        """Predictions and maps in one piece; then the figures that are not there yet."""
+        """Yield predictions and maps together, then the scores that are still missing."""
         self.note(desk, turn, changes)
-        # In this order: whoever takes the lane over afterwards sees what was noted before.
+        # The order matters: whoever takes over the lane afterwards sees what was recorded before.
         ticket = self.jobs.enter(str(request.session_hash), "explain")
         number, wanted = desk.wanted()
         status = self.parts["status"]
@@ -100,7 +100,7 @@ class Answering:
     def look(
         self, ticket: Ticket, desk: Desk, turn: int, wanted: Wanted
     ) -> Generator[Changes, None, Seen]:
-        """Shows the network the photograph, unless it has just seen it."""
+        """Run the network on the photograph, unless it was the last one it ran on."""
         loaded, photo, seen = self.networks[wanted.network], wanted.photo, desk.seen
         if photo is None:
             raise UsageError("choose a photograph first")
@@ -130,7 +130,7 @@ class Answering:
             self.parts["status"]: message_card(turn),
             **self._ascents(desk, turn, wanted, seen),
         }
-        for each in (answer, desk.pinned):  # one that was pinned early has no figures yet
+        for each in (answer, desk.pinned):  # an answer that was pinned early has no scores yet
             if each is None or each.rated or not desk.has(each):
                 continue
             full = yield from self.follow(ticket, desk, turn, self._rating(each))
@@ -147,7 +147,7 @@ class Answering:
         return lambda job: work.rated(loaded, answer, job)
 
     def ascend_now(self, desk: Desk, request: gr.Request) -> Iterator[Changes]:
-        """Draws what is asked for on the photograph."""
+        """Run the ascent that the settings describe."""
         ticket = self.jobs.enter(str(request.session_hash), "ascend")
         turn, wanted = desk.wanted()
         loaded, climb = self.networks[wanted.network], wanted.climb()
@@ -165,7 +165,7 @@ class Answering:
             refuse(words(error), "No ascent was made")
             return
         desk.ascent, desk.ascent_card = result, ascent_card(loaded, result)
-        # Something that was done before it may have arrived after it.
+        # An event from before the ascent may have arrived after it.
         changes = self._ascents(desk, turn, desk.wanted()[1], seen)
         yield {
             self.parts["ascents"]: card(0, desk.ascent_card),
@@ -176,7 +176,7 @@ class Answering:
         }
 
     def _ascents(self, desk: Desk, turn: int, wanted: Wanted, seen: Seen) -> Changes:
-        """The ascent on the screen again, with the number of this turn, if it still holds."""
+        """Return the ascent shown, with this turn's number, if it still matches the settings."""
         result = desk.ascent
         if result is None or result.climb != wanted.climb():
             return {}
@@ -185,22 +185,22 @@ class Answering:
         return {self.parts["ascents"]: card(turn, desk.ascent_card)}
 
     def own(self, loaded: Loaded) -> dict[str, Any]:
-        """The settings that each network has its own of."""
+        """Return the settings whose values depend on the network."""
         return {"temperature": loaded.temperature, "layer": last_layer(loaded) or ""}
 
     def loaded(self, desk: Desk) -> Loaded:
-        """The network that is wanted."""
+        """Return the network that was chosen."""
         return self.networks[desk.wanted()[1].network]
 
     def question(self, desk: Desk, wanted: Wanted) -> Question | None:
-        """What is asked, if the network has seen the photograph."""
+        """Return the question that the settings ask, if the network has seen the photograph."""
         seen = desk.seen
         if seen is None or (seen.network, seen.photo) != (wanted.network, wanted.photo):
             return None
         return wanted.question(seen)
 
     def _controls(self, desk: Desk, wanted: Wanted, seen: Seen) -> dict[str, Any]:
-        """The controls that not only their own events move."""
+        """Return values for the controls that other events move, too."""
         loaded, targets = self.networks[wanted.network], list(wanted.question(seen).targets)
         controls: dict[str, Any] = {"pin": "Pin to compare" if desk.pinned is None else "Unpin"}
         if desk.listed == wanted.network:
@@ -215,13 +215,13 @@ class Answering:
     def put_right(
         self, desk: Desk, name: str, value: Any, changes: Mapping[str, Any]
     ) -> Iterator[Changes]:
-        """Moves a control that shows another value than the one that counts."""
+        """Correct a control that shows a value other than the one in use."""
         kept = changes.get(name, value)
         if name in RANGES and kept != value:
             yield {self.parts["status"]: message_card(desk.wanted()[0], "", {name: kept})}
 
     def _failed(self, desk: Desk, turn: int, wanted: Wanted, seen: Seen, why: str) -> Changes:
-        """Why there is no explanation. The last one stays, dimmed, if it is of this photograph."""
+        """Say why there is no explanation; the last one of the same photograph stays, dimmed."""
         loaded, before = self.networks[wanted.network], desk.answer
         changes: Changes = {
             self.parts["predictions"]: predictions_card(turn, loaded, seen),
@@ -242,14 +242,14 @@ class Answering:
         pending: bool = False,
         controls: Mapping[str, Any] | None = None,
     ) -> str:
-        """An answer, and the one that is pinned."""
+        """Return the card of an answer and of the pinned one."""
         pinned = desk.pinned
         shown = [answer] if pinned is None else [pinned, answer]
         pairs = [(self.networks[each.question.network], each) for each in shown]
         return answers_card(turn, pairs, show, pending, controls)
 
     def stopped(self, desk: Desk, turn: int) -> Changes:
-        """What is shown stays, without what was still to come; and a line says so."""
+        """Keep what is shown, drop what was still to come, and say so in a line."""
         wanted, answer = desk.wanted()[1], desk.answer
         current = answer is not None and answer.question == self.question(desk, wanted)
         text = "Stopped." if current else "Stopped: what you see is from before the last change."
@@ -259,10 +259,10 @@ class Answering:
         return changes
 
     def last_word(self, desk: Desk, turn: int) -> Iterator[Changes]:
-        """Ends an answer that was stopped.
+        """End an answer that was stopped.
 
-        `Actions.stop` says the same at once; but its words go another way to the page, and may
-        arrive before the progress that was already under way.
+        `Actions.stop` says the same immediately, but on another connection, and so may reach the
+        page before progress that was already on its way.
         """
         if desk.stopped(turn):
             yield self.stopped(desk, turn)
@@ -270,10 +270,10 @@ class Answering:
     def follow(
         self, ticket: Ticket, desk: Desk, turn: int, run: Callable[[Job[Result]], Result]
     ) -> Generator[Changes, None, Result]:
-        """Runs a job, yields its progress if it takes long, and returns what came out.
+        """Run a job, yield its progress if it takes long, and return its result.
 
         Raises:
-            Cancelled: it was stopped, or something newer is wanted.
+            Cancelled: It was stopped, or something newer was asked.
         """
         if desk.stopped(turn):
             raise Cancelled
@@ -281,7 +281,7 @@ class Answering:
         wait = _PATIENCE
         try:
             while not job.wait(wait):
-                # Made before it is asked whether it counts: what replaces it is made later.
+                # Made before checking that it still counts, so that its replacement is newer.
                 shown = progress_card(turn, *job.progress)
                 if desk.stopped(turn):
                     job.stop()
@@ -298,23 +298,23 @@ class Answering:
 
 
 def whole(turn: Any) -> int:
-    """The number of a turn; 0 for what is none."""
+    """Return the number of a turn; 0 for anything that is not a number."""
     return int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
 
 
 def class_choices(loaded: Loaded) -> list[tuple[str, int]]:
-    """The classes, for the search."""
+    """Return the classes for the search box."""
     count = len(loaded.network.classes) or loaded.outputs
     return [(class_name(loaded.network, index), index) for index in range(count)]
 
 
 def layer_choices(loaded: Loaded) -> list[tuple[str, str]]:
-    """The layers, with their shapes."""
+    """Return the layers with the shapes of their outputs."""
     times = " \N{MULTIPLICATION SIGN} "
     return [(f"{n} ({times.join(map(str, s))})", n) for n, s in loaded.layers.items()]
 
 
 def last_layer(loaded: Loaded) -> str | None:
-    """The last that gives pictures of more than a pixel."""
+    """Return the last layer whose output has more than one pixel."""
     names = [name for name, s in loaded.layers.items() if len(s) == 3 and s[1] > 1]
     return names[-1] if names else next(iter(loaded.layers), None)

@@ -1,4 +1,4 @@
-"""Ascents as HTML: before and after under a slider, the perturbation, and the score as a curve."""
+"""Ascents as HTML: before and after under a slider, the perturbation, and a curve of the score."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["ascent_card", "line_chart", "ticks"]
 
 
 def ascent_card(loaded: Loaded, result: Ascended) -> str:
-    """Ascents: before and after, the perturbation, and the score over the steps."""
+    """Return the card of ascents: before and after, perturbation, and scores over the steps."""
     network, image = loaded.network, result.seen.inputs[0].cpu()
     before = data_uri(photograph(network, image))
     parts = []
     for title, ends in result.ends.items():
         blocks = []
         for i, name in enumerate(explained(loaded, result)):
-            # All ways towards one target on one scale, or else they cannot be compared.
+            # The charts of one target share a scale, so that they can be compared.
             scores = torch.cat([way[i] for way in result.scores.values()])
             after = data_uri(photograph(network, ends[i]))
             moved, scale = perturbation_picture(network, ends[i] - image)
@@ -50,7 +50,7 @@ def ascent_card(loaded: Loaded, result: Ascended) -> str:
 
 
 def _compare(before: str, after: str, name: str) -> str:
-    """The photograph and where the ascent ended, under a slider."""
+    """Return the photograph before and after the ascent, under a slider."""
     return (
         '<figure class="cp-tile"><div class="cp-compare" style="--cut:50%">'
         f'<img class="cp-exact" src="{after}" alt="After the ascent towards {escape(name)}">'
@@ -64,7 +64,7 @@ def _compare(before: str, after: str, name: str) -> str:
 
 
 def _curve(loaded: Loaded, result: Ascended, title: str, i: int, all_scores: Tensor) -> str:
-    """The target's score over the steps, as a line."""
+    """Return the target's score over the steps, as a line chart."""
     scores = result.scores[title][i]
     after = result.probabilities[title][i]
     if result.question.what == "neuron":
@@ -87,7 +87,7 @@ def _curve(loaded: Loaded, result: Ascended, title: str, i: int, all_scores: Ten
 
 
 def line_chart(scores: Tensor, scale: Tensor) -> str:
-    """Scores over steps, with axes that hold all values of ``scale``."""
+    """Return an SVG of scores over steps, whose axis covers all values of ``scale``."""
     marks = ticks(float(scale.min()), float(scale.max()))
     low, high, last = marks[0], marks[-1], max(len(scores) - 1, 1)
 
@@ -118,7 +118,7 @@ def line_chart(scores: Tensor, scale: Tensor) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers at equal distances that hold both ends."""
+    """Return three to six round numbers, equally spaced, that enclose both ends."""
     span = (high - low) or abs(high) or 1.0
     size = 10 ** math.floor(math.log10(span / 4))
     step = next(size * k for k in (1, 2, 2.5, 5, 10) if span / (size * k) <= 4)

@@ -1,4 +1,4 @@
-"""Answers as HTML: pictures in tiles, with the figures under them."""
+"""Answers as HTML: pictures in tiles, with figures below them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _KEY = '<p class="cp-key" aria-hidden="true"><span>against</span><i></i><span>for</span></p>'
-#: What softens nothing takes the same room, so that nothing moves.
+#: Shown for methods that soften nothing, so that the layout does not move.
 _COVERAGE = '<p class="cp-coverage">Coverage: this method softens no gates</p>'
 _ABOUT = (
     "Score: the network's output for the class, before the softmax (its logit). "
@@ -46,15 +46,15 @@ _SERIAL = itertools.count(1)
 
 
 def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str:
-    """What the page puts on the screen, unless it has something of a later turn there.
+    """Wrap HTML that replaces a part of the page, unless that part shows something newer.
 
-    Until the page has it, what is there is dimmed: see `static/page.js`. Of two cards of one turn,
-    the one that was made last counts, in whatever order they arrive.
+    Until it arrives the page dims what it shows: see `static/page.js`. Of two cards of the same
+    turn the one that was made later counts, in whatever order they arrive.
 
     Args:
-        turn: the last that it knows of.
-        body: HTML.
-        controls: values for controls, by name, which the page sets together with it.
+        turn: The last turn that the answer takes into account.
+        body: The HTML.
+        controls: Values of controls, by name, which the page sets together with it.
     """
     given = f' data-set="{escape(json.dumps(controls))}"' if controls else ""
     return (
@@ -63,7 +63,7 @@ def card(turn: int, body: str, controls: Mapping[str, Any] | None = None) -> str
 
 
 def samples_card(photos: Sequence[Photo]) -> str:
-    """Photographs to click on."""
+    """Return buttons with the sample photographs."""
     buttons = [
         f'<button type="button" data-pick="{escape(photo.name)}" title="{_plain(photo.name)}" '
         f'aria-label="Explain the sample photograph {_plain(photo.name)}">'
@@ -74,7 +74,7 @@ def samples_card(photos: Sequence[Photo]) -> str:
 
 
 def predictions_card(turn: int, loaded: Loaded, seen: Seen) -> str:
-    """The most probable classes, to click on."""
+    """Return buttons with the most probable classes."""
     top = seen.probabilities.topk(min(_TOP, len(seen.probabilities)))
     rows = []
     for index, probability in zip(top.indices.tolist(), top.values, strict=True):
@@ -90,7 +90,7 @@ def predictions_card(turn: int, loaded: Loaded, seen: Seen) -> str:
 
 
 def waiting_predictions(loaded: Loaded) -> str:
-    """The place of the first predictions."""
+    """Return a placeholder for the first predictions."""
     row = (
         '<li><button type="button" disabled><span>\u2026</span><b></b><small></small></button></li>'
     )
@@ -112,7 +112,7 @@ def answers_card(
     pending: bool = False,
     controls: Mapping[str, Any] | None = None,
 ) -> str:
-    """Explanations side by side; ``pending``: the scores that they lack are still to come."""
+    """Return explanations side by side; with ``pending``, missing scores are still to come."""
     parts = [
         _answer(loaded, answer, method, pending and not answer.rated) for loaded, answer in answers
     ]
@@ -120,7 +120,7 @@ def answers_card(
 
 
 def failure_card(turn: int, loaded: Loaded, seen: Seen, why: str) -> str:
-    """A photograph that has no explanation, with the reason in its place."""
+    """Return a photograph that has no explanation, with the reason in its place."""
     inputs = seen.inputs[0].cpu()
     none = f'<p class="cp-none"><b>No explanation.</b> {escape(why)}</p>'
     tiles = _photograph(loaded, inputs, seen.photo.name, "cp-exact") + none
@@ -129,7 +129,7 @@ def failure_card(turn: int, loaded: Loaded, seen: Seen, why: str) -> str:
 
 
 def waiting_answer() -> str:
-    """The place of the first answer, so that nothing moves when it comes."""
+    """Return a placeholder for the first answer, so that nothing moves when it comes."""
     blank = '<div class="cp-blank"></div>'
     photo = (
         f'<figure class="cp-tile">{blank}<figcaption><h4>\u2026</h4><p>\u2026</p></figcaption>'
@@ -148,7 +148,7 @@ def waiting_answer() -> str:
 
 
 def message_card(turn: int, text: str = "", controls: Mapping[str, Any] | None = None) -> str:
-    """A line where the progress would be."""
+    """Return a line of text in place of the progress bar."""
     return card(turn, f'<p class="cp-message">{escape(text)}</p>', controls)
 
 
@@ -159,7 +159,7 @@ def _screen(parts: Sequence[str]) -> str:
 
 
 def progress_card(turn: int, share: float, label: str) -> str:
-    """A bar."""
+    """Return a progress bar."""
     text = escape(label)
     return card(
         turn,
@@ -171,7 +171,7 @@ def progress_card(turn: int, share: float, label: str) -> str:
 def _answer(loaded: Loaded, answer: Explanation, method: Method, pending: bool) -> str:
     network, seen, question = loaded.network, answer.seen, answer.question
     inputs = seen.inputs[0].cpu()
-    # One is as sharp as the other: both in their own pixels, or both enlarged smoothly.
+    # Photograph and map are drawn alike: both pixel by pixel, or both enlarged smoothly.
     exact = "" if method == "blended_heat_map" else "cp-exact"
     tiles = [_photograph(loaded, inputs, seen.photo.name, exact)]
     for i, (name, scored) in enumerate(zip(explained(loaded, answer), answer.maps, strict=True)):
@@ -210,7 +210,7 @@ def _photograph(loaded: Loaded, inputs: Tensor, name: str, kind: str) -> str:
 
 
 def section(title: str, about: str, body: str) -> str:
-    """One of the things that stand side by side."""
+    """Return one of the answers that stand side by side."""
     return (
         f'<section class="cp-answer"><header><h3>{escape(title)}</h3><p title="{escape(about)}">'
         f"{escape(about)}</p>"
@@ -219,7 +219,7 @@ def section(title: str, about: str, body: str) -> str:
 
 
 def tile(source: str, alt: str, title: str, body: str, kind: str = "") -> str:
-    """A picture, with what is to be said of it."""
+    """Return a picture with its caption."""
     return (
         f'<figure class="cp-tile"><img class="{kind}" src="{source}" alt="{escape(alt)}">'
         f'<figcaption><h4 title="{escape(title)}">{escape(title)}</h4>{body}</figcaption></figure>'

@@ -1,4 +1,4 @@
-"""Ascents for the app: what classes, or a unit, ask for, drawn on a photograph."""
+"""Ascents for the app: toward classes, or toward a hidden unit's activation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_pullback.app.jobs import Job, Watch
 from captum_pullback.app.question import RULES, Loaded, Question, Selector
-from captum_pullback.app.work import Seen, private, subject
+from captum_pullback.app.work import Seen, private_copy, subject
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study.ascents import PLAIN, Climb
@@ -21,16 +21,17 @@ __all__ = ["Ascended", "ascend", "climb_ways", "essential", "heat"]
 
 @dataclass(frozen=True)
 class Ascended:
-    """Ascents: for each way, and each target, where it ended (C, H, W) and the scores there.
+    """The results of ascents, by method and target.
 
     Attributes:
-        question: what was asked.
-        climb: how it went.
-        seen: the photograph.
-        ends: for each way's title, a point for each target.
-        scores: likewise, the target's score after each step, (steps + 1,).
-        probabilities: likewise, of all classes at the end, (K,).
-        unit: see `Explanation`.
+        question: The question.
+        climb: The settings of the ascent.
+        seen: The photograph.
+        ends: For each method's title, the last point (C, H, W) for each target.
+        scores: For each method's title, the target's score at the start and after each step,
+            (steps + 1,).
+        probabilities: For each method's title, those of all classes at the end, (K,).
+        unit: See `Explanation`.
     """
 
     question: Question
@@ -43,15 +44,15 @@ class Ascended:
 
 
 def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Job[Any]) -> Ascended:
-    """Draws on the photograph what each target asks for.
+    """Run an ascent from the photograph toward each target.
 
     Raises:
-        UsageError: it cannot be done.
-        Cancelled: the job was stopped.
+        UsageError: The ascent cannot be done.
+        Cancelled: The job was stopped.
     """
     question = essential(question)
     network, targets, unit = subject(loaded, seen, question)
-    classifier = private(loaded.network).model
+    classifier = private_copy(loaded.network).model
     ways = climb_ways(question, climb)
     job.begin("Ascent", len(ways) * len(targets) * (climb.steps + 1))
     result = Ascended(question, climb, seen, {}, {}, {}, unit)
@@ -73,7 +74,7 @@ def ascend(loaded: Loaded, seen: Seen, question: Question, climb: Climb, job: Jo
 
 
 def essential(question: Question) -> Question:
-    """The same, less what makes no difference to an ascent."""
+    """Return the question without the settings that do not affect an ascent."""
     question = replace(question, method="pullback")
     if question.what == "neuron":
         return replace(question, targets=())
@@ -81,14 +82,14 @@ def essential(question: Question) -> Question:
 
 
 def climb_ways(question: Question, climb: Climb) -> dict[str, Softness]:
-    """For each way's title, how soft gates are on it."""
+    """Return how soft the gates are, by the title of the ascent."""
     softness = question.softness
     ways = {f"Along the excitation pullback, {heat(question)}": softness}
     return ways | ({"Along the plain gradient": PLAIN} if climb.compare else {})
 
 
 def heat(question: Question) -> str:
-    """Temperatures and rules in a title, as far as they are not the default."""
+    """Return temperatures and rules for a title, as far as they are not the default."""
     parts = [f"T = {temperature_text(question.temperature, 3)}"]
     if question.pool_temperature is not None:
         parts.append(f"pooling {temperature_text(question.pool_temperature, 3)}")

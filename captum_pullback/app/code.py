@@ -1,4 +1,4 @@
-"""The few lines of Python that give what is on the screen, to the bit."""
+"""The lines of Python that reproduce what is on the page, to the bit."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _INTEGRATED = {
 
 
 def explanation_code(loaded: Loaded, answer: Explanation) -> str:
-    """Ends in ``attributions``, with a row for each target.
+    """Return code that ends in ``attributions``, with a row for each target.
 
-    The code of a pasted photograph reads the network's input from the ``.npz`` that the app gives.
+    The code for a pasted photograph reads the network's input from the app's ``.npz``.
     """
     question, network = answer.question, loaded.network
     what, method = question.what, question.method
@@ -66,7 +66,7 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
         maker = f"{_INTEGRATED[what]}(network.model{layer})"
         options = f", n_steps={INTEGRATION_STEPS}, internal_batch_size={max(1, at_once(network))}"
     lines = _opening(loaded, answer.seen.photo, imports, "explanation.npz")
-    if method == "saliency":  # or else Captum says, at length, that it sees to it itself
+    if method == "saliency":  # otherwise Captum warns that it sets requires_grad itself
         lines[-1] += ".requires_grad_()"
     if what != "class":
         lines.append(f"layer = network.model.get_submodule({question.layer!r})")
@@ -86,7 +86,7 @@ def explanation_code(loaded: Loaded, answer: Explanation) -> str:
 
 
 def ascent_code(loaded: Loaded, result: Ascended) -> str:
-    """Ends in ``perturbed``, and ``perturbed_plainly`` where the two ways are compared."""
+    """Return code that ends in ``perturbed``, and ``perturbed_plainly`` if both are compared."""
     question, climb = result.question, result.climb
     ways = {
         name: softness_code(way)
@@ -124,7 +124,7 @@ def ascent_code(loaded: Loaded, result: Ascended) -> str:
 
 
 def _opening(loaded: Loaded, photo: Photo, imports: dict[str, set[str]], arrays: str) -> list[str]:
-    """Imports, the network and its input."""
+    """Return the imports, the network and its input."""
     lines = ["import numpy as np"] if photo.pasted else []
     lines.append("import torch")
     lines += [f"from {m} import {', '.join(sorted(n))}" for m, n in imports.items() if n]
@@ -148,6 +148,6 @@ def _selector(unit: Selector) -> str:
 
 
 def _names(network: Network, targets: tuple[int, ...]) -> str:
-    """Names in a comment, which ends with its line."""
+    """Return the names for a comment, without line breaks."""
     named = [network.classes[t] if t < len(network.classes) else f"class {t}" for t in targets]
     return ", ".join(" ".join(name.split()) for name in named)

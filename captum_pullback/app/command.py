@@ -1,4 +1,4 @@
-"""The command ``app``: networks in; a page in a browser, until it is stopped."""
+"""The command ``app``: serves the page until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_pullback.app import hidden
 from captum_pullback.app.guard import LOOPBACK
 from captum_pullback.app.question import RULES, Loaded, Photo
 from captum_pullback.app.server import serving
-from captum_pullback.app.work import private
+from captum_pullback.app.work import private_copy
 from captum_pullback.commands.terminal import complain, doing, say
 from captum_pullback.study.errors import UsageError, blamed
 from captum_pullback.study.loading import load_network, suggested_temperature
@@ -25,19 +25,19 @@ from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves the app until Ctrl-C.
+    """Serve the app until Ctrl-C.
 
     Raises:
-        UsageError: Gradio is not installed, a network cannot be had, or the port is taken.
+        UsageError: Gradio is not installed, a network cannot be loaded, or the port is taken.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the app needs Gradio: pip install 'captum-pullback[app]'")
     _check_address(args.host, args.port)
     networks = _networks(args)
     if args.host not in LOOPBACK:
-        complain(f"anybody who reaches {args.host} can use the app")
+        complain(f"anyone who can reach {args.host} can use the app")
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        for name in ("SIGTERM", "SIGHUP"):  # for its folder to be removed; Windows has not both
+        for name in ("SIGTERM", "SIGHUP"):  # so that its folder is removed; Windows has no SIGHUP
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _interrupt)
         others = _name_for_others(args.host)
@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
-    """Those that were asked for, and the embedded one.
+    """Load the networks that were asked for, and the embedded one.
 
     Raises:
-        UsageError: there is none of that name, or it does not work; or there are no such rules.
+        UsageError: There is no network of that name, it does not work, or the rules are unknown.
     """
     if args.weights is not None and len(args.model) != 1:
         raise UsageError("--weights wants one --model, whose weights they are")
@@ -70,9 +70,9 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
         with doing(f"loading {name}"):
             network = load_network(name, weights, args.device)
         try:
-            layers = hidden.layers(private(network))
+            layers = hidden.layers(private_copy(network))
             (outputs,) = layers.pop("")
-        except Exception as error:  # of any kind: it is somebody's own module
+        except Exception as error:  # anything at all: the module is the user's own
             raise blamed(error, f"{name} cannot be used") from error
         networks[name] = Loaded(
             network,
@@ -97,7 +97,7 @@ def _samples() -> list[Photo]:
 
 
 def _check_address(host: str, port: int | None) -> None:
-    """Raises UsageError where nobody can listen there."""
+    """Raise UsageError if the server cannot listen there."""
     try:
         kind, *_, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
@@ -109,10 +109,10 @@ def _check_address(host: str, port: int | None) -> None:
 
 
 def _name_for_others(host: str) -> str:
-    """How other machines call a server that listens at all of this one's addresses; or nothing."""
+    """Return this machine's address for others, if the server listens at all its addresses."""
     if host not in ("0.0.0.0", "::"):
         return ""
-    # Connecting a datagram socket sends nothing; it only chooses the address to send from.
+    # Connecting a datagram socket sends nothing; it only selects the address to send from.
     for kind, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(kind, socket.SOCK_DGRAM) as probe:
             probe.connect((somewhere, 9))

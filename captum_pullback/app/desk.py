@@ -1,8 +1,8 @@
-"""What one page asks for, and what it has been shown: a desk for each visitor.
+"""What a page asks for and what it shows: one `Desk` for each visitor.
 
-Requests overtake each other on their way. So the page numbers what is done on it, each request
-brings only what it changes, and of each setting the newest counts. Whoever arrives last, in
-whatever order, then finds the same question.
+Requests may overtake each other. So the page numbers every action, each request contains only what
+it changes, and the newest value of each setting counts. Whichever request arrives last then finds
+the same question, in whatever order they came.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from captum_pullback.study.ascents import Climb
 
 __all__ = ["RANGES", "Desk", "Wanted", "read", "rule_choices"]
 
-#: For each setting that is a number: the least, the greatest, and whether it is a whole one.
+#: For each numeric setting: its minimum, its maximum, and whether it is a whole number.
 RANGES: dict[str, tuple[float, float, bool]] = {
     "temperature": (0, 5, False),
     "pool": (0, 5, False),
@@ -41,17 +41,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where the page's controls stand.
+    """The settings of the page's controls.
 
     Attributes:
-        network: by name.
-        photo: None until one was chosen.
-        targets: None for the most probable class.
-        follow: whether max pooling has the same temperature; or else ``pool``.
-        unit: of ``temperature`` and ``pool``: that of the gates' inputs z, or their spread.
-        show: how maps are drawn.
+        network: The name of the network.
+        photo: The photograph; None until one is chosen.
+        targets: The classes; None for the most probable one.
+        follow: Whether max pooling has the same temperature; otherwise it has ``pool``.
+        unit: The unit of ``temperature`` and ``pool``: the gates' inputs z, or their spread.
+        show: How maps are drawn.
 
-    The others are those of `Question` and `Climb`.
+    The other attributes are those of `Question` and `Climb`.
     """
 
     network: str
@@ -75,7 +75,7 @@ class Wanted:
     compare: bool = False
 
     def question(self, seen: Seen) -> Question:
-        """What is asked of a photograph that the network has seen."""
+        """Return the question about a photograph that the network has seen."""
         targets = (int(seen.logits.argmax()),) if self.targets is None else self.targets
         return Question(
             seen.network, seen.photo, self.what, targets, self.method, self._heat(self.temperature),
@@ -84,19 +84,19 @@ class Wanted:
         )  # fmt: skip
 
     def _heat(self, number: float) -> float | Spread:
-        """A temperature in its unit; 0 is hard in any."""
+        """Return a temperature in its unit; 0 is hard in any unit."""
         return Spread(number) if self.unit == "spread" and number else number
 
     def climb(self) -> Climb:
-        """How an ascent is to go."""
+        """Return the settings of an ascent."""
         return Climb(self.steps, self.step_size, self.radius, self.bounded, self.compare)
 
 
 class Desk:
-    """The newest of each setting, and what is on the screen.
+    """The newest value of each setting, and what is on the page.
 
     Args:
-        start: where the controls stand at the start.
+        start: The settings at the start.
     """
 
     def __init__(self, start: Wanted) -> None:
@@ -114,16 +114,16 @@ class Desk:
         self.listed = start.network
 
     def __deepcopy__(self, memo: object) -> Desk:
-        """An empty desk, for the next visitor."""
+        """Return an empty desk, for the next visitor."""
         return Desk(self._start)
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was ever asked here."""
+        """Whether nothing has been asked here yet."""
         return self._turn == 0
 
     def want(self, turn: int, changes: Mapping[str, Any]) -> None:
-        """Takes settings over, except those that were changed by a later turn."""
+        """Take over settings, except those that a later turn has changed."""
         with self._lock:
             newest = {n: v for n, v in changes.items() if turn >= self._turns.get(n, 0)}
             self._turns.update(dict.fromkeys(newest, turn))
@@ -131,35 +131,36 @@ class Desk:
             self._turn = max(self._turn, turn)
 
     def wanted(self) -> tuple[int, Wanted]:
-        """The last turn, and all that is wanted by then."""
+        """Return the last turn, and all settings as of then."""
         with self._lock:
             return self._turn, self._wanted
 
     def stop(self, turn: int) -> int:
-        """Stops all that was asked up to this turn, even if it has not arrived yet.
+        """Stop all that was asked up to this turn, even what has not arrived yet.
 
         Returns:
-            The last turn that is stopped and has arrived.
+            The last turn that has arrived and is stopped.
         """
         with self._lock:
             self._stopped = max(self._stopped, turn)
             return min(self._turn, turn)
 
     def stopped(self, turn: int) -> bool:
-        """Whether what was asked in this turn was stopped."""
+        """Return whether what was asked in this turn was stopped."""
         with self._lock:
             return turn <= self._stopped
 
     def settle(self, wanted: Wanted, seen: Seen) -> None:
-        """Notes that the network has seen this photograph: one may come back to it."""
+        """Record that the network has seen this photograph, so that `back` can return to it."""
         with self._lock:
             self.seen = seen
             self._settled = wanted
 
     def back(self, wanted: Wanted) -> bool:
-        """Goes back to the last photograph that worked, with its classes; whether there is one.
+        """Return to the last photograph that worked, with its classes.
 
-        Unless another one is wanted meanwhile.
+        Nothing changes if another one has been chosen meanwhile. The result says whether there was
+        a photograph to return to.
         """
         with self._lock:
             then = self._settled
@@ -169,7 +170,7 @@ class Desk:
             return then.photo not in (None, wanted.photo)
 
     def show(self, turn: int, answer: Explanation) -> bool:
-        """Notes what is on the screen, unless something newer is; False if it was stopped."""
+        """Record what is on the page, unless something newer is; return False if it was stopped."""
         with self._lock:
             if turn <= self._stopped:
                 return False
@@ -178,7 +179,7 @@ class Desk:
             return True
 
     def rate(self, turn: int, before: Explanation, after: Explanation) -> bool:
-        """Puts the scored version in the place of one without; False if that was stopped."""
+        """Replace an answer by the same with scores; return False if it was stopped."""
         with self._lock:
             if turn <= self._stopped:
                 return False
@@ -187,19 +188,19 @@ class Desk:
             return True
 
     def has(self, answer: Explanation) -> bool:
-        """Whether it is on the screen."""
+        """Return whether the answer is on the page."""
         return answer is self.answer or answer is self.pinned
 
     def pin(self) -> None:
-        """Keeps the answer beside those that follow, or lets it go."""
+        """Keep the answer beside those that follow, or release it."""
         with self._lock:
             self.pinned = self.answer if self.pinned is None else None
 
 
 def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
-    """A control's value as a setting, brought into its range; nothing, if it is none.
+    """Return a control's value as a setting within its range; nothing if it is invalid.
 
-    Pages are not to be trusted: what arrives here may be anything.
+    Pages cannot be trusted: the value may be anything.
     """
     if name in RANGES:
         low, high, whole = RANGES[name]
@@ -221,5 +222,5 @@ def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
 
 
 def rule_choices(loaded: Loaded) -> list[str]:
-    """The composites, and what the app was started with."""
+    """Return the composites, and the rules that the app was started with."""
     return list(dict.fromkeys([*RULES, loaded.rules]))

@@ -1,4 +1,4 @@
-"""Which control does what. Every event may come again while the one before is being answered."""
+"""Which control calls which handler. Any event may come again before the last one is answered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from captum_pullback.app.takeaway import ascent_file, explanation_file
 
 __all__ = ["connect"]
 
-#: The settings that an explanation has to itself; the others are an ascent's too.
+#: Settings that affect explanations only; the others affect ascents, too.
 _EXPLANATION_ONLY = ("method", "show")
 _CLIMB = ("steps", "step_size", "radius", "bounded", "compare")
-#: What answers may set, apart from what they show.
+#: Controls that an answer may set.
 _DELIVERED = (
     "targets", "layer", "pin", "temperature", "pool", "channel", "steps", "step_size", "radius",
     "answer_code", "ascent_code",
@@ -24,15 +24,15 @@ _DOWNLOAD = "(file) => window.cp.download(file)"
 
 
 def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
-    """Connects the controls, by name, with what they do."""
+    """Connect the controls, by name, to their handlers."""
     do.parts = parts
     desk, turn, file = parts["desk"], parts["turn"], parts["file"]
     shown = [parts[name] for name in ("status", "predictions", "answers", "ascents")]
 
     def on(events: list[Any], run: Callable[..., Any], about: str, *values: Any) -> None:
-        """Numbers the event, and dims what is about to change: see `static/page.js`.
+        """Connect a handler; the page numbers its events, and dims what they are about to change.
 
-        What arrives is not checked by Gradio, whose words are not for people: see `desk.read`.
+        Gradio does not validate the values, as its messages are not for users: `desk.read` does.
         """
         control = next((name for name in _DELIVERED if parts[name] in values), "")
         js = f"(...given) => window.cp.asked('{about}', '{control}', given)"
@@ -65,13 +65,13 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
         do.stop, [desk, turn], [parts["answers"], parts["status"]], queue=False, preprocess=False,
         js="(...given) => window.cp.stopping(given)", **again,
     )  # fmt: skip
-    # Controls are no outputs of what is asked: Gradio empties outputs that an answer leaves out.
+    # Controls are not outputs of the handlers: Gradio clears outputs that an answer leaves out.
     for name in ("status", "answers"):
         parts[name].deliver(
             None, None, [parts[one] for one in _DELIVERED],
             js=f"() => window.cp.delivered({list(_DELIVERED)})", **again,
         )  # fmt: skip
-    # Only what has an effect is shown; this needs no server, so that it cannot come too late.
+    # Show only what has an effect. This runs in the browser, so it cannot come too late.
     stand = [parts["follow"], parts["what"], parts["method"]]
     for tab, moves in (
         ("", [page.load, *(part.input for part in stand)]),
@@ -91,7 +91,7 @@ def connect(page: gr.Blocks, do: Actions, parts: dict[str, Any]) -> None:
 
 
 def _moves(control: Any) -> list[Any]:
-    """The events with which a hand, or a key, moves a control."""
+    """Return the events by which a user changes a control."""
     if isinstance(control, gr.Slider):
         return [control.input, control.release]
     return [control.input]

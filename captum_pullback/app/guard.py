@@ -1,4 +1,4 @@
-"""What the server lets in: requests for its own name, from its own pages, and of bounded size."""
+"""What the server accepts: requests to its own name, from its own pages, and of bounded size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["LARGEST_UPLOAD", "LOOPBACK", "MOST_BYTES", "MOST_FILES", "OUTSIDE", "Guard", "trim"]
 
-#: What the page may load, for the browser to see to: nothing that is not this server's.
+#: The content security policy: the browser loads nothing but what this server sends.
 OUTSIDE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -19,17 +19,17 @@ OUTSIDE = (
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST_UPLOAD = 256 * 2**20
 MOST_FILES, MOST_BYTES = 200, 2**30
-_LARGEST_REQUEST = 2**20  # of settings, which are short
+_LARGEST_REQUEST = 2**20  # bytes of settings, which are short
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """An ASGI middleware that refuses what no page of this server sends.
+    """An ASGI middleware that refuses requests that no page of this server sends.
 
     Args:
-        app: what is behind it.
-        folder: where uploads are kept, of which the oldest go when there are too many.
-        names: by which this server may be called, without ports; none allows any.
+        app: The application behind it.
+        folder: Where uploads are kept; the oldest are removed when there are too many.
+        names: The host names, without ports, that requests may use; empty to allow any.
     """
 
     def __init__(self, app: Callable[..., Any], folder: Path, names: Collection[str]) -> None:
@@ -37,7 +37,7 @@ class Guard:
         self._arriving = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers a request, or hands it on."""
+        """Answer a request, or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -59,26 +59,26 @@ class Guard:
             self._arriving -= size
 
     def _refusal(self, scope: Any, headers: dict[str, str]) -> tuple[int, str]:
-        """Why this request is refused, as a status and a sentence; 0 if it is not."""
+        """Return why this request is refused, as a status and a sentence; 0 if it is accepted."""
         host = headers.get("host", "")
         if self.names and _name(host) not in self.names:
-            return 400, "This server does not go by that name."
+            return 400, "This server is not known by that name."
         writing = scope["type"] == "websocket" or scope["method"] not in _READING
         if not writing:
             return 0, ""
-        # A page of another origin can send a form, or a file, but not hide where it comes from.
+        # A page of another origin can send a form or a file, but cannot hide its origin.
         origin = headers.get("origin")
         if origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "Another page may not send anything here."
+            return 403, "Requests from other pages are not accepted."
         if scope["type"] == "websocket":
             return 0, ""
         length = headers.get("content-length", "")
         if not length.isdecimal():
-            return 411, "A request has to say how long it is."
+            return 411, "The request must state its length."
         if int(length) > (LARGEST_UPLOAD + 2**16 if _uploads(scope) else _LARGEST_REQUEST):
             return 413, "This is too large."
         if _uploads(scope) and self._arriving + int(length) > MOST_BYTES:
-            return 503, "Too much is being uploaded at once: try again."
+            return 503, "Too much is being uploaded at once: try again later."
         return 0, ""
 
 
@@ -87,7 +87,7 @@ def _uploads(scope: Any) -> bool:
 
 
 def trim(folder: Path, most_files: int, most_bytes: int) -> None:
-    """Removes the oldest files of a folder until these many are left, and these many bytes."""
+    """Remove the oldest files of a folder until so many files, and so many bytes, are left."""
     files = sorted(_files(folder), reverse=True)
     total = 0
     for count, (_, size, path) in enumerate(files, start=1):
@@ -100,14 +100,14 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
     for path in folder.rglob("*"):
         try:
             about = path.stat()
-        except OSError:  # it has gone meanwhile
+        except OSError:  # it has been removed meanwhile
             continue
         if path.is_file():
             yield about.st_mtime, about.st_size, path
 
 
 def _name(host: str) -> str:
-    """A host without its port, and without the brackets of an address of IPv6."""
+    """Return a host without its port, and without the brackets around an IPv6 address."""
     return (urllib.parse.urlsplit(f"//{host}").hostname or "") if _plausible(host) else ""
 
 
@@ -120,7 +120,7 @@ def _plausible(host: str) -> bool:
 
 
 def _guarded(send: Any) -> Callable[[Any], Any]:
-    """Adds to an answer what the page may load."""
+    """Add the content security policy to an answer."""
 
     async def guarded(message: Any) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""What is inside a network: its layers, a hidden unit as a network of its own, layer maps."""
+"""The inside of a network: layers, a hidden unit as a network of its own, layer attributions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Unit", "activation", "layer_attribution", "layers", "selector"]
 
 
 def layers(network: Network) -> dict[str, tuple[int, ...]]:
-    """The modules whose output is a picture or a vector, in the order in which they run.
+    """Return the modules whose output is a picture or a vector, in the order in which they run.
 
-    The last is ``""``, the network itself. Hooks are put on it: it is to be the caller's own.
+    The last is ``""``, the network itself. This puts hooks on the network, so pass a private copy.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     names = {module: name for name, module in network.model.named_modules()}
@@ -43,12 +43,12 @@ def layers(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 class Unit(nn.Module):
-    """A network whose one output is the activation of a hidden unit, summed where it is several.
+    """A network with one output: a hidden unit's activation, summed if there are several units.
 
     Args:
-        model: the network.
-        layer: its module, by name.
-        unit: see `Selector`.
+        model: The network.
+        layer: The name of the module.
+        unit: The unit; see `Selector`.
     """
 
     def __init__(self, model: nn.Module, layer: str, unit: Selector) -> None:
@@ -56,19 +56,19 @@ class Unit(nn.Module):
         self.model, self.layer, self.unit = model, layer, unit
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Activations, (N, 1)."""
+        """Return activations, (N, 1)."""
         index = (slice(None), *self.unit)
         chosen = activation(self.model, self.layer, inputs)[index]
         return chosen.reshape(len(chosen), -1).sum(dim=1, keepdim=True)
 
 
 def activation(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
-    """The output of a layer, the last where it runs several times.
+    """Return the output of a layer, that of its last call if it runs several times.
 
-    The model must be the caller's own: see `work.private`.
+    The model must be a private copy: see `work.private_copy`.
     """
     seen: list[Tensor] = []
-    # A copy, because what follows may work in place.
+    # Clone it, as later operations may work in place.
     hook = model.get_submodule(layer).register_forward_hook(
         lambda module, arguments, output: seen.append(output.clone())
     )
@@ -80,10 +80,10 @@ def activation(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
 
 
 def selector(network: Network, inputs: Tensor, question: Question) -> Selector:
-    """The unit that is meant, for these inputs (1, C, H, W).
+    """Return the unit that the question means, for these inputs (1, C, H, W).
 
     Raises:
-        UsageError: the layer has no such channel.
+        UsageError: The layer has no such channel.
     """
     with torch.no_grad():
         output = activation(network.model, question.layer, inputs)[0]
@@ -103,15 +103,15 @@ def selector(network: Network, inputs: Tensor, question: Question) -> Selector:
 def layer_attribution(
     network: Network, inputs: Tensor, target: int, question: Question, shape: tuple[int, ...]
 ) -> Tensor:
-    """The attribution of a class to a hidden layer of this shape, with 1 before it.
+    """Return the attribution of a class to a hidden layer of this shape, with a leading 1.
 
     Raises:
-        UsageError: the method has no version for layers here, or the layer has no map.
+        UsageError: The method has no version for layers here, or the layer has no map.
     """
     layer = network.model.get_submodule(question.layer)
     if len(shape) != 3:
         raise UsageError(
-            f"{question.layer} gives {shape[0]} numbers and no picture, so that there is no map to "
+            f"{question.layer} gives {shape[0]} numbers and no picture, so there is no map to "
             "draw: choose a layer of channels, or one of its neurons"
         )
     if question.method == "pullback":

@@ -1,7 +1,7 @@
-"""Work that takes a while: in a thread of its own, with a bar to watch, and to be stopped.
+"""Work that takes a while: it runs in a thread, shows its progress, and can be stopped.
 
-A job that is begun in a lane stops the one before it there: who moves a slider wants the last
-answer. Lanes have the names of sessions in them, so that nobody stops another's job.
+A job that starts in a lane stops the job before it in that lane: whoever moves a slider wants the
+last answer only. Each session has lanes of its own, so visitors cannot stop each other's jobs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Result = TypeVar("Result")
 _RANDOM = threading.Lock()
 
 
-class Cancelled(Exception):  # noqa: N818  # no error: somebody wanted it
+class Cancelled(Exception):  # noqa: N818  # not an error: the user asked to stop
     """The job was stopped."""
 
 
 class Job(Generic[Result]):
-    """What runs in a thread, and how far it is.
+    """Work that runs in a thread, and its progress.
 
     Args:
-        work: what is to be done; it is given the job, to report to.
+        work: A function that does the work; it reports its progress to the job that it is given.
     """
 
     def __init__(self, work: Callable[[Job[Result]], Result]) -> None:
@@ -41,27 +41,27 @@ class Job(Generic[Result]):
         self._label, self._total, self._count = "", 1.0, 0.0
 
     def start(self) -> None:
-        """Begins."""
+        """Start."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Waits so long at the most; whether it is done."""
+        """Wait at most this many seconds, and return whether the job is done."""
         return self._done.wait(seconds)
 
     def stop(self) -> None:
-        """Makes the work raise `Cancelled` at its next `check`."""
+        """Make the work raise `Cancelled` at its next `check`."""
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has stopped it, be it that the work has not noticed yet."""
+        """Whether it was asked to stop, even if the work has not noticed yet."""
         return self._stopped.is_set()
 
     def result(self) -> Result:
-        """What came out, or the error that was raised.
+        """Return the result, or raise the work's error.
 
         Raises:
-            Cancelled: it was stopped, be it that the work had no time to notice.
+            Cancelled: It was stopped, even if the work had no time to notice.
         """
         self._done.wait()
         self.check()
@@ -70,35 +70,35 @@ class Job(Generic[Result]):
         return self._result  # type: ignore[return-value]
 
     def check(self) -> None:
-        """Raises `Cancelled` if the job was stopped; for the work to call."""
+        """Raise `Cancelled` if the job was stopped; the work calls this."""
         if self.stopped:
             raise Cancelled
 
     def begin(self, label: str, total: float) -> None:
-        """Says what is done now, and how many examples that are to go through the network."""
+        """Report what is being done now, and how many examples the network will process for it."""
         self._label, self._total, self._count = label, max(total, 1.0), 0.0
 
     def advance(self, examples: float) -> None:
-        """Says that so many have."""
+        """Report that the network has processed so many more examples."""
         self._count += examples
 
     @property
     def progress(self) -> tuple[float, str]:
-        """The share that is done, in [0, 1], and what it is a share of."""
+        """Return the fraction done, in [0, 1], and what is being done."""
         return min(self._count / self._total, 1.0), self._label
 
     def _run(self) -> None:
         try:
             self.check()
             self._result = self._work(self)
-        except BaseException as error:  # it is raised again where the result is asked for
+        except BaseException as error:  # `result` raises it again
             self._error = error
         finally:
             self._done.set()
 
 
 class Ticket(NamedTuple):
-    """The right to start jobs in a lane, until somebody comes after."""
+    """The right to start jobs in a lane, until somebody else enters it."""
 
     session: str
     lane: str
@@ -115,7 +115,7 @@ class Jobs:
         self._count = itertools.count()
 
     def enter(self, session: str, lane: str) -> Ticket:
-        """Takes over a lane, and stops the job of whoever had it."""
+        """Take over a lane, and stop the job in it."""
         key = (session, lane)
         with self._lock:
             ticket = self._tickets[key] = Ticket(session, lane, next(self._count))
@@ -125,7 +125,7 @@ class Jobs:
         return ticket
 
     def start(self, ticket: Ticket, work: Callable[[Job[Result]], Result]) -> Job[Result]:
-        """Starts a job; one that is stopped already, where the ticket is no longer the last."""
+        """Start a job; it is stopped from the start if the ticket is no longer the last."""
         job, key = Job(work), ticket[:2]
         with self._lock:
             valid = self._tickets.get(key) == ticket
@@ -137,12 +137,12 @@ class Jobs:
         return job
 
     def valid(self, ticket: Ticket) -> bool:
-        """Whether nobody has taken over its lane, and nobody has stopped it."""
+        """Return whether nobody has taken over the ticket's lane or stopped it."""
         with self._lock:
             return self._tickets.get(ticket[:2]) == ticket
 
     def stop(self, session: str) -> None:
-        """Stops all the jobs of a session, and forgets it."""
+        """Stop all jobs of a session, and forget the session."""
         with self._lock:
             mine = [key for key in self._tickets if key[0] == session]
             jobs = [self._jobs.pop(key, None) for key in mine]
@@ -156,8 +156,8 @@ class Jobs:
 class Watch(Observer):
     """Sees a network's operations, so that a job counts examples and may stop between any two.
 
-    An example has gone through when the first of the network's parameters has met it. Modes belong
-    to a thread: nobody else's operations are seen.
+    An example counts as processed when the first of the network's parameters meets it. A mode
+    belongs to one thread: operations of other threads are not seen.
     """
 
     def __init__(self, model: nn.Module, job: Job[Any]) -> None:
@@ -169,8 +169,8 @@ class Watch(Observer):
     def observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Stop if that is wanted, and count."""
-        if not self._raised:  # once: what cleans up after it uses torch too
+        """Stop if asked to, and count."""
+        if not self._raised:  # once only: the cleanup after it uses torch, too
             try:
                 self._job.check()
             except Cancelled:
@@ -182,10 +182,10 @@ class Watch(Observer):
 
 @contextmanager
 def random_numbers(job: Job[Any]) -> Iterator[None]:
-    """Whoever draws from torch's generators, which all threads share, is alone while doing so.
+    """Keep other threads from drawing random numbers: torch's generators are shared by all threads.
 
     Raises:
-        Cancelled: the job was stopped while waiting for its turn.
+        Cancelled: The job was stopped while waiting for its turn.
     """
     while not _RANDOM.acquire(timeout=0.05):
         job.check()

@@ -1,4 +1,4 @@
-"""What can be taken along from the app: arrays and figures, as files."""
+"""Files to take along from the app: arrays and figures."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = [
 
 
 def method_title(answer: Explanation) -> str:
-    """The method; a pullback with its temperatures and its rules."""
+    """Return the name of the method; for a pullback with its temperatures and rules."""
     question = answer.question
     name = METHODS[question.method].title
     return f"{name}, {heat(question)}" if "pullback" in question.method else name
 
 
 def explained(loaded: Loaded, answer: Explanation | Ascended) -> list[str]:
-    """What each map is of, in words."""
+    """Return what each map explains, in words."""
     question = answer.question
     if question.what == "neuron":
         where = ", ".join("all" if isinstance(p, slice) else str(p) for p in answer.unit)
@@ -50,11 +50,11 @@ def explained(loaded: Loaded, answer: Explanation | Ascended) -> list[str]:
 
 
 def arrays_of(answer: Explanation, path: Path) -> None:
-    """Writes an explanation as ``.npz``.
+    """Write an explanation as ``.npz``.
 
     ``attributions`` has a row for each target, in the shape of the input, or of the layer;
-    ``inputs`` (C, H, W) is what the network saw; the rest are the settings, spelled as on the
-    command line, and the figures on the screen.
+    ``inputs`` (C, H, W) is the network's input; the rest are the settings, spelled as on the
+    command line, and the figures on the page.
     """
     question = answer.question
     _save(
@@ -74,10 +74,10 @@ def arrays_of(answer: Explanation, path: Path) -> None:
 
 
 def arrays_of_ascent(result: Ascended, path: Path) -> None:
-    """Writes an ascent as ``.npz``.
+    """Write an ascent as ``.npz``.
 
-    ``perturbed`` (targets, C, H, W), ``scores`` (targets, steps + 1), both again with the ending
-    ``_plainly`` where the ways are compared, ``inputs`` (C, H, W), and the settings.
+    ``perturbed`` (targets, C, H, W) and ``scores`` (targets, steps + 1); both again with the suffix
+    ``_plainly`` if the plain gradient is compared; ``inputs`` (C, H, W); and the settings.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     for ending, ends, scores in zip(
@@ -98,7 +98,7 @@ def arrays_of_ascent(result: Ascended, path: Path) -> None:
 def figure_of(
     answers: Sequence[tuple[Loaded, Explanation]], method: DrawingMethod, path: Path
 ) -> None:
-    """Writes a figure of explanations, a row for each of their maps."""
+    """Write a figure of explanations, a row for each map."""
     rows = [
         (loaded, answer, name, scored)
         for loaded, answer in answers
@@ -115,14 +115,14 @@ def figure_of(
                 for _, answer, name, scored in rows
             ]
         },
-        method="heat_map" if hidden else method,  # a layer has no colors, and another size
+        method="heat_map" if hidden else method,  # a layer has no colors, and a size of its own
     )
     with path.open("wb") as file:
         save_figure(figure, file, "png")
 
 
 def figure_of_ascent(loaded: Loaded, result: Ascended, path: Path) -> None:
-    """Writes a figure of an ascent."""
+    """Write a figure of an ascent."""
     network, seen = loaded.network, result.seen
     image = seen.inputs[0].cpu()
     figure = plot_ascent(
@@ -142,7 +142,7 @@ def figure_of_ascent(loaded: Loaded, result: Ascended, path: Path) -> None:
 
 
 def _softness(question: Question) -> dict[str, npt.NDArray[Any]]:
-    """Temperatures and rules, as the command line spells them."""
+    """Return temperatures and rules as the command line spells them."""
     pool = question.pool_temperature
     return {
         "temperature": np.array(temperature_text(question.temperature)),

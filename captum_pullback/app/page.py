@@ -1,4 +1,4 @@
-"""The page: its controls. What happens when they are moved is in `events`, cards in `cards`."""
+"""The page and its controls. `events` says what they do, `cards` what their answers look like."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PICK = """element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-pick]');
   if (button) trigger('click', {pick: button.dataset.pick});
 });"""
-#: Instead of Gradio, which empties a part before it fills it again, `static/page.js` fills it.
+#: `static/page.js` fills a part, as Gradio would empty it before filling it again.
 _SHOW = """const place = () => element.querySelector('.cp-place');
 const show = () => window.cp.show(place(), props.value, () => trigger('deliver'));
 watch('value', show);
@@ -43,8 +43,8 @@ stroke-width="1.6"/><path d="M12 3a9 9 0 0 1 0 18z" fill="currentColor"/></svg><
 _FIT = """<p class="cp-hint" id="cp-fit-hint">Searches for the temperature whose map best predicts
 how the score changes when squares of this photograph are replaced by noise: the least infidelity,
 among those that tell this class from others.</p>"""
-_ASCEND = """<p class="cp-hint">A few steps along the pullback draw on the photograph what the
-class asks for. The classes and the temperature count here too; step size and radius are fractions
+_ASCEND = """<p class="cp-hint">A few steps along the pullback draw on the photograph what raises
+the score of the class. Classes and temperature apply here, too; step size and radius are fractions
 of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
@@ -53,11 +53,11 @@ _RULES = {
     "semantic": "Semantic: every gate (ReLU, GELU, norms, attention)",
     "excitation": "Excitation: ReLU family and max pools only",
 }
-_WHATS = [("a class", "class"), ("a neuron", "neuron"), ("a class, at a layer", "layer")]
+_WHATS = [("a class", "class"), ("a neuron", "neuron"), ("a class, at a hidden layer", "layer")]
 
 
 def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
-    """The page for these networks, of which the first is chosen, and these photographs."""
+    """Build the page for these networks, of which the first is chosen, and these photographs."""
     do = Actions(networks, samples)
     first = next(iter(networks.values()))
     page = gr.Blocks(title="captum_pullback", analytics_enabled=False, fill_width=True)
@@ -78,7 +78,7 @@ def build(networks: Mapping[str, Loaded], samples: list[Photo]) -> gr.Blocks:
 
 
 def _left(do: Actions, first: Loaded) -> dict[str, Any]:
-    """The photograph, what is seen in it, and what is to be explained."""
+    """Build the left column: photograph, predictions, and what is to be explained."""
     parts: dict[str, Any] = {}
     networks, samples = list(do.networks), list(do.samples.values())
     with gr.Column(elem_classes="cp-photo"):
@@ -137,14 +137,14 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
             )
             parts["everywhere"] = gr.Checkbox(
                 False,
-                label="Summed over the picture, not its most active place",
+                label="Summed over the picture, not only its most active place",
                 elem_id="cp-everywhere",
             )
     return parts
 
 
 def _right() -> dict[str, Any]:
-    """The answers, and how they are asked for and drawn."""
+    """Build the right column: the answers, and how they are computed and drawn."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_classes="cp-status"):
         parts["status"] = _place("cp-status", message_card(0))
@@ -176,7 +176,7 @@ def _right() -> dict[str, Any]:
                     True, label="Stay between black and white", container=False
                 )
                 parts["compare"] = gr.Checkbox(
-                    False, label="Plain gradient besides", container=False
+                    False, label="Compare with the plain gradient", container=False
                 )
                 parts["ascend"] = gr.Button(
                     "Ascend", variant="primary", size="sm", elem_id="cp-ascend"

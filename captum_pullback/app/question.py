@@ -1,4 +1,4 @@
-"""What can be asked in the app, as values: a photograph, a network, an explanation, an ascent."""
+"""What can be asked in the app, as values: photograph, network, explanation, ascent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_pullback.study.softness import read_rules
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError, read_photo, sample_photo
 
-#: What is explained: the score of classes, at the input or at a hidden layer; or a hidden unit.
+#: What is explained: classes at the input, or at a hidden layer; or a hidden unit.
 What: TypeAlias = Literal["class", "neuron", "layer"]
 #: A unit of a layer, as `NeuronExcitationPullback.attribute` takes it.
 Selector: TypeAlias = tuple[int | slice, ...]
@@ -31,9 +31,9 @@ class Photo:
     """A photograph.
 
     Attributes:
-        name: for people, and for the code: of a sample, or of the file that was given.
-        path: of the file, in the app's own folder; None for a sample.
-        pasted: whether there is no file of that name for the reader of the code to have.
+        name: The name that is shown, and used in code: of a sample, or of the user's file.
+        path: The file in the app's own folder; None for a sample.
+        pasted: Whether it was pasted, so that the user has no file of that name.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Photo:
     pasted: bool = False
 
     def load(self) -> Image.Image:
-        """Reads it.
+        """Read it.
 
         Raises:
-            PhotoError: it cannot be read; the message has its name, and not its folder.
+            PhotoError: It cannot be read. The message contains its name but not its folder.
         """
         if self.path is None:
             return sample_photo(self.name)
@@ -59,14 +59,14 @@ class Loaded:
     """A network that the app was started with.
 
     Attributes:
-        network: itself. It is never run: see `work.private`.
-        name: what ``zoo.load`` takes for it.
-        weights: what it was given besides, as for ``device``.
-        device: where it is.
-        layers: for each layer that may be looked into, the shape of its output: (C, H, W) or (F,).
-        temperature: what suits it.
-        outputs: how many classes it has.
-        rules: those that the app was started with, as the command line spells them.
+        network: The network itself. It is never run: see `work.private_copy`.
+        name: Its name for ``zoo.load``.
+        weights: Its weights for ``zoo.load``.
+        device: The device it is on.
+        layers: For each layer that can be explained, the shape of its output: (C, H, W) or (F,).
+        temperature: The default temperature for it.
+        outputs: The number of classes.
+        rules: The rules that the app was started with, as the command line spells them.
     """
 
     network: Network
@@ -84,18 +84,18 @@ class Question:
     """An explanation that is asked for.
 
     Attributes:
-        network: the name of a `Loaded`.
-        photo: what is looked at.
-        what: see `What`.
-        targets: classes; without effect on a neuron.
-        method: one of `METHODS`.
-        temperature: of the pullback, a number or in units of spread.
-        pool_temperature: of its max pooling; None follows ``temperature``.
-        layer: the hidden layer, where ``what`` is no class.
-        channel: of a neuron: its channel in (C, H, W), or its number in (F,).
-        everywhere: whether a channel's neurons are summed over the picture; or else the one that
-            is most active.
-        rules: what is held of each kind of gate, as the command line spells it.
+        network: The name of a `Loaded`.
+        photo: The photograph.
+        what: What is explained; see `What`.
+        targets: The classes; no effect on a neuron.
+        method: The method, one of `METHODS`.
+        temperature: The pullback's temperature, a number or in units of spread.
+        pool_temperature: The temperature of its max pooling; None to use ``temperature``.
+        layer: The hidden layer, unless ``what`` is "class".
+        channel: A neuron's channel in (C, H, W), or its index in (F,).
+        everywhere: Whether a channel's neurons are summed over the picture; otherwise the most
+                active one is explained.
+        rules: What is held of each kind of gate, as the command line spells it.
     """
 
     network: str
@@ -112,5 +112,5 @@ class Question:
 
     @property
     def softness(self) -> Softness:
-        """How soft gates are, and by which rules."""
+        """Return how soft gates are, and by which rules."""
         return Softness(self.temperature, self.pool_temperature, read_rules(self.rules))

@@ -1,4 +1,4 @@
-"""What people are told when something cannot be done: no internals, and no HTML of others."""
+"""What users are told when something cannot be done: no internals, and no HTML of Gradio's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KNOWN = (PhotoError, UsageError, RuntimeError, ValueError, MemoryError)
 
 
 def words(error: Exception) -> str:
-    """An error in one line; of one that is a mistake of this package, the terminal says more."""
+    """Return an error in one line; for a bug of this package it refers to the terminal."""
     if isinstance(error, _KNOWN):
         return " ".join(str(error).split()) or type(error).__name__
     traceback.print_exception(error)
@@ -24,8 +24,8 @@ def words(error: Exception) -> str:
 
 
 def refuse(why: str, title: str) -> None:
-    """A note in the corner of the page, with a title that says what did not work.
+    """Show a note in the corner of the page, with a title that says what did not work.
 
-    Gradio's own titles are never shown, and its errors leave a traceback in the terminal.
+    Gradio's own titles are never shown: its errors leave a traceback in the terminal.
     """
     gr.Warning(f"<b>{escape(title)}</b><br>{escape(why)}")

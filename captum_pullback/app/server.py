@@ -1,4 +1,4 @@
-"""How the page is served: to this machine alone unless told otherwise, and without the outside."""
+"""Serving the page: to this machine only unless told otherwise, and without outside resources."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def serving(
     port: int | None = None,
     names: Collection[str] = (),
 ) -> Iterator[str]:
-    """Serves the page while the block runs. Its folder of files is gone afterwards.
+    """Serve the page while the block runs. Its folder of files is removed afterwards.
 
     Args:
-        networks: by name; the first is chosen at the start.
-        samples: photographs that are at hand.
-        host: the address to listen at.
-        port: None for the first free one from 7860 on.
-        names: other names by which pages may call this server. Where it listens to this machine
-            alone, no others may, as by a DNS that changes its mind; elsewhere none allows any.
+        networks: The networks by name; the first is chosen at the start.
+        samples: The sample photographs.
+        host: The address to listen at.
+        port: The port; None for the first free one from 7860 on.
+        names: Other host names that requests may use. On a loopback address all other names are
+                refused, which prevents DNS rebinding; on any other address, none given allows all.
 
     Yields:
-        Where the page is.
+        The address of the page.
 
     Raises:
-        OSError: the port is not to be had.
+        OSError: The port is taken.
     """
     folder = tempfile.mkdtemp(prefix="captum_pullback-")
     try:
@@ -88,13 +88,13 @@ def serving(
 
 
 def _prepare(folder: str) -> None:
-    """Tells Gradio, before it is imported, to keep to itself."""
+    """Configure Gradio, before it is imported, to contact nobody."""
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]  # one of them could open folders, or share the page
+        del os.environ[name]  # some of them open folders, or share the page
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # It asks itself whether it is there: not by way of a proxy.
+    # Gradio checks whether its own server is up: without a proxy.
     for name in ("NO_PROXY", "no_proxy"):
         known = [part for part in os.environ.get(name, "").split(",") if part]
         os.environ[name] = ",".join(dict.fromkeys([*known, *LOOPBACK]))
@@ -118,7 +118,7 @@ def _theme() -> Any:
         body_background_fill_dark="#0e1217",
         block_background_fill="white",
         block_background_fill_dark="#161c24",
-        # Readable everywhere: at least 4.5 to 1, placeholders and limits of sliders included.
+        # Legible everywhere: contrast of at least 4.5 to 1, also of placeholders and slider limits.
         body_text_color_subdued="#4f5b68",
         body_text_color_subdued_dark="#a3b0be",
         input_placeholder_color="#4f5b68",

@@ -1,4 +1,4 @@
-"""Temperatures and rules as arguments in Python."""
+"""Temperatures and rules as Python arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["softness_code"]
 
 
 def softness_code(softness: Softness) -> tuple[str, set[str]]:
-    """Temperatures and rules as keyword arguments, and what has to be imported for them.
+    """Return temperatures and rules as keyword arguments, and the names that they import.
 
     Default rules are left out.
     """

@@ -1,4 +1,4 @@
-"""What the page's file buttons do: what is on the screen, as files to take along."""
+"""The page's file buttons: what is on the page, as files to take along."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ascent_file", "explanation_file"]
 
 
 def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str | None]:
-    """Writes the explanation on the screen: as ``png``, ``npz`` or ``py``."""
+    """Make the handler that writes the explanation on the page as ``png``, ``npz`` or ``py``."""
 
     def write(desk: Desk) -> str | None:
         answer, pinned, show = desk.answer, desk.pinned, desk.wanted()[1].show
@@ -40,7 +40,7 @@ def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Des
 
 
 def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], str | None]:
-    """The same for the ascent."""
+    """Make the same for the ascent."""
 
     def write(desk: Desk) -> str | None:
         result = desk.ascent
@@ -60,7 +60,7 @@ def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], s
 
 
 def _fresh(name: str) -> Path:
-    """A file of this name in a new folder, inside the app's own, which goes at its end."""
+    """Return a path of this name in a new folder, which is removed when the app ends."""
     folder = Path(gr.utils.get_upload_folder())
     trim(folder, MOST_FILES - 1, MOST_BYTES)
     return Path(tempfile.mkdtemp(dir=folder)) / name

@@ -1,4 +1,4 @@
-"""The computations behind the app, each on a copy of the network that is the caller's own."""
+"""The app's computations, each on a private copy of the network."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ __all__ = [
     "explain",
     "fit",
     "look",
-    "private",
+    "private_copy",
     "rated",
 ]
 
-#: Gradients, or forward passes, that a method takes for one map.
+#: How many gradients, or forward passes, a method takes for one map.
 COSTS = {"pullback": 1, "saliency": 1, "ig": INTEGRATION_STEPS, "smoothpullback": NOISE_SAMPLES}
 _FIT_TRIES = 16
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A photograph as a network, by name, sees it.
+    """A photograph as a network sees it.
 
     Inputs are (1, C, H, W), on the network's device; logits and probabilities (K,), on the CPU.
-    The prediction says what these numbers are: logits are so called whatever the network gives.
+    ``logits`` are the network's outputs, whatever their kind; ``prediction`` says which kind.
     """
 
     network: str
@@ -75,13 +75,13 @@ class Explanation:
     """An answer.
 
     Attributes:
-        question: what was asked.
-        seen: the photograph.
-        maps: the attribution for each target; a neuron and its one map have the target 0.
-        unit: which neuron it is.
-        activation: its activation; NaN for a class.
-        record: what was softened, held and left hard, as a table to read.
-        counts: how many calls were softened, held and left hard.
+        question: The question.
+        seen: The photograph.
+        maps: The attribution for each target; a neuron has one map, of target 0.
+        unit: The neuron that is explained.
+        activation: The neuron's activation; NaN for a class.
+        record: What was softened, held and left hard, as a table to read.
+        counts: How many calls were softened, held and left hard.
     """
 
     question: Question
@@ -99,11 +99,11 @@ class Explanation:
         return self.question.what == "layer" or not unknown
 
 
-def private(network: Network) -> Network:
-    """A network of one's own: what hooks change is copied, and the weights are shared.
+def private_copy(network: Network) -> Network:
+    """Copy a network, apart from its weights, which are shared.
 
-    Captum and the softening put hooks on modules for a while. Two threads that work on one network
-    would meet each other's.
+    Captum and `soften` put hooks on modules for a while. Two threads that work on one network would
+    see each other's hooks.
     """
     tensors = (*network.model.parameters(), *network.model.buffers())
     shared = {id(tensor): tensor for tensor in tensors}
@@ -111,25 +111,25 @@ def private(network: Network) -> Network:
 
 
 def look(loaded: Loaded, photo: Photo) -> Seen:
-    """Shows the network a photograph.
+    """Run the network on a photograph.
 
     Raises:
-        PhotoError: it cannot be read.
-        UsageError: the network cannot be used.
+        PhotoError: It cannot be read.
+        UsageError: The network cannot be used.
     """
     inputs, seen = loading.look(
-        private(loaded.network), photo.load(), loaded.device, loaded.name, photo.name
+        private_copy(loaded.network), photo.load(), loaded.device, loaded.name, photo.name
     )
     return Seen(loaded.name, photo, inputs, seen.scores, seen.probabilities, seen)
 
 
 def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Explanation:
-    """The maps that were asked for, without scores.
+    """Compute the maps that are asked for, without scores.
 
     Raises:
-        UsageError: it cannot be done.
-        Cancelled: the job was stopped.
-        SofteningError: nothing was softened.
+        UsageError: It cannot be done.
+        Cancelled: The job was stopped.
+        SofteningError: Nothing was softened.
     """
     network, targets, unit = subject(loaded, seen, question)
     job.begin(METHODS[question.method].title, len(targets) * COSTS[question.method])
@@ -138,7 +138,7 @@ def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Ex
         for target in targets:
             start = time.perf_counter()
             attribution = _attributed(loaded, network, seen.inputs, target, question, job)
-            _synchronise(attribution)
+            _synchronize(attribution)
             seconds = time.perf_counter() - start
             _require_finite(attribution)
             shown = attribution.detach()[0].float().cpu()
@@ -152,10 +152,10 @@ def explain(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Ex
 
 
 def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
-    """The same with infidelity and max-sensitivity, which a layer's map has not.
+    """Add infidelity and max-sensitivity to an answer; a layer's map has neither.
 
     Raises:
-        Cancelled: the job was stopped.
+        Cancelled: The job was stopped.
     """
     question, inputs = answer.question, answer.seen.inputs
     if question.what == "layer":
@@ -173,11 +173,11 @@ def rated(loaded: Loaded, answer: Explanation, job: Job[Any]) -> Explanation:
 
 
 def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> TemperatureFit:
-    """The temperature of the least infidelity that passes, over all the targets.
+    """Fit the temperature over all targets, as `fit_temperature` does.
 
     Raises:
-        UsageError: it cannot be done.
-        Cancelled: the job was stopped.
+        UsageError: It cannot be done.
+        Cancelled: The job was stopped.
     """
     if question.what == "layer":
         question = replace(question, what="class")
@@ -205,12 +205,12 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
 def subject(
     loaded: Loaded, seen: Seen, question: Question
 ) -> tuple[Network, tuple[int, ...], Selector]:
-    """The network, of the caller's own, whose outputs are explained; which of them; and the unit.
+    """Return a private copy of the network that is explained, its targets, and the unit.
 
     Raises:
-        UsageError: there is no such layer or unit, or no class is asked for.
+        UsageError: There is no such layer or unit, or no class was chosen.
     """
-    network = private(loaded.network)
+    network = private_copy(loaded.network)
     if question.what != "class" and question.layer not in loaded.layers:
         raise UsageError("choose a layer first")
     if question.what == "neuron":
@@ -238,7 +238,7 @@ def _attributed(
         shape = loaded.layers[question.layer]
         return layer_attribution(network, inputs, target, question, shape)
     attribute = METHODS[question.method].make(network, _settings(question))
-    # A leaf of one's own: Captum warns of one that needs no gradients yet.
+    # Detach and clone: Captum warns about inputs that do not require gradients yet.
     leaf = inputs.detach().clone().requires_grad_()
     run: Callable[[], Tensor] = lambda: attribute(leaf, target=target)  # noqa: E731
     if question.method != "smoothpullback":
@@ -251,10 +251,10 @@ def _attributed(
 def _coverage(
     loaded: Loaded, inputs: Tensor, question: Question
 ) -> tuple[str, tuple[int, int, int]]:
-    """The record and its totals; empty for methods that are not pullbacks."""
+    """Return the record and its totals; empty for methods that are not pullbacks."""
     if "pullback" not in question.method:
         return "", (0, 0, 0)
-    record = coverage(private(loaded.network), inputs, _settings(question))
+    record = coverage(private_copy(loaded.network), inputs, _settings(question))
     soft, held, hard = (
         sum(met.calls for met in part) for part in (record.softened, record.held, record.left_hard)
     )
@@ -266,6 +266,6 @@ def _require_finite(attribution: Tensor) -> None:
         raise UsageError("the attribution is NaN or infinite in places")
 
 
-def _synchronise(values: Tensor) -> None:
+def _synchronize(values: Tensor) -> None:
     if values.is_cuda:
         torch.cuda.synchronize(values.device)

@@ -63,10 +63,10 @@ class Row:
     """One photograph.
 
     Attributes:
-        seen: it, as the network sees it.
-        own: its own class: what a sample shows, or else what is predicted.
-        targets: the class of each column.
-        steps: for each method's title, the points of the ascents of all columns.
+        seen: It, as the network sees it.
+        own: Its own class: what a sample shows, or else what is predicted.
+        targets: The class of each column.
+        steps: For each method's title, the points of the ascents of all columns.
     """
 
     seen: Seen
@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
         0, or 2 where some photographs could not be used.
 
     Raises:
-        UsageError: nothing can be done.
-        OSError: a file cannot be written.
+        UsageError: Nothing can be done.
+        OSError: A file cannot be written.
     """
     photos = photographs(args.photos) or _samples()
     softness = asked(args)

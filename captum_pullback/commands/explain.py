@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         0, or 2 where some photographs could not be explained by any method.
 
     Raises:
-        UsageError: nothing can be done.
-        OSError: a file cannot be written.
+        UsageError: Nothing can be done.
+        OSError: A file cannot be written.
     """
     methods = _methods(args.methods)
     photos = photographs(args.photos)

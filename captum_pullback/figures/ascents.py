@@ -55,20 +55,20 @@ def plot_ascent(
 
     Args:
         images: R of (C, H, W); as for `to_picture`, with ``mean`` and ``std``.
-        grids: for each method's title, R rows of K perturbations (C, H, W), in the images' space.
-        mean: the network's mean per channel.
-        std: the network's standard deviation per channel.
+        grids: For each method's title, R rows of K perturbations (C, H, W), in the images' space.
+        mean: The network's mean per channel.
+        std: The network's standard deviation per channel.
         titles: K texts, above the columns.
         labels: R texts, under the photographs.
         captions: R rows of K texts for each title, under the cells.
-        own: the cells (row, column) to be framed: those of each photograph's own class.
-        show: the perturbation, the perturbed photograph, or the one under the other.
-        scale: what shares one color scale: a row, nothing (each cell has its own), or all.
-        scales: the scales themselves, R rows of a number for each cell of all grids, as
+        own: The cells (row, column) to be framed: those of each photograph's own class.
+        show: The perturbation, the perturbed photograph, or the one under the other.
+        scale: What shares one color scale: a row, nothing (each cell has its own), or all.
+        scales: The scales themselves, R rows of a number for each cell of all grids, as
             `perturbation_scales` gives them; None: from these perturbations.
 
     Raises:
-        ValueError: numbers that differ, shapes that do not fit, or values that are not finite.
+        ValueError: Numbers that differ, shapes that do not fit, or values that are not finite.
     """
     check_several(images)
     pictures = [to_picture(image, mean, std) for image in images]

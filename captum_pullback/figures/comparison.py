@@ -65,15 +65,15 @@ def image_grid(
     """A figure of rows x columns empty axes, spaced by the text that goes between them.
 
     Args:
-        rows: number of rows.
-        columns: number of columns.
-        aspect: height over width of a cell.
-        titles: one per column, above the first row.
-        captions: for each row, one per column, under the cell. Lines are broken to the cell's
+        rows: Number of rows.
+        columns: Number of columns.
+        aspect: Height over width of a cell.
+        titles: One per column, above the first row.
+        captions: For each row, one per column, under the cell. Lines are broken to the cell's
             width, and may be broken before with a newline.
-        cell: width of a cell, in inches.
-        header: inches left free at the top, above the titles.
-        footer: inches left free at the bottom.
+        cell: Width of a cell, in inches.
+        header: Inches left free at the top, above the titles.
+        footer: Inches left free at the bottom.
 
     Returns:
         The figure and its axes, an array of shape (rows, columns).
@@ -129,21 +129,21 @@ def plot_attribution(
 
     Args:
         attribution: (C, H, W), (1, C, H, W) or (H, W).
-        image: as for `to_picture`, with ``mean`` and ``std``.
-        mean: the network's mean per channel.
-        std: the network's standard deviation per channel.
-        title: above the map.
-        caption: under the map.
-        label: under the photograph.
-        method: see `draw_attribution`, as for ``sign`` and ``outlier_percent``.
-        sign: see there.
-        outlier_percent: see there.
+        image: As for `to_picture`, with ``mean`` and ``std``.
+        mean: The network's mean per channel.
+        std: The network's standard deviation per channel.
+        title: Above the map.
+        caption: Under the map.
+        label: Under the photograph.
+        method: See `draw_attribution`, as for ``sign`` and ``outlier_percent``.
+        sign: See there.
+        outlier_percent: See there.
 
     Returns:
         The figure, with a color scale at the bottom.
 
     Raises:
-        ValueError: as `plot_comparison`.
+        ValueError: As `plot_comparison`.
     """
     if image is not None:
         return plot_comparison(
@@ -186,20 +186,20 @@ def plot_comparison(
 
     Args:
         images: (N, C, H, W), or N of (C, H, W); as for `to_picture`, with ``mean`` and ``std``.
-        attributions: for each method's title, its N attributions, in the images' order.
-        mean: the network's mean per channel.
-        std: the network's standard deviation per channel.
+        attributions: For each method's title, its N attributions, in the images' order.
+        mean: The network's mean per channel.
+        std: The network's standard deviation per channel.
         labels: N texts, under the photographs.
         captions: N texts for each title, under the maps.
-        method: see `draw_attribution`, as for ``sign`` and ``outlier_percent``.
-        sign: see there.
-        outlier_percent: see there.
+        method: See `draw_attribution`, as for ``sign`` and ``outlier_percent``.
+        sign: See there.
+        outlier_percent: See there.
 
     Returns:
         The figure: a row for each image, a column for each method, and a color scale.
 
     Raises:
-        ValueError: numbers of images, attributions and texts that differ, shapes that do not
+        ValueError: Numbers of images, attributions and texts that differ, shapes that do not
             fit, or values that are not finite.
     """
     check_several(images)
@@ -237,10 +237,10 @@ def save_figure(
     Text stays text in PDF and SVG. A figure too large for a PNG gets fewer dots per inch.
 
     Args:
-        figure: any of matplotlib's.
-        file: a path, or a file that is open for writing bytes.
+        figure: Any of matplotlib's.
+        file: A path, or a file that is open for writing bytes.
         format: ``png``, ``pdf`` or ``svg``.
-        dpi: dots per inch, of a PNG and of what is rastered in the others.
+        dpi: Dots per inch, of a PNG and of what is rastered in the others.
     """
     dpi = min(dpi, 60_000 / max(figure.get_size_inches()))  # Agg draws 2**16 at the most
     rc: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "captum_pullback"}

@@ -38,11 +38,11 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
         image: (C, H, W) or (1, C, H, W), C 1 or 3, or the channels last. Floating point in
             [0, 1] once it is multiplied by ``std`` and ``mean`` is added (what is beyond by
             rounding or perturbation is clipped), or integers in [0, 255].
-        mean: the network's mean per channel, in [0, 1]; None: the image is not normalized.
-        std: its standard deviation per channel.
+        mean: The network's mean per channel, in [0, 1]; None: the image is not normalized.
+        std: Its standard deviation per channel.
 
     Raises:
-        ValueError: another shape, values that are not finite, or an image that was normalized
+        ValueError: Another shape, values that are not finite, or an image that was normalized
             where no mean and standard deviation are given.
     """
     values = chw(image, "image")
@@ -68,7 +68,7 @@ def to_map(attribution: Array) -> Floats:
             times as many pixels at least, such as (224, 224, 3).
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        ValueError: Another shape, or values that are not finite.
     """
     summed: Floats = chw(attribution, "attribution").sum(axis=0)
     return summed
@@ -112,18 +112,18 @@ def draw_attribution(
     """Draws one attribution into a given axis.
 
     Args:
-        axis: where to.
+        axis: Where to.
         attribution: (C, H, W), (1, C, H, W) or (H, W).
         picture: (H, W, 3) in [0, 1], for ``blended_heat_map``.
         method: Captum's ``heat_map`` or ``blended_heat_map`` of the sum over channels; or
             ``colors``, the three channels as a color picture in which gray is 0.
         sign: Captum's: ``all`` (blue, white, red: negative, zero, positive), ``positive``,
             ``negative`` or ``absolute_value``. Without effect on ``colors``.
-        scale: the magnitude that gets the full color; None: by `scale_of`, from this map alone.
-        outlier_percent: for `scale_of`.
+        scale: The magnitude that gets the full color; None: by `scale_of`, from this map alone.
+        outlier_percent: For `scale_of`.
 
     Raises:
-        ValueError: a shape that does not fit, or values that are not finite.
+        ValueError: A shape that does not fit, or values that are not finite.
     """
     if method == "colors":
         values = chw(attribution, "attribution")
@@ -170,7 +170,7 @@ def chw(values: Array, what: Literal["image", "perturbation", "attribution"]) ->
         what: An attribution may have any number of channels, the others have 1 or 3.
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        ValueError: Another shape, or values that are not finite.
     """
     tensor = torch.as_tensor(values).detach().cpu()
     array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()

@@ -25,11 +25,11 @@ class Climb:
     """How an ascent goes: see `PullbackAscent`, of which lengths are the relative ones.
 
     Attributes:
-        steps: how many.
-        step_size: a fraction of the photograph's norm.
-        radius: likewise.
-        bounded: whether pixels stay between black and white.
-        compare: whether to go along the plain gradient besides.
+        steps: How many.
+        step_size: A fraction of the photograph's norm.
+        radius: Likewise.
+        bounded: Whether pixels stay between black and white.
+        compare: Whether to go along the plain gradient besides.
     """
 
     steps: int = 5
@@ -72,8 +72,8 @@ def trace(
     """The ascents from one photograph to several targets, as many at once as is wise.
 
     Args:
-        network: whose ``input_size`` says how many that is.
-        ascent: of its model.
+        network: Whose ``input_size`` says how many that is.
+        ascent: Of its model.
         inputs: (C, H, W), on the network's device.
         targets: K classes.
 

@@ -33,10 +33,10 @@ class Settings(Softness):
     """What all methods of a run share: how soft the gates of pullbacks are, and more.
 
     Attributes:
-        seed: of the noise of SmoothGrad and of the scores.
-        scores: how well to compute infidelity and max-sensitivity.
-        steps: of Integrated Gradients.
-        samples: of the methods that average over noise.
+        seed: Of the noise of SmoothGrad and of the scores.
+        scores: How well to compute infidelity and max-sensitivity.
+        steps: Of Integrated Gradients.
+        samples: Of the methods that average over noise.
     """
 
     seed: int = 0
@@ -50,11 +50,11 @@ class Method:
     """A method by its title, how to make its ``attribute``, and the form of its attributions.
 
     Attributes:
-        title: for people.
-        make: given the network and the settings, the function that attributes.
-        multiplies_by_inputs: whether attributions are contributions, to which perturbations
+        title: For people.
+        make: Given the network and the settings, the function that attributes.
+        multiplies_by_inputs: Whether attributions are contributions, to which perturbations
             relative to the inputs belong, or derivatives, to which absolute ones do.
-        draws: whether it draws random numbers.
+        draws: Whether it draws random numbers.
     """
 
     title: str
@@ -123,9 +123,9 @@ def integrated(
     """Integrated Gradients, with as many inputs at once as is wise.
 
     Args:
-        network: whose score is explained.
-        steps: of the integral.
-        baseline: from inputs to where the path begins; None for zeros.
+        network: Whose score is explained.
+        steps: Of the integral.
+        baseline: From inputs to where the path begins; None for zeros.
     """
     explainer = attr.IntegratedGradients(network.model)
 

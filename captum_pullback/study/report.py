@@ -31,10 +31,10 @@ class Explanation:
     """One photograph and one target.
 
     Attributes:
-        seen: the photograph, as the network sees it.
-        target: the class that is explained.
-        maps: for each method's name, its attribution and scores.
-        cut: what was cut off the scores to save time, for people.
+        seen: The photograph, as the network sees it.
+        target: The class that is explained.
+        maps: For each method's name, its attribution and scores.
+        cut: What was cut off the scores to save time, for people.
     """
 
     seen: Seen

@@ -45,7 +45,7 @@ def from_timm(name: str, weights: str | Path | None) -> Network:
         weights: None for timm's, from the cache or the hub; a file; or ``"random"``.
 
     Raises:
-        ZooError: timm is not installed, there is no such model, the hub cannot be reached, or the
+        ZooError: Timm is not installed, there is no such model, the hub cannot be reached, or the
             file does not fit.
     """
     timm, wanted = _installed("timm", "timm", name), name.partition(":")[2]
@@ -72,7 +72,7 @@ def from_hugging_face(name: str, weights: str | Path | None) -> Network:
         weights: None for its own, from the cache, the hub or the folder; a file; or ``"random"``.
 
     Raises:
-        ZooError: transformers is not installed, the hub cannot be reached, there is no such image
+        ZooError: Transformers is not installed, the hub cannot be reached, there is no such image
             classifier, or the file does not fit.
     """
     hugging, wanted = _installed("transformers", "hf", name), name.partition(":")[2]

@@ -69,14 +69,14 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
     minimum and maximum, for want of an agreed white.
 
     Args:
-        path: the file.
-        max_side: photographs longer than this many pixels are reduced to it, keeping their shape.
+        path: The file.
+        max_side: Photographs longer than this many pixels are reduced to it, keeping their shape.
 
     Returns:
         An image in mode ``RGB`` that no longer depends on the file.
 
     Raises:
-        PhotoError: missing, a folder, empty, not a picture, broken, truncated, or more than
+        PhotoError: Missing, a folder, empty, not a picture, broken, truncated, or more than
             ``MAX_PIXELS`` pixels.
     """
     name = os.fspath(path)
@@ -123,7 +123,7 @@ def sample_photo(name: str) -> Image.Image:
             (scikit-image's); a suffix such as ``.jpg`` is allowed.
 
     Raises:
-        PhotoError: no such sample, or scikit-image is not installed.
+        PhotoError: No such sample, or scikit-image is not installed.
     """
     stem = Path(name).stem
     if stem not in SAMPLES:

@@ -1,19 +1,20 @@
-// What the page does by itself: numbering what is asked, showing the newest answer and dimming what
-// is no longer it, light or dark, names for screen readers, photographs that are dropped or pasted.
+// What runs in the browser: it numbers questions, shows the newest answer and dims outdated ones,
+// switches between light and dark, names controls for screen readers, and accepts photographs that
+// are dropped or pasted.
 (() => {
   const find = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
   const state = document.documentElement.dataset;
 
   // -- Questions and answers. Each question has a number, and each answer that of the last question
-  // it knows of. What has a lower number than was asked for is dimmed until the next one comes.
+  // it takes into account. Answers to earlier questions are dimmed until the next one comes.
   const places = { "cp-predictions": "photo", "cp-answers": "explanation", "cp-ascents": "ascent" };
   const touched = {
     photo: ["photo", "explanation", "ascent"], all: ["explanation", "ascent"],
     explanation: ["explanation"], ascent: ["ascent"],
   };
   const wanted = { photo: 0, explanation: 0, ascent: 0 };
-  const chosen = new Map();  // files on their way, and the turns in which they were chosen
+  const chosen = new Map();  // files being uploaded, and the turns in which they were chosen
   let turn = 0, ascending = 0;
 
   const asked = (about, control, values) => {
@@ -27,7 +28,7 @@
     return [...values.slice(0, -1), mine];
   };
 
-  // Stops what was asked so far, be it that it has not arrived yet.
+  // Stops what was asked so far, even what has not arrived yet.
   const stopping = (values) => [...values.slice(0, -1), turn];
 
   const turnOf = (element) => Number(element?.querySelector("[data-turn]")?.dataset.turn || 0);
@@ -47,7 +48,7 @@
     if (again && again.textContent !== text) again.textContent = text;
   };
 
-  // Shows a card, unless there is a later one already: decoded first, so that nothing blinks.
+  // Shows a card, unless a later one is shown. Its pictures are decoded first to avoid flicker.
   const show = async (place, html, deliver) => {
     if (!html) return;
     const next = document.createElement("template");
@@ -74,8 +75,8 @@
     if (!card.querySelector(".cp-wait")) announce(card);
   };
 
-  // What the server sets. It waits while something newer is asked for, and what is set by hand
-  // meanwhile stays so.
+  // Controls that the server sets. They wait while a newer question is open, and what the user
+  // changes meanwhile is kept.
   let given = {}, ready = {};
   const note = (values) => {
     for (const [name, value] of Object.entries(values || {})) {
@@ -94,7 +95,7 @@
     ready = {};
     return names.map((name) => {
       const value = now[name];
-      // Not under the hand of somebody who is typing: what stands there counts when they leave.
+      // Not while somebody is typing in it: its value counts when it loses the focus.
       const typing = document.activeElement?.matches?.("input[type=number]")
         && document.activeElement.closest("#cp-" + name);
       if (value === undefined || typing) return { __type__: "update" };
@@ -102,7 +103,7 @@
     });
   };
 
-  // What somebody has opened, moved or focused stays so.
+  // Keeps what the user has opened, moved or focused.
   const keep = (place, card) => {
     const pair = (selector, use) => {
       const after = card.querySelectorAll(selector);
@@ -136,7 +137,7 @@
     return [file];
   };
 
-  // -- Controls: only those that have an effect. The style sheet reads what is noted here.
+  // -- Controls: only those that have an effect are shown, by the style sheet.
   const controls = (tab, follow, what, method) => {
     Object.assign(state, { cpWhat: what, cpPool: follow ? "same" : "own" });
     state.cpTab = tab || state.cpTab;
@@ -147,7 +148,7 @@
   };
   Object.assign(state, { cpWhat: "class", cpPool: "same", cpTab: "explain", cpHeat: "on" });
 
-  // A box of numbers that is left empty, or out of its range, goes back to the last that counts.
+  // A number box that is left empty or out of range returns to its last valid value.
   const valid = (box) => box.value !== "" && box.checkValidity() ? box.value : undefined;
   const boxed = (event) => event.target.matches?.("input[type=number]") ? event.target : null;
   addEventListener("focusin", (event) => {
@@ -165,7 +166,7 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }, true);
 
-  // -- Light or dark: as the system has it, until somebody chooses; then as chosen.
+  // -- Light or dark: as the system is set, until the user chooses.
   const remembered = () => {
     try { return localStorage.getItem("cp-colors"); } catch { return null; }
   };
@@ -182,13 +183,13 @@
   };
   const dark = () => {
     const choice = document.body.classList.contains("dark") ? "light" : "dark";
-    try { localStorage.setItem("cp-colors", choice); } catch { /* it holds for this page */ }
+    try { localStorage.setItem("cp-colors", choice); } catch { /* the page keeps it */ }
     document.body.classList.toggle("dark", choice === "dark");
     paint();
     find("#cp-announce").textContent = choice === "dark" ? "Dark colors" : "Light colors";
   };
 
-  // -- Names for what Gradio leaves without one.
+  // -- Names for controls that Gradio leaves without one.
   const name = (element, label) => {
     if (element.getAttribute("aria-label") !== label) element.setAttribute("aria-label", label);
   };
@@ -221,7 +222,7 @@
   if (document.body) start();
   else addEventListener("DOMContentLoaded", start);
 
-  // -- A photograph may be dropped anywhere, or pasted: it goes the upload button's way.
+  // -- A photograph may be dropped anywhere, or pasted: the upload button sends it.
   const give = (file, as) => {
     const input = find("#cp-upload input[type=file], input#cp-upload") || find("input[type=file]");
     if (!input || !file) return;
@@ -230,7 +231,7 @@
     input.files = files.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };
-  addEventListener("change", (event) => {  // it counts from now, however long it is on its way
+  addEventListener("change", (event) => {  // its turn is that of now, however long the upload takes
     const file = event.target.type === "file" && event.target.files[0];
     if (file) chosen.set(file.name, ++turn);
   }, true);
