@@ -17,21 +17,29 @@ if TYPE_CHECKING:
     )
     from captum_pullback.effective import NotPiecewiseLinearError, effective_weights
     from captum_pullback.engine.backward import Held
+    from captum_pullback.engine.errors import (
+        CheckpointMismatchError,
+        GateInputChangedError,
+        SofteningError,
+    )
     from captum_pullback.engine.record import SofteningRecord
     from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
-    from captum_pullback.engine.softening import SofteningError, soften
+    from captum_pullback.engine.softening import soften
     from captum_pullback.engine.spread import Spread
-    from captum_pullback.fit import TemperatureFit, fit_temperature
+    from captum_pullback.fit import NoTemperatureError, TemperatureFit, fit_temperature
     from captum_pullback.lens.dynamics import TrainingLens
 
 __all__ = [
     "EXCITATION",
     "SEMANTIC",
     "AscentStep",
+    "CheckpointMismatchError",
     "ExcitationPullback",
+    "GateInputChangedError",
     "Held",
     "LayerExcitationPullback",
     "NeuronExcitationPullback",
+    "NoTemperatureError",
     "NotPiecewiseLinearError",
     "PullbackAscent",
     "Rule",
@@ -52,7 +60,10 @@ _HOMES = {
     "SEMANTIC": "engine.rules",
     "AscentStep": "ascent",
     "NotPiecewiseLinearError": "effective",
-    "SofteningError": "engine.softening",
+    "CheckpointMismatchError": "engine.errors",
+    "GateInputChangedError": "engine.errors",
+    "NoTemperatureError": "fit",
+    "SofteningError": "engine.errors",
     "SofteningRecord": "engine.record",
     "TemperatureFit": "fit",
     "ExcitationPullback": "attribution",

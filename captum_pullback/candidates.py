@@ -12,10 +12,11 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from captum_pullback.attribution import ExcitationPullback
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.models import as_tuple, on_copies
 from captum_pullback.engine.names import kind_of
 from captum_pullback.engine.rules import SEMANTIC, RulesLike
-from captum_pullback.engine.softening import SofteningError, watch
+from captum_pullback.engine.softening import watch
 from captum_pullback.engine.spread import Spread
 from captum_pullback.engine.temperature import module_entry
 from captum_pullback.faithfulness import Perturbed, cosine, indices, other_classes

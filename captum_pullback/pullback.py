@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.backward import GateInputChangedError
+from captum_pullback.engine.errors import GateInputChangedError
 from captum_pullback.engine.mode import LeaveLeanError
 from captum_pullback.engine.models import leaves_of, on_copies, root_module
 from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs

@@ -21,7 +21,7 @@ from captum_pullback import ExcitationPullback, PullbackAscent, fit_temperature
 from captum_pullback.app import climbing, code, hidden, keep, work
 from captum_pullback.app.jobs import Cancelled, Job, Jobs, random_numbers
 from captum_pullback.app.question import METHODS, Loaded, Photo, Question
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.study import scores
 from captum_pullback.study.ascents import Climb
 from captum_pullback.study.errors import UsageError

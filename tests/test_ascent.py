@@ -16,7 +16,7 @@ from captum.robust import AttackComparator, Perturbation
 from torch import Tensor, nn
 
 from captum_pullback import PullbackAscent
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 

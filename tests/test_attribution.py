@@ -19,7 +19,7 @@ from captum_pullback import (
     LayerExcitationPullback,
     NeuronExcitationPullback,
 )
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 
 class TwoLayers(nn.Module):

@@ -13,7 +13,7 @@ from reference import relative_error
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 pytestmark = pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
     "ignore:The .grad attribute of a Tensor",

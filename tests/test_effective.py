@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, effective_weights
 from captum_pullback.effective import NotPiecewiseLinearError
-from captum_pullback.engine.softening import SofteningError, watch
+from captum_pullback.engine.errors import SofteningError
+from captum_pullback.engine.softening import watch
 from captum_pullback.zoo.reference import ReferenceNet
 
 patient = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])

@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 import captum_pullback
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 Z = torch.tensor([-1.5, -0.2, 0.0, 0.4, 2.0], dtype=torch.float64)
 

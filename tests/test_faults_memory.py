@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from captum_pullback import ExcitationPullback
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 T = 0.5
 every_way = pytest.mark.parametrize("way", WAYS)

@@ -24,7 +24,7 @@ from captum_pullback import (
     NeuronExcitationPullback,
     soften,
 )
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 T = 0.6
 WEIGHT = torch.tensor(

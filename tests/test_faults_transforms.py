@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from captum_pullback import soften
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 T = 0.7
 every_way = pytest.mark.parametrize("way", WAYS)

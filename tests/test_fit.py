@@ -21,7 +21,7 @@ from captum_pullback import (
     soften,
 )
 from captum_pullback.candidates import Candidate
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.faithfulness import cosine, indices, other_classes
 from captum_pullback.fit import TemperatureFit
 from captum_pullback.perturbations import gaussian_noise, noise_squares

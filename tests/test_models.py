@@ -15,7 +15,7 @@ from reference import gradient, max_pool2d, relative_error, relu
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 # Dynamo itself trips over these where warnings are errors: an input that is no leaf, and, in
 # torch 2.8, any autograd.Function.

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from captum_pullback import ExcitationPullback, soften
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.record import SofteningRecord
-from captum_pullback.engine.softening import SofteningError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # PyTorch's own
 

@@ -14,7 +14,7 @@ from reference import gradient, relu
 from torch import Tensor, nn
 
 from captum_pullback import EXCITATION, ExcitationPullback, soften
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 
 class Net(nn.Module):

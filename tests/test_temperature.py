@@ -15,7 +15,7 @@ from reference import gradient, relu
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.engine.softening import SofteningError
+from captum_pullback.engine.errors import SofteningError
 
 
 def chain(x: Tensor, *temperatures: float) -> Tensor:

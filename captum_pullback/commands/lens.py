@@ -27,8 +27,8 @@ from captum_pullback.commands.checkpoints import (
 from captum_pullback.commands.lens_page import report
 from captum_pullback.commands.terminal import say
 from captum_pullback.effective import NotPiecewiseLinearError
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.models import on_copies
-from captum_pullback.engine.softening import SofteningError
 from captum_pullback.lens.dynamics import TrainingLens
 from captum_pullback.lens.stepfiles import LensError
 from captum_pullback.study.errors import UsageError, blamed

@@ -21,6 +21,12 @@ from captum_pullback.engine._torch import (
     version,
     witness,
 )
+from captum_pullback.engine.errors import (
+    CheckpointMismatchError,
+    ForwardModeError,
+    GateInputChangedError,
+    SofteningError,
+)
 from captum_pullback.engine.spread import Spread, Temperature
 
 __all__ = [
@@ -38,40 +44,6 @@ __all__ = [
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
-
-
-class SofteningError(RuntimeError):
-    """A pullback was asked for that cannot be given."""
-
-
-class ForwardModeError(SofteningError):
-    """A derivative is taken forward, with the forward pass itself."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
-            "ones, since soft gates are soft in the backward pass: take a gradient"
-        )
-
-
-class CheckpointMismatchError(RuntimeError):
-    """Activation checkpointing recomputed, or would recompute, a forward pass outside `soften`."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "activation checkpointing runs the forward pass again when the gradient is taken, and "
-            "that must be inside of soften(): take it inside the `with soften(...)` block"
-        )
-
-
-class GateInputChangedError(RuntimeError):
-    """A network changed the input of a gate in place, after the gate had run."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the network changed the input of a gate in place after the gate had run, and soft "
-            "gates need that input: let it use an operation that is not in place there"
-        )
 
 
 class Held(NamedTuple):

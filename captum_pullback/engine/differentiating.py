@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import number_of, without_override
-from captum_pullback.engine.backward import SofteningError
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.record import carries_something
 from captum_pullback.engine.state import State
 

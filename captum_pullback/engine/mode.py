@@ -20,9 +20,9 @@ from captum_pullback.engine._torch import (
     is_transformed,
     leave_mode,
 )
-from captum_pullback.engine.backward import SofteningError
 from captum_pullback.engine.choices import CHOICES, COMPARISONS
 from captum_pullback.engine.differentiating import GRADIENTS, LeaveLeanError, run_gradient
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.leaning import run_lean
 from captum_pullback.engine.masking import choose, compare

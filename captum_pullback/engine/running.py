@@ -19,7 +19,8 @@ from captum_pullback.engine._torch import (
     unwrapped,
     without_override,
 )
-from captum_pullback.engine.backward import Call, ForwardModeError, SofteningError, run
+from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.errors import ForwardModeError, SofteningError
 from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.leaning import run_lean
 from captum_pullback.engine.names import Operation, read_call, split_call

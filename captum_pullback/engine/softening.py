@@ -22,13 +22,8 @@ from captum_pullback.engine._torch import (
     modes,
     module_key,
 )
-from captum_pullback.engine.backward import CheckpointMismatchError
-from captum_pullback.engine.mode import (
-    NAMES_ARE_LOST,
-    SofteningError,
-    SofteningMode,
-    innermost,
-)
+from captum_pullback.engine.errors import CheckpointMismatchError, SofteningError
+from captum_pullback.engine.mode import NAMES_ARE_LOST, SofteningMode, innermost
 from captum_pullback.engine.models import (
     named_modules,
     refuse_scripted,
@@ -41,7 +36,6 @@ from captum_pullback.engine.state import State
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = [
-    "SofteningError",
     "check",
     "forward_pass",
     "refuse_inference_mode",

@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine.backward import Call, Context, Held, run
+from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 from captum_pullback.engine.observer import Observer
 from captum_pullback.engine.rules import EXCITATION, SEMANTIC
-from captum_pullback.engine.softening import SofteningError, watch
+from captum_pullback.engine.softening import watch
 
 __all__ = ["GRADED", "WATCHED", "FixedPaths", "Gate", "read_gates"]
 
