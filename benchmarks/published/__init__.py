@@ -1,0 +1,1 @@
+"""The published measurement, as a command: ``python -m benchmarks.published``."""

@@ -1,0 +1,357 @@
+"""Measures by the protocol of arXiv 2507.22832 v6, and prints our numbers beside its own.
+
+``python -m benchmarks.published --model resnet50 --data DIR --out FILE.json``, with ImageNet's
+validation set in DIR, runs on one device. Killed at any moment, the same command goes on where it
+was. Under ``torchrun --nproc-per-node N -m benchmarks.published ...`` photographs are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.compare import data
+from benchmarks.compare.data import DataError, Photos
+from benchmarks.compare.scoring import Score
+from benchmarks.compare.store import Store, StoreError
+from benchmarks.compare.subjects import checkpoint_hash
+from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
+from benchmarks.intervals import resampled
+from benchmarks.markdown import table
+from benchmarks.provenance import device as device_in_words
+from benchmarks.provenance import versions
+from benchmarks.published import scoring
+from benchmarks.published.protocol import METHODS, METRICS, PUBLISHED, READ, SOURCES, STATED, Scaled
+from captum_pullback.outputs import OutputError, replacing, writable
+from captum_pullback.study import metrics
+from captum_pullback.study.methods import Attribute
+from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.networks import Network, ZooError
+from captum_pullback.zoo.photos import PhotoError
+
+MOSAIC = "mosaic "
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    args = parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        with workers(args.device) as here:
+            try:
+                return _run(args, here)
+            except (DataError, ZooError, StoreError, OutputError, PhotoError) as error:
+                if here.first:
+                    _complain(str(error))
+                return 2
+    except WorkerError as error:
+        _complain(str(error))
+        return 3
+
+
+def _run(args: argparse.Namespace, here: Workers) -> int:
+    out = args.out or Path(f"published_{_plain(args.model)}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out = writable(os.fspath(out), (".json",))
+    photos = data.load(args.data)
+    count = min(args.images, len(photos.names))
+    which, _ = data.choose(len(photos.names), count, 0)
+    network, labels = _load(args, photos)
+    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=_device(network))
+    attributes, refused = _attributes(network, args.methods, probe)
+    pictures = Pictures(network, photos, labels, which)
+    made = pictures.mosaics(args.mosaics if args.mosaics is not None else count)
+    description = {
+        "model": args.model, "weights": str(network.meta.get("weights", "")),
+        "checkpoint": checkpoint_hash(network.model), "methods": list(attributes),
+        "photographs": [photos.names[number] for number in which],
+        "mosaics": 0 if made is None else len(made.target),
+        "versions": versions(), "stated": STATED, "read": READ,
+    }  # fmt: skip
+    store = Store(args.work or out.with_name(out.name + ".work"))
+    if not here.first:
+        _measure(store, here, pictures, made, attributes)
+        return 0
+    with store.locked():
+        store.describe("settings", description)
+        _measure(store, here, pictures, made, attributes)
+        scores = _gathered(store)
+    result = {
+        "model": args.model,
+        "device": device_in_words(local_device(args.device)),
+        **{key: value for key, value in description.items() if key != "photographs"},
+        "images": count,
+        "refused": refused,
+        "rows": list(rows(args.model, list(attributes), scores)),
+    }
+    with replacing(out) as file:
+        file.write((json.dumps(result, indent=1) + "\n").encode())
+    print(report(result))
+    print(f"wrote {out}")
+    return 0
+
+
+def _load(args: argparse.Namespace, photos: Photos) -> tuple[Network, list[int]]:
+    """The network on pixels in [-1, 1], and its number for each class of the photographs."""
+    name, own = SOURCES.get(args.model, (args.model, None))
+    if args.weights == "random":
+        torch.manual_seed(0)
+    network = zoo.load(name, args.weights or own, device=local_device(args.device))
+    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=_device(network))
+    with torch.no_grad():
+        outputs = network.model(probe).shape[1]
+    labels = data.targets(network, outputs, photos)
+    model = Scaled(network).to(_device(network)).eval()
+
+    def preprocess(picture: Any, prepare: Network = network) -> Tensor:
+        return prepare.pixels(prepare.preprocess(picture)) * 2 - 1
+
+    half = (0.5, 0.5, 0.5)
+    return replace(network, model=model, preprocess=preprocess, mean=half, std=half), labels
+
+
+def _attributes(
+    network: Network, names: list[str], probe: Tensor
+) -> tuple[dict[str, Attribute], dict[str, str]]:
+    """What attributes by each method, and why others cannot."""
+    attributes, refused = {}, {}
+    for name in names:
+        try:
+            attributes[name] = METHODS[name].make(network, probe)
+        except ValueError as error:
+            refused[name] = str(error)
+    return attributes, refused
+
+
+class Pictures:
+    """The photographs of a run, as the network takes them."""
+
+    def __init__(
+        self, network: Network, photos: Photos, labels: list[int], which: list[int]
+    ) -> None:
+        self.network, self.photos, self.labels, self.which = network, photos, labels, which
+        self._lost: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the photographs, in their order."""
+        return [self.photos.names[number] for number in self.which]
+
+    def read(self, number: int) -> tuple[Tensor, int] | None:
+        """Inputs (1, 3, H, W) and the class; None, and a line on stderr, if it cannot be read."""
+        try:
+            picture, label = self.photos.read(self.which[number])
+        except PhotoError as error:
+            if str(error) not in self._lost:
+                self._lost.add(str(error))
+                tqdm.write(f"benchmarks.published: left out: {error}", file=sys.stderr)
+            return None
+        inputs = self.network.preprocess(picture)[None].to(_device(self.network))
+        return inputs, self.labels[label]
+
+    def mosaics(self, count: int) -> metrics.Mosaics | None:
+        """Which photographs stand in each mosaic, by number; None if there are too few."""
+        if count == 0:
+            return None
+        labels = self._classes()
+        numbers = torch.arange(len(labels)).view(-1, 1, 1, 1)
+        try:
+            return metrics.mosaics(numbers, labels, count)
+        except ValueError as error:
+            tqdm.write(f"benchmarks.published: no Focus: {error}", file=sys.stderr)
+            return None
+
+    def _classes(self) -> list[int]:
+        """The network's class of each photograph, by its folder, without opening it."""
+        folders = {names[0]: number for number, names in enumerate(self.photos.classes)}
+        found = []
+        for number, name in zip(self.which, self.names, strict=True):
+            folder = name.partition("/")[0]
+            label = folders.get(folder)
+            if label is None:  # torchvision's loaders, which know it
+                label = self.photos.read(number)[1]
+            found.append(self.labels[label])
+        return found
+
+
+def _measure(
+    store: Store,
+    here: Workers,
+    pictures: Pictures,
+    made: metrics.Mosaics | None,
+    attributes: dict[str, Attribute],
+) -> None:
+    """All units that are not done yet, this process's share of them."""
+    here.wait("waiting for the settings")
+    if not store.description("settings"):
+        raise WorkerError(f"this process does not see {store.folder}: it must be a shared folder")
+    done = set(here.from_first([name for _, name in store.done()] if here.first else None))
+    units = [*pictures.names]
+    if made is not None:
+        units += [f"{MOSAIC}{number}" for number in range(len(made.target))]
+    todo = [(number, name) for number, name in enumerate(units) if name not in done]
+    network = pictures.network.name
+    with store.writer(here.rank) as writer:
+        share = todo[here.rank :: here.size]
+        for number, name in tqdm(share, network, unit="picture", disable=not here.first):
+            scores = _unit(pictures, made, attributes, number, name)
+            if scores is not None:
+                writer.write((network, name), scores)
+    here.wait("waiting for the last photographs")
+
+
+def _unit(
+    pictures: Pictures,
+    made: metrics.Mosaics | None,
+    attributes: dict[str, Attribute],
+    number: int,
+    name: str,
+) -> list[Score] | None:
+    if not name.startswith(MOSAIC):
+        read = pictures.read(number)
+        if read is None:
+            return None
+        return scoring.photograph(pictures.network, attributes, *read, name)
+    assert made is not None
+    row = number - len(pictures.names)
+    members = [pictures.read(int(member)) for member in made.members[row]]
+    if any(member is None for member in members):
+        return None
+    inputs = [member[0] for member in members if member is not None]
+    return scoring.mosaic(attributes, inputs, int(made.target[row]), made.inside[row])
+
+
+def _gathered(store: Store) -> dict[tuple[str, str], list[float]]:
+    """The values by method and metric, in the order of the units' names."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _, scores in store.read(sorted(store.done())):
+        for score in scores:
+            found.setdefault((score.method, score.metric), []).append(score.value)
+    return found
+
+
+def rows(
+    model: str, methods: list[str], scores: dict[tuple[str, str], list[float]]
+) -> Iterator[dict[str, Any]]:
+    """For each metric and method its mean, the interval, and what was published."""
+    known = PUBLISHED.get(model, {})
+    for metric in METRICS:
+        for method in methods:
+            values = np.array(scores.get((method, metric), []))
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            low, high = resampled(np.mean, values)
+            published = known.get(method, {}).get(metric)
+            yield {
+                "metric": metric,
+                "method": method,
+                "count": len(values),
+                "mean": float(values.mean()),
+                "low": low,
+                "high": high,
+                "published": published,
+                "verdict": _verdict(low, high, published),
+            }
+
+
+def _verdict(low: float, high: float, published: float | None) -> str:
+    """Whether the published value is in our interval, to the digits in which it was published."""
+    if published is None or math.isnan(low):
+        return ""
+    half = 0.005 if abs(published) < 10 else 0.05 if abs(published) < 100 else 0.5
+    if published + half < low:
+        return "ours is higher"
+    return "ours is lower" if published - half > high else "agrees"
+
+
+def report(result: dict[str, Any]) -> str:
+    """The comparison, for people: a table in Markdown, and what was read into the paper."""
+    lines = [
+        (
+            METRICS[row["metric"]].title,
+            METRICS[row["metric"]].better,
+            METHODS[row["method"]].title,
+            f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]",
+            "" if row["published"] is None else f"{row['published']:g}",
+            row["verdict"],
+        )
+        for row in result["rows"]
+    ]
+    shown = table(("metric", "better", "method", "ours", "published", ""), lines)
+    head = (
+        f"{result['model']}, {result['weights']}, {result['images']} photographs, "
+        f"{result['mosaics']} mosaics; means with 95 % bootstrap intervals"
+    )
+    parts = [head, "", shown]
+    parts += [f"{METHODS[name].title}: not here, {why}" for name, why in result["refused"].items()]
+    if not PUBLISHED.get(result["model"]):
+        parts += [f"of {result['model']} nothing was published"]
+    parts += ["", "How the paper was read where it leaves something open:"]
+    parts += [f"- {each}" for each in result["read"]]
+    return "\n".join(parts)
+
+
+def _device(network: Network) -> torch.device:
+    return next(network.model.parameters()).device
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _complain(text: str) -> None:
+    print(f"benchmarks.published: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.published",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        required=True,
+        help=f"{', '.join(SOURCES)}; or another that the zoo knows, of which nothing was published",
+    )
+    add(
+        "--data",
+        required=True,
+        help="ImageNet's validation set: imagenet:DIR as torchvision has it, or a folder of class "
+        "folders",
+    )
+    add("--weights", help="a file, torchvision's name of weights, or random (default: its own)")
+    add("--out", type=Path, help="the result (default: published_MODEL.json)")
+    add("--work", type=Path, help="folder for what is finished (default: OUT.work)")
+    add("--images", type=_count, default=1000, help="photographs (default: %(default)s)")
+    add("--mosaics", type=int, help="mosaics for Focus (default: as many as photographs)")
+    add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    add("--threads", type=_count, default=1, help="of each process")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
