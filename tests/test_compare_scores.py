@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.compare import cost, subjects
 from benchmarks.compare.methods import METHODS, attribution, baseline, find
 from benchmarks.compare.subjects import Subject
-from captum_pullback.study import metrics
+from captum_pullback.study import metrics, traced
 from captum_pullback.study.metrics.disturbances import SENSITIVITY_RADIUS
 from captum_pullback.zoo.networks import Network, preprocessing
 
@@ -243,7 +243,7 @@ def test_edges_of_a_step() -> None:
 
 def test_own_relus_change_nothing_forward(image) -> None:
     model = torchvision.models.resnet18(weights=None, num_classes=5).eval()
-    split = subjects.with_own_relus(model)
+    split = traced.with_own_relus(model)
     big = torch.randn(1, 3, 64, 64)
     assert torch.equal(split(big), model(big))
     calls = [node.target for node in split.graph.nodes if "own_relu" in str(node.target)]
@@ -257,7 +257,7 @@ def test_a_module_that_is_only_called_relu_stays(image) -> None:
             self.relu = nn.LeakyReLU(0.5)
 
     model = Leaky()
-    assert torch.equal(subjects.with_own_relus(model)(image), model(image))
+    assert torch.equal(traced.with_own_relus(model)(image), model(image))
 
 
 def test_stages_from_the_output_back() -> None:

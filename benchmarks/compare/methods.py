@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from captum import attr
 from torch import Tensor, nn
 
-from benchmarks.compare.subjects import Subject, with_own_relus
+from benchmarks.compare.subjects import Subject
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.study import methods
 from captum_pullback.study.methods import at_once, integrated, noise_deviation, pixel_bounds, smooth
+from captum_pullback.study.traced import with_own_relus
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]
@@ -253,7 +254,7 @@ METHODS: dict[str, Method] = {
 
 
 def find(name: str) -> Method:
-    """A method by its name, or a pullback of the sweep, as ``pullback@0.7``.
+    """A method by its name, one of `study.methods`, or a pullback of the sweep, ``pullback@0.7``.
 
     Raises:
         KeyError: There is none.
@@ -262,4 +263,4 @@ def find(name: str) -> Method:
         temperature = float(name.removeprefix(AT))
         title = f"Pullback, T = {temperature:g}"
         return Method(title, _known("pullback", temperature=temperature))
-    return METHODS[name]
+    return METHODS[name] if name in METHODS else _shared(name)

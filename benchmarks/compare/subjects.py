@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from captum_pullback.zoo.networks import Network
 
@@ -70,33 +69,3 @@ def last_feature_map(model: nn.Module, inputs: Tensor) -> str:
     if not last[0]:
         raise ValueError("no module of this network has a map (N, C, H, W) as its output")
     return last[0]
-
-
-def with_own_relus(model: nn.Module) -> nn.Module:
-    """A copy, traced by torch.fx, in which each ReLU is a module of its own, used once.
-
-    DeepLift keeps state in the modules that it meets, so it cannot be used where one ReLU serves
-    twice, as in ResNets, and it does not see functions.
-
-    Raises:
-        ValueError: torch.fx cannot trace the network.
-    """
-    try:
-        traced = fx.symbolic_trace(copy.deepcopy(model))
-    except Exception as error:  # whatever the network's own code raises on a symbolic value
-        raise ValueError(f"torch.fx cannot trace it: {error}") from error
-    functions = {torch.relu, nn.functional.relu, "relu", "relu_", torch.relu_}
-    for number, node in enumerate(list(traced.graph.nodes)):
-        is_module = node.op == "call_module" and isinstance(
-            traced.get_submodule(node.target), nn.ReLU
-        )
-        is_call = node.op in ("call_function", "call_method") and node.target in functions
-        if is_module or is_call:
-            traced.add_submodule(f"own_relu_{number}", nn.ReLU())
-            before = node.args[0] if node.args else node.kwargs["input"]
-            with traced.graph.inserting_before(node):
-                own = traced.graph.call_module(f"own_relu_{number}", (before,))
-            node.replace_all_uses_with(own)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced.eval()

@@ -95,7 +95,9 @@ def _add_explain(commands: Any) -> None:
         default="saliency,ig,pullback",
         metavar="NAMES",
         help="of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
-        "smoothgrad, smoothpullback; with commas between",
+        "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's); "
+        "epsilonplusflat, epsilongammabox (zennit's LRP, from the extra rivals); with commas "
+        "between",
     )
     add(
         "--temperature",

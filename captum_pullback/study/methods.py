@@ -10,11 +10,13 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
+from captum_pullback.ascent import PullbackAscent
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.softening import soften
 from captum_pullback.engine.softness import Softness
+from captum_pullback.study import rivals
 from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.networks import Network
 
@@ -171,6 +173,17 @@ def _guided(network: Network, settings: Settings) -> Attribute:
     return attr.GuidedBackprop(network.model).attribute  # type: ignore[no-any-return]
 
 
+def _ascent(network: Network, settings: Settings) -> Attribute:
+    ascent = PullbackAscent(
+        network.model,
+        settings.temperature,
+        pool_temperature=settings.pool_temperature,
+        rules=settings.rules,
+        relative=True,
+    )
+    return ascent.attribute  # type: ignore[no-any-return]
+
+
 METHODS = {
     "pullback": Method("Excitation pullback", lambda n, s: _pullback(n, s).attribute),
     "saliency": Method("Gradient", _saliency),
@@ -190,5 +203,24 @@ METHODS = {
     ),
     "smoothpullback": Method(
         "Smooth pullback", lambda n, s: smooth(n, _pullback(n, s), s.samples), draws=True
+    ),
+    "ascent": Method("Ascent, 5 steps", _ascent),
+    "gradcam": Method("Grad-CAM", lambda n, s: rivals.grad_cam(n.model), multiplies_by_inputs=True),
+    "guidedgradcam": Method("Guided Grad-CAM", lambda n, s: rivals.guided_grad_cam(n.model)),
+    "fusiongrad": Method(
+        "FusionGrad",
+        lambda n, s: rivals.fusiongrad(n.model, noise_deviation(n), at_once(n)),
+        draws=True,
+    ),
+    "lrp": Method("Captum's LRP", lambda n, s: rivals.lrp(n.model), multiplies_by_inputs=True),
+    "epsilonplusflat": Method(
+        "LRP, EpsilonPlusFlat",
+        lambda n, s: rivals.epsilon_plus_flat(n.model),
+        multiplies_by_inputs=True,
+    ),
+    "epsilongammabox": Method(
+        "LRP, EpsilonGammaBox",
+        lambda n, s: rivals.epsilon_gamma_box(n.model, *pixel_bounds(n)),
+        multiplies_by_inputs=True,
     ),
 }
