@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_pullback.engine.errors import GateInputChangedError
 from captum_pullback.engine.mode import LeaveLeanError
-from captum_pullback.engine.models import leaves_of, on_copies, root_module
+from captum_pullback.engine.models import leaves_of, modules_of, on_copies
 from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
 from captum_pullback.engine.softness import HasSoftness, Softness
 from captum_pullback.misfits import target_misfit
@@ -158,8 +158,7 @@ def _state_of(
     model: Callable[..., Any], inputs: tuple[Tensor, ...]
 ) -> Iterator[Callable[[], None]]:
     """What undoes the changes of a forward pass in training mode, before it is run once more."""
-    root = root_module(model)
-    modules = [] if root is None else [module for module in root.modules() if module.training]
+    modules = [module for module in modules_of(model) if module.training]
     buffers = [
         (buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)
     ]

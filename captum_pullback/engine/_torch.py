@@ -7,25 +7,28 @@ operators below `torch.ops.aten`. `tests/test_torch_private.py` fails by name wh
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
 import types
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
     "FUNCTION_HOMES",
+    "alive",
     "autocasts",
+    "children",
     "end_interrupted_calls",
     "enter_mode",
     "has_batched_gradient",
-    "has_saved_tensor_hooks",
     "input_shapes",
     "is_compiled_module",
     "is_in_checkpoint",
@@ -40,9 +43,12 @@ __all__ = [
     "notes",
     "number_of",
     "own",
+    "quiet",
     "restore_modes",
     "running_module",
+    "saved_tensor_hooks",
     "saved_value",
+    "undressed",
     "unseen",
     "unwrapped",
     "version",
@@ -129,6 +135,10 @@ def unseen() -> AbstractContextManager[Any]:
     return nullcontext() if torch.compiler.is_compiling() else torch._C.DisableTorchFunction()
 
 
+#: The same where no compiler is at work, without asking.
+quiet: Callable[[], AbstractContextManager[Any]] = torch._C.DisableTorchFunction
+
+
 def without_override(function: Any) -> Any:
     """A copy of one of PyTorch's functions that does not ask function modes whether to run.
 
@@ -169,6 +179,10 @@ def running_module(known: Container[int]) -> int | None:
 _CALL = nn.Module._call_impl.__code__
 
 
+#: A module's own modules, by name.
+children: Callable[[nn.Module], dict[str, nn.Module | None]] = operator.attrgetter("_modules")
+
+
 def module_key(module: nn.Module) -> int:
     """What a module has in common with its replicas on other devices, and with nothing else."""
     return id(module._forward_hooks)
@@ -177,9 +191,8 @@ def module_key(module: nn.Module) -> int:
 # --- who else is at work ---
 
 
-def is_transformed() -> bool:
-    """Whether `torch.func` or `torch.vmap` is at work."""
-    return bool(torch._C._are_functorch_transforms_active())
+#: Whether `torch.func` or `torch.vmap` is at work.
+is_transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
 
 
 def is_watched() -> bool:
@@ -195,10 +208,21 @@ def unwrapped(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def has_batched_gradient(grad: Tensor) -> bool:
-    """Whether a gradient is one of many that `is_grads_batched` takes at once."""
-    functorch: Any = torch._C._functorch
-    return bool(functorch.is_legacy_batchedtensor(grad))
+#: Whether a gradient is one of many that `is_grads_batched` takes at once.
+has_batched_gradient: Callable[[Tensor], bool] = torch._C._functorch.is_legacy_batchedtensor
+
+#: A tensor, or what is left of one of `torch.func`'s after its transform has ended.
+alive: Callable[[Tensor], Tensor] = torch._C._functorch.unwrap_if_dead
+
+
+def undressed(function: type[Function]) -> Callable[..., Any]:
+    """An autograd function's own `apply`, for tensors that are `alive`, outside of `torch.func`.
+
+    What `torch.autograd.Function.apply` does first, in Python, is of use to nobody else.
+    """
+    bare: Any = super(Function, function)
+    apply: Callable[..., Any] = bare.apply
+    return apply
 
 
 def is_in_checkpoint() -> bool:
@@ -265,11 +289,8 @@ def own(output: Any) -> Any:
     return owned
 
 
-def has_saved_tensor_hooks() -> bool:
-    """Whether hooks take what is saved for a backward pass: then autograd checks no versions."""
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+#: Hooks that take what is saved for a backward pass, if any do: then autograd checks no versions.
+saved_tensor_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks
 
 
 def witness(tensor: Tensor) -> Tensor:
@@ -284,9 +305,8 @@ def autocasts(tensor: Tensor) -> bool:
     return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
-def is_view(tensor: Tensor) -> bool:
-    """Whether a tensor is a part of another one, or all of it in another shape."""
-    return tensor._is_view()
+#: Whether a tensor is a part of another one, or all of it in another shape.
+is_view: Callable[[Tensor], bool] = Tensor._is_view
 
 
 def version(tensor: Tensor) -> int:

@@ -12,11 +12,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from captum_pullback.engine._torch import (
+    alive,
     has_batched_gradient,
-    has_saved_tensor_hooks,
     is_transformed,
+    is_view,
     is_watched,
     own,
+    quiet,
+    saved_tensor_hooks,
+    undressed,
     unseen,
     version,
     witness,
@@ -177,7 +181,8 @@ class Context:
 _MARK = (0, 7, 0, 7)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], kept: Iterable[Tensor], *, marks: bool) -> None:
+    """Save what a rule's pull needs; ``marks`` where others may replace it."""
     first, copy, temperature, call, *others = inputs
     tensors = (first if copy is None else copy, *others)
     held = call.held
@@ -187,23 +192,31 @@ def _save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...]) -> None:
     if copy is not None:
         ctx.mark_dirty(first)
     ctx.set_materialize_grads(False)
-    saves = [tensors[place] for place in held.saves]
-    if call.keeps_all:
-        saves = [*tensors, *saves]
-    if has_saved_tensor_hooks() and not is_transformed():
+    saves = list(tensors) if call.keeps_all else []
+    for place in held.saves:
+        saves.append(tensors[place])
+    ctx.marked = marks
+    if not marks:
+        ctx.save_for_backward(*saves, *kept)
+        return
+    if not is_watched():
         seen = [witness(part) for part in saves if type(part) is Tensor]
         ctx.seen = [(part, version(part)) for part in seen]
     mark = torch.empty(_MARK, device=first.device)
     ctx.save_for_backward(*saves, *kept, temperature, mark)
 
 
-def _saved(ctx: Any) -> tuple[list[Any], Tensor | None]:
+def _saved(ctx: Any) -> tuple[Sequence[Any], Tensor | None]:
+    """What was saved, and the temperature, where a compiler or `torch.func` has to be told."""
     try:
-        *saved, temperature, mark = ctx.saved_tensors
+        found = ctx.saved_tensors
     except RuntimeError as error:
         if "inplace operation" in str(error):
             raise GateInputChangedError from error
         raise
+    if not ctx.marked:
+        return found, None
+    *saved, temperature, mark = found
     if mark.shape != _MARK:
         raise CheckpointMismatchError
     if any(version(part) != before for part, before in getattr(ctx, "seen", ())):
@@ -293,40 +306,48 @@ class _Held(Function):
         beside = output[1:] if isinstance(output, tuple) else ()
         if beside:
             ctx.mark_non_differentiable(*beside)
-        _save(ctx, inputs, beside if inputs[3].held.run is not None else ())
+        _save(ctx, inputs, beside if inputs[3].held.run is not None else (), marks=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        call, grad = ctx.call, grads[0]
-        held = call.held
-        if grad is None:
-            return (None,) * (4 + len(held.others))
         saved, temperature = _saved(ctx)
-        needs = ctx.needs_input_grad
         with unseen():
-            is_own = call.record is not None and call.record.own_gradients
-            if is_own and held.share is not None:
-                return grad, None, None, None
-            if call.keeps_all:
-                given, saved = saved[: 1 + len(held.others)], saved[1 + len(held.others) :]
-                if is_own:
-                    first, *rest = derivative(call, given, (needs[0], *needs[4:]), grad)
-                    return first, None, None, None, *rest
-            reuse = ctx.reuse and may_write(grad)
-            if ctx.reuse:
-                # Saved-tensor hooks bypass autograd's own check that nothing has changed since.
-                if call.used:
-                    raise GateInputChangedError
-                call.used = reuse
-            context = Context(call, temperature, (needs[0], *needs[4:]), reuse=reuse)
-            if held.layout:
-                context.shape, context.strides = ctx.layout
-            pulled = held.pull(context, grad, *saved)
-            if call.entry is not None:
-                call.entry.note(call, context.force, grad)
-        if not held.others:
-            return pulled, None, None, None
-        return pulled[0], None, None, None, *pulled[1:]
+            return _pulled(ctx, grads[0], saved, temperature)
+
+
+def _pulled(
+    ctx: Any, grad: Tensor | None, saved: Sequence[Any], temperature: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of what an autograd function of ours was given."""
+    call = ctx.call
+    held, record = call.held, call.record
+    others = len(held.others)
+    if grad is None:
+        return (None,) * (4 + others)
+    needs = ctx.needs_input_grad
+    is_own = record is not None and record.own_gradients
+    if is_own and held.share is not None:
+        return grad, None, None, None
+    if call.keeps_all:
+        given, saved = saved[: 1 + others], saved[1 + others :]
+        if is_own:
+            first, *rest = derivative(call, given, (needs[0], *needs[4:]), grad)
+            return first, None, None, None, *rest
+    reuse = ctx.reuse and may_write(grad)
+    if ctx.reuse:
+        # Saved-tensor hooks bypass autograd's own check that nothing has changed since.
+        if call.used:
+            raise GateInputChangedError
+        call.used = reuse
+    context = Context(call, temperature, (needs[0], *needs[4:]), reuse=reuse)
+    if held.layout:
+        context.shape, context.strides = ctx.layout
+    pulled = held.pull(context, grad, *saved)
+    if call.entry is not None:
+        call.entry.note(call, context.force, grad)
+    if not others:
+        return pulled, None, None, None
+    return pulled[0], None, None, None, *pulled[1:]
 
 
 class _Named(_Held):
@@ -342,23 +363,33 @@ class _Quick(_Named):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
-        first, _, _, call, *others = inputs
+        first, copy, _, call, *others = inputs
         run = call.held.run
+        kept: Sequence[Tensor] = ()
         if run is not None:
             output, *kept = run(call.operation, first, *others)
             output = own(output)
-            _save(ctx, inputs, tuple(kept))
-            return output
-        output = call.operation(first)
-        if isinstance(output, tuple):
-            output = (own(output[0]), *output[1:])
-            ctx.mark_non_differentiable(*output[1:])
-        elif inputs[1] is None:
-            output = own(output)
-        _save(ctx, inputs, ())
+        else:
+            output = call.operation(first)
+            if isinstance(output, tuple):
+                output = (own(output[0]), *output[1:])
+                ctx.mark_non_differentiable(*output[1:])
+            elif copy is None and (type(output) is not Tensor or is_view(output)):
+                output = own(output)
+        _save(ctx, inputs, kept, marks=saved_tensor_hooks(False) is not None)
         return output
 
     setup_context = staticmethod(Function.setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        # Hooks may run a checkpointed part of the network, which is to be seen.
+        saved, temperature = _saved(ctx)
+        with quiet():
+            return _pulled(ctx, grads[0], saved, temperature)
+
+
+_quick = undressed(_Quick)
 
 
 #: What follows each held call of the running context beside the network, if anything does.
@@ -378,23 +409,25 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     Returns:
         What the operation returns, to the bit.
     """
-    if not torch.compiler.is_compiling() and (follower := following.get()) is not None:
-        return follower.held(call, x, inplace)
+    if not torch.compiler.is_compiling():
+        if (follower := following.get()) is not None:
+            return follower.held(call, x, inplace)
+        if not is_transformed():
+            others = call.held.others
+            if others:
+                return _Quick.apply(x, x.clone() if inplace else None, None, call, *others)
+            return _quick(alive(x), x.clone() if inplace else None, None, call)
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
-    watched = is_watched()
-    function = _Held if torch.compiler.is_compiling() else _Named if watched else _Quick
+    function = _Held if torch.compiler.is_compiling() else _Named
     if not inplace:
         output = function.apply(x, None, temperature, call, *held.others)
-    elif watched:
-        # Dynamo and torch.func have no mark_dirty; the compiler's functionalization makes these
-        # copies nothing.
-        operation = call.operation
-        call = Call(
-            lambda z, *others: operation(z.clone(), *others), held, call.temperature, call.batch,
-            entry=call.entry, record=call.record, keeps_all=call.keeps_all,
-        )  # fmt: skip
-        return x.copy_(function.apply(x.clone(), None, temperature, call, *held.others))
-    else:
-        output = function.apply(x, x.clone(), temperature, call, *held.others)
-    return output[0] if watched and held.run is not None else output
+        return output[0] if held.run is not None else output
+    # Dynamo and torch.func have no mark_dirty; the compiler's functionalization makes these
+    # copies nothing.
+    operation = call.operation
+    call = Call(
+        lambda z, *others: operation(z.clone(), *others), held, call.temperature, call.batch,
+        entry=call.entry, record=call.record, keeps_all=call.keeps_all,
+    )  # fmt: skip
+    return x.copy_(function.apply(x.clone(), None, temperature, call, *held.others))

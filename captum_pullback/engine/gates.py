@@ -142,6 +142,8 @@ class PiecewiseLinear:
 
     def held(self, step: Step = step) -> Held:
         """Held at the softened slope, by logistic or Gaussian noise."""
+        if self == RELU:
+            return Held(_relu(step), hard=True)
 
         def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
             return self.slope(grad, z, context.temperature(z), step, reuse=context.reuse)
@@ -152,8 +154,6 @@ class PiecewiseLinear:
         self, grad: Tensor, z: Tensor, temperature: Number, step: Step = step, *, reuse: bool
     ) -> Tensor:
         """``grad`` times the softened slope at z, whose memory it may ``reuse``."""
-        if self == RELU:
-            return step(grad, z, temperature, reuse=reuse)
         # In float32 at least, so that steps that cancel do so before anything is rounded.
         wide = torch.promote_types(z.dtype, torch.float32)
         dtype, grad, z = grad.dtype, grad.to(wide), z.to(wide)
@@ -185,6 +185,13 @@ class PiecewiseLinear:
 RELU = PiecewiseLinear(slopes=(0.0, 1.0), kinks=(0.0,))
 
 
+def _relu(step: Step) -> Callable[[Context, Tensor, Tensor], Tensor]:
+    def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
+        return step(grad, z, context.temperature(z), reuse=context.reuse)
+
+    return pull
+
+
 def capped(low: float, high: float, reading: str, step: Step = step) -> Held:
     r"""ReLU6, hardtanh, clamp: linear from ``low`` to ``high``, constant beyond.
 
@@ -200,9 +207,14 @@ def capped(low: float, high: float, reading: str, step: Step = step) -> Held:
         return secant()
 
     def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
-        opened = step(grad, z, context.temperature(z))
+        temperature = context.temperature(z)
+        if reading == "excited":
+            return step(grad, z, temperature, reuse=context.reuse)
         # min(1, high / z) for z > 0; what is left of 0 is closed, or as good as closed.
-        return opened * (high / z.clamp_min(high)) if reading == "held" else opened
+        if not may_write(grad):
+            return step(grad, z, temperature) * (high / z.clamp_min(high))
+        share = z.clamp_min(high).reciprocal_().mul_(high)
+        return step(grad, z, temperature, reuse=context.reuse).mul_(share)
 
     return Held(pull)
 

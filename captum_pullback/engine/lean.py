@@ -11,6 +11,7 @@ Only where no gradient with respect to parameters is asked for: the caller sees 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,15 +47,11 @@ _AFTER_BIAS_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dila
 def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., Held | None]:
     names = _AFTER_BIAS_TRANSPOSED if transposed else _AFTER_BIAS
 
-    def rule(
-        x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> Held | None:
+    def numbers(*args: Any, **kwargs: Any) -> tuple[Any, ...] | None:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if x.dim() != dimensions + 2 or isinstance(given.get("padding"), str):
-            return None  # without a batch dimension, or padded to "same"
-        if x.is_complex() or weight.is_complex():
-            return None
-        numbers = (
+        if isinstance(given.get("padding"), str):
+            return None  # padded to "same"
+        return (
             per_axis(given.get("stride", 1), dimensions),
             per_axis(given.get("padding", 0), dimensions),
             per_axis(given.get("dilation", 1), dimensions),
@@ -62,26 +59,35 @@ def _convolution(dimensions: int, *, transposed: bool = False) -> Callable[..., 
             per_axis(given.get("output_padding", 0), dimensions),
             given.get("groups", 1),
         )
-        sizes = None if bias is None else list(bias.shape)
+
+    known = functools.lru_cache(maxsize=256)(numbers)
+
+    def rule(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Held | None:
+        if x.dim() != dimensions + 2 or x.is_complex() or weight.is_complex():
+            return None  # without a batch dimension, or such
+        try:
+            found = known(*args, **kwargs)
+        except TypeError:  # lists
+            found = numbers(*args, **kwargs)
+        if found is None:
+            return None
+        sizes = None if bias is None else bias.shape
 
         def pull(context: Context, grad: Tensor, weight: Tensor) -> tuple[Tensor, None]:
             pulled: tuple[Tensor, Any, Any] = _convolution_backward(
-                grad, _like(context, grad), weight, sizes, *numbers, [True, False, False]
+                grad, _like(context, grad), weight, sizes, *found, _INPUT_ALONE
             )
             return pulled[0], None
 
-        return _kept(pull, weight.detach())._replace(linear="mixes")
+        return Held(pull, (weight.detach(),), saves=(1,), layout=True, linear="mixes")
 
     return rule
 
 
-def _kept(pull: Callable[..., Any], *others: Tensor | None) -> Held:
-    """An operation of whose input the layout alone is kept, and of the others all."""
-    return Held(pull, others, _run_alone, tuple(range(1, len(others) + 1)), layout=True)
-
-
-def _run_alone(operation: Callable[[Tensor], Any], x: Tensor, *_: Any) -> tuple[Any]:
-    return (operation(x),)
+# Which gradients PyTorch's kernels are to compute.
+_INPUT_ALONE = (True, False, False)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Held | None:
@@ -97,7 +103,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Held | Non
         flat = grad.reshape(-1, grad.shape[-1]) @ weight
         return flat.reshape(*grad.shape[:-1], weight.shape[-1]), None
 
-    return _kept(pull, weight.detach())._replace(linear="mixes")
+    return Held(pull, (weight.detach(),), saves=(1,), layout=True, linear="mixes")
 
 
 def _batch_norm(
@@ -123,12 +129,12 @@ def _batch_norm(
             # the input than of the gradient, and misreads it.
             grad, like = grad.contiguous(), like.contiguous()
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
-            grad, like, weight, mean, variance, None, None, False, eps,
-            [True, False, False],
-        )  # fmt: skip
+            grad, like, weight, mean, variance, None, None, False, eps, _INPUT_ALONE
+        )
         return pulled[0], None, None, None
 
-    return _kept(pull, running_mean, running_var, None if weight is None else weight.detach())
+    others = (running_mean, running_var, None if weight is None else weight.detach())
+    return Held(pull, others, saves=(1, 2, 3), layout=True)
 
 
 def _avg_pool2d(
@@ -147,7 +153,7 @@ def _avg_pool2d(
         pulled: Tensor = _avg_pool2d_backward(grad, _like(context, grad), *sizes, *rest)
         return pulled
 
-    return _kept(pull)._replace(linear="moves")
+    return Held(pull, saves=(), layout=True, linear="moves")
 
 
 def _max_pool(dimensions: int) -> Callable[..., Held | None]:

@@ -22,28 +22,38 @@ def run_lean(
 ) -> Any:
     """Run what is linear, keeping only what the gradient of its input needs."""
     x = args[0] if args else None
-    if (
-        type(x) is Tensor
+    if not (
+        state.lean
+        and type(x) is Tensor
         and x.requires_grad
         and torch.is_grad_enabled()
-        and not autocasts(x)
         and not is_watched()
-        and all(map(_is_fixed, args[1:]))
-        and all(map(_is_fixed, kwargs.values()))
+        and not autocasts(x)
     ):
-        held = LEAN[func](*args, **kwargs)
-        if held is not None:
-            rest = args[1:]
-            return run(Call(lambda z: func(z, *rest, **kwargs), held), x)
-        if func is F.linear:
-            rest = tuple(map(detached, args[1:]))
-            return func(x, *rest, **{key: detached(part) for key, part in kwargs.items()})
+        return func(*args, **kwargs)
+    rest = args[1:]
+    for part in (*rest, *kwargs.values()):
+        if type(part) not in _FIXED and not _is_fixed(part):
+            return func(*args, **kwargs)
+    held = LEAN[func](*args, **kwargs)
+    if held is not None:
+        return run(Call(lambda z: func(z, *rest, **kwargs), held), x)
+    if func is F.linear:
+        if not kwargs and len(rest) == 2 and rest[1] is not None:
+            return func(x, rest[0].detach(), rest[1].detach())
+        named = {key: detached(part) for key, part in kwargs.items()} if kwargs else kwargs
+        return func(x, *map(detached, rest), **named)
     return func(*args, **kwargs)
+
+
+# Types of arguments through which no gradient with respect to inputs can pass.
+_FIXED = frozenset((nn.Parameter, type(None), bool, int, float, str, tuple))
 
 
 def _is_fixed(argument: Any) -> bool:
     """Whether no gradient with respect to inputs can pass through this argument."""
-    if not isinstance(argument, Tensor) or not argument.requires_grad:
-        return True
-    # What isinstance asks of parameters takes longer.
-    return type(argument) is nn.Parameter or isinstance(argument, nn.Parameter)
+    return (
+        not isinstance(argument, Tensor)
+        or not argument.requires_grad
+        or isinstance(argument, nn.Parameter)
+    )

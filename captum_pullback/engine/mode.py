@@ -8,6 +8,7 @@ stack of Python frames tells: there are no hooks, so that none can be left behin
 from __future__ import annotations
 
 import contextvars
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,12 +33,13 @@ from captum_pullback.engine.names import (
     PRODUCTS,
     TRAINING,
     Operation,
+    Product,
     is_training,
     nonlinear_of,
     product_of,
     trains,
 )
-from captum_pullback.engine.running import NAMES_ARE_LOST, innermost, run_nonlinear
+from captum_pullback.engine.running import NAMES_ARE_LOST, innermost, run_gate, run_nonlinear
 from captum_pullback.engine.state import State, detached, note_left
 from captum_pullback.engine.traced import mark_traced
 
@@ -82,20 +84,24 @@ class SofteningMode(State):
             output = self._dispatch(func, args, kwargs)
             mark_traced(func, args, kwargs, output)
             return output
-        if func is _COND and self in _active.get() and not (kwargs or is_transformed()):
-            predicate, if_true, if_false, operands = args
-            with self.entered():
-                return (if_true if predicate else if_false)(*operands)
-        if func not in _KNOWN and func not in self.functions:
-            return func(*args, **kwargs)
+        runner = _RUNNERS.get(func)
+        if runner is None:
+            if func is _COND and self in _active.get() and not (kwargs or is_transformed()):
+                predicate, if_true, if_false, operands = args
+                with self.entered():
+                    return (if_true if predicate else if_false)(*operands)
+            if func not in self.functions:
+                return func(*args, **kwargs)
         if self not in _active.get():
             return func(*args, **kwargs)  # another task's turn in this thread
-        return self._dispatch(func, args, kwargs)
+        if runner is None or func in self.functions:
+            return self._dispatch(func, args, kwargs)
+        return runner(self, func, args, kwargs)
 
     def _dispatch(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run an operation by what it is."""
+        """Run an operation by what it is; where no compiler is at work, `_RUNNERS` knows that."""
         if func in GRADIENTS:
             return run_gradient(self, func, args, kwargs)
         if not torch.compiler.is_compiling():
@@ -105,25 +111,60 @@ class SofteningMode(State):
                 return choose(self, func, args, kwargs)
         operation = nonlinear_of(func)
         if operation is not None:
-            return run_nonlinear(self, func, operation, args, kwargs)
+            return run_nonlinear(self, func, args, kwargs, operation)
         if func in self.functions:
             operation = Operation(getattr(func, "__name__", str(func)), func)
-            return run_nonlinear(self, func, operation, args, kwargs)
+            return run_nonlinear(self, func, args, kwargs, operation)
         product = product_of(func)
         if product is not None:
-            output = run_product(self, func, product, args, kwargs)
-            if output is not NotImplemented:
-                return output
-            if self.lean and product.name in _ELEMENTWISE and any(map(_is_parameter, args)):
-                # Autograd keeps the other factor for a parameter's gradient.
-                return func(*map(detached, args), **kwargs)
-        elif is_training(func) and trains(func, args, kwargs):
-            output = func(*args, **kwargs)
-            note_left(self, TRAINING[func].name, output, args)
-            return output
-        if self.lean and func in LEAN:
-            return run_lean(self, func, args, kwargs)
-        return func(*args, **kwargs)
+            return _multiply(self, func, args, kwargs, product)
+        return _train(self, func, args, kwargs)
+
+
+def _multiply(
+    state: State,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    product: Product,
+) -> Any:
+    """Run a product, which is linear where one factor alone depends on the inputs."""
+    output = run_product(state, func, product, args, kwargs)
+    if output is not NotImplemented:
+        return output
+    if state.lean:
+        if product.name in _ELEMENTWISE and any(map(_is_parameter, args)):
+            # Autograd keeps the other factor for a parameter's gradient.
+            return func(*map(detached, args), **kwargs)
+        if func in LEAN:
+            return run_lean(state, func, args, kwargs)
+    return func(*args, **kwargs)
+
+
+def _layer(
+    state: State,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    product: Product,
+) -> Any:
+    """The same of what is linear in its input, if its weight is a parameter."""
+    if state.lean and len(args) > 1 and type(args[1]) is nn.Parameter:
+        return run_lean(state, func, args, kwargs)
+    return _multiply(state, func, args, kwargs, product)
+
+
+def _train(
+    state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run what is linear, unless it trains."""
+    if is_training(func) and trains(func, args, kwargs):
+        output = func(*args, **kwargs)
+        note_left(state, TRAINING[func].name, output, args)
+        return output
+    if state.lean and func in LEAN:
+        return run_lean(state, func, args, kwargs)
+    return func(*args, **kwargs)
 
 
 def _is_parameter(argument: Any) -> bool:
@@ -135,7 +176,19 @@ _ELEMENTWISE = ("mul", "multiply", "div", "divide", "true_divide", "truediv", "a
 
 _COND = torch.ops.higher_order.cond
 
-# A dict, since Dynamo in torch 2.8 does not look into sets of functions.
-_KNOWN = dict.fromkeys(
-    (*NONLINEAR, *PRODUCTS, *TRAINING, *LEAN, *COMPARISONS, *CHOICES, *GRADIENTS)
-)
+#: function -> what runs it, as runner(state, function, args, kwargs); the first that fits counts.
+_RUNNERS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys(LEAN, run_lean),
+    **dict.fromkeys(TRAINING, _train),
+    **{
+        function: functools.partial(_layer if function in LEAN else _multiply, product=product)
+        for function, product in PRODUCTS.items()
+    },
+    **{
+        function: functools.partial(run_gate, operation=operation)
+        for function, operation in NONLINEAR.items()
+    },
+    **dict.fromkeys(CHOICES, choose),
+    **dict.fromkeys(COMPARISONS, compare),
+    **dict.fromkeys(GRADIENTS, run_gradient),
+}

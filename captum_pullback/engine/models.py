@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_pullback.engine._torch import children
+
 __all__ = [
     "as_tuple",
     "leaves_of",
+    "modules_of",
     "named_modules",
     "on_copies",
     "refuse_scripted",
@@ -97,14 +100,28 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
     return [(names[raw], module) for raw, module in modules.items()]
 
 
-def refuse_scripted(model: Callable[..., Any], modules: list[tuple[str, nn.Module]]) -> None:
+def modules_of(model: Callable[..., Any]) -> list[nn.Module]:
+    """The modules of a model, in no particular order; in less time than their names take."""
+    root = root_module(model)
+    found = {} if root is None else {root: None}
+    stack = list(found)
+    while stack:
+        for child in children(stack.pop()).values():
+            if child is not None and child not in found:
+                found[child] = None
+                stack.append(child)
+    return list(found)
+
+
+def refuse_scripted(model: Callable[..., Any], modules: list[nn.Module]) -> None:
     """Raise TypeError for what runs outside Python, where no gate can be met."""
     if isinstance(model, torch.export.ExportedProgram):
         raise TypeError("an ExportedProgram cannot be called: pass its .module()")
     if not callable(model):
         raise TypeError(f"model must be callable, not {type(model).__name__}")
-    scripted = [name or "(model)" for name, module in modules if _is_scripted(module)]
-    if _is_scripted(model) or scripted:
+    if _is_scripted(model) or any(issubclass(kind, _SCRIPTED) for kind in set(map(type, modules))):
+        named = named_modules(model)
+        scripted = [name or "(model)" for name, module in named if _is_scripted(module)]
         raise TypeError(
             "scripted or traced code runs outside Python, where gates cannot be softened"
             + (f" (in {', '.join(scripted[:3])})" if scripted else "")
@@ -112,10 +129,11 @@ def refuse_scripted(model: Callable[..., Any], modules: list[tuple[str, nn.Modul
         )
 
 
+_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
+
+
 def _is_scripted(model: object) -> bool:
-    return isinstance(
-        model, (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
-    )
+    return isinstance(model, _SCRIPTED)
 
 
 _replacing = threading.Lock()

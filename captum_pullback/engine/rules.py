@@ -28,7 +28,7 @@ from captum_pullback.engine.pooling import max_pool
 from captum_pullback.engine.spread import Temperature
 from captum_pullback.engine.windows import AdaptiveWindows, Windows, per_axis
 
-__all__ = ["EXCITATION", "READINGS", "SEMANTIC", "Composite", "Rule", "RulesLike"]
+__all__ = ["EXCITATION", "READINGS", "SEMANTIC", "Composite", "Rule", "RulesLike", "is_ours"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ derivative; and names of modules with such a mapping of their own."""
 
 
 def _relu(step: gates.Step) -> Rule:
-    return Rule(lambda *_, **__: RELU.held(step))  # of a clamp, too
+    held = RELU.held(step)
+    return Rule(lambda *_, **__: held)  # of a clamp, too
 
 
 def _capped(reading: str, step: gates.Step = gates.step) -> Rule:
@@ -256,6 +257,13 @@ SEMANTIC = Composite(
     },
 )
 """Rules for every kind of gate (arXiv 2507.22832 v5 and v6, "semantic pullbacks")."""
+
+_OURS = frozenset(id(rule) for readings in READINGS.values() for rule in readings.values())
+
+
+def is_ours(rule: Rule) -> bool:
+    """Whether a rule is one of `READINGS`, which say the same of calls with the same arguments."""
+    return id(rule) in _OURS
 
 
 def _named(name: str) -> Composite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from captum_pullback.engine._torch import (
     is_in_checkpoint,
+    is_transformed,
     is_watched,
     modes,
     notes,
@@ -26,10 +28,11 @@ from captum_pullback.engine.leaning import run_lean
 from captum_pullback.engine.names import Operation, read_call, split_call
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import LOGITS, carries
+from captum_pullback.engine.rules import is_ours
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.state import State, count_backward, detached, note_left
 
-__all__ = ["NAMES_ARE_LOST", "innermost", "run_nonlinear"]
+__all__ = ["NAMES_ARE_LOST", "innermost", "run_gate", "run_nonlinear"]
 
 NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
@@ -43,12 +46,50 @@ _INSIDE: dict[Any, Any] = {
 }
 
 
+def run_gate(
+    state: State,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    operation: Operation,
+) -> Any:
+    """`run_nonlinear`, in less time for what was met before."""
+    gates, x = state.gates, args[0] if args else None
+    if not (
+        gates
+        and type(x) is Tensor
+        and x.requires_grad
+        and torch.is_grad_enabled()
+        and not is_transformed()
+        and x.is_floating_point()
+        and x.layout is torch.strided
+        and not x.is_nested
+    ):
+        return run_nonlinear(state, func, args, kwargs, operation)
+    rest = args[1:]
+    try:
+        found = gates.get((func, rest, *kwargs.items()))
+    except TypeError:
+        found = None
+    if found is None:
+        return run_nonlinear(state, func, args, kwargs, operation)
+    held, force, entry, inplace = found
+    record = state.record
+    with record.lock:
+        entry.met += 1
+    call = Call(
+        lambda z: func(z, *rest, **kwargs), held, force, state.batch, state.once and inplace,
+        entry, record=record,
+    )  # fmt: skip
+    return run(call, x, inplace=inplace)
+
+
 def run_nonlinear(
     state: State,
     func: Callable[..., Any],
-    operation: Operation,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    operation: Operation,
 ) -> Any:
     """Run an operation that is not linear, by its rule if it has one."""
     x, rest, named = split_call(args, kwargs)
@@ -112,6 +153,9 @@ def run_nonlinear(
         None if as_it_is else force,
         "held" if as_it_is else "softened",
     )
+    if state.gates is not None and is_ours(rule) and not (held.others or held.run):
+        with contextlib.suppress(TypeError):  # arguments that no table can have
+            state.gates[(func, args[1:], *kwargs.items())] = (held, force, entry, inplace)
     call = Call(
         operation_, held, force, state.batch, state.once and inplace, entry,
         record=state.record, keeps_all=not state.lean,

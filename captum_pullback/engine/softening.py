@@ -25,6 +25,7 @@ from captum_pullback.engine._torch import (
 from captum_pullback.engine.errors import CheckpointMismatchError, SofteningError
 from captum_pullback.engine.mode import NAMES_ARE_LOST, SofteningMode, innermost
 from captum_pullback.engine.models import (
+    modules_of,
     named_modules,
     refuse_scripted,
     replaced_method,
@@ -147,7 +148,9 @@ def _softened(
     mode.may_be_plain = mode.resolver.rules.is_empty  # a plain gradient was asked for
     mode.tolerates_linear = tolerates_linear
     if not lean or mode.resolver.needs_names:
-        mode.names = {module_key(module): name for name, module in modules}
+        mode.names = _names(model)
+    else:
+        mode.gates = {}
     try:
         with _installed(modules, mode):
             yield mode
@@ -192,7 +195,7 @@ def watch(
     """
     modules, mode = _prepare(model, Softness(0.0, rules=rules))
     mode.see = see
-    mode.names = {module_key(module): name for name, module in modules}
+    mode.names = _names(model)
     with _installed(modules, mode):
         yield mode.record
 
@@ -208,10 +211,10 @@ def forward_pass(mode: SofteningMode) -> Iterator[None]:
 
 
 @contextmanager
-def _installed(modules: list[tuple[str, nn.Module]], mode: SofteningMode) -> Iterator[None]:
+def _installed(modules: list[nn.Module], mode: SofteningMode) -> Iterator[None]:
     try:
         with ExitStack() as undo:
-            for _, module in modules:
+            for module in modules:
                 if isinstance(module, nn.DataParallel):
                     undo.enter_context(replaced_method(module, "parallel_apply", _softly))
             with mode:
@@ -242,13 +245,17 @@ def check(model: Callable[..., Any], softness: Softness) -> None:
 
 def _prepare(
     model: Callable[..., Any], softness: Softness
-) -> tuple[list[tuple[str, nn.Module]], SofteningMode]:
-    modules = named_modules(model)
+) -> tuple[list[nn.Module], SofteningMode]:
+    modules = modules_of(model)
     refuse_scripted(model, modules)
-    resolver = softness.resolver([name for name, _ in modules])
-    if resolver.needs_names and any(is_compiled_module(module) for _, module in modules):
+    resolver = softness.known or softness.resolver([name for name, _ in named_modules(model)])
+    if resolver.needs_names and any(map(is_compiled_module, modules)):
         raise SofteningError(NAMES_ARE_LOST)
     return modules, SofteningMode(resolver)
+
+
+def _names(model: Callable[..., Any]) -> dict[int, str]:
+    return {module_key(module): name for name, module in named_modules(model)}
 
 
 def _softly(parallel_apply: Callable[..., Any]) -> Callable[..., Any]:

@@ -44,15 +44,19 @@ class Softness:
         """Whether a temperature is in units of spread, which is that of each example."""
         return _has_spread(self.temperature) or _has_spread(self.pool_temperature)
 
+    @property
+    def known(self) -> Resolver | None:
+        """The resolver, once one was asked for, if it is the same for any model."""
+        return self.__dict__.get("_resolver")
+
     def resolver(self, modules: Sequence[str]) -> Resolver:
         """What answers for each gate of a model with modules of these names.
 
         Raises:
             TypeError, ValueError: Something is no temperature or no rule, or names no module.
         """
-        kept: Resolver | None = self.__dict__.get("_resolver")
-        if kept is not None:
-            return kept
+        if self.known is not None:
+            return self.known
         temperatures = Temperatures(self.temperature)
         pools = temperatures
         if self.pool_temperature is not None:

@@ -38,6 +38,8 @@ class State(TorchFunctionMode):
         holds_output: Whether a gate that is the network's output is held, too.
         running: How deep in the network's own forward pass this is.
         takes_gradient: Whether a gradient is being taken that is not the network's own.
+        gates: What is held of gates that were met, by their calls' other arguments; None where
+            that also depends on the module, or is to be seen.
     """
 
     def __init__(self, resolver: Resolver) -> None:
@@ -54,6 +56,7 @@ class State(TorchFunctionMode):
         self.names: dict[int, str] = {}
         self.running = 0
         self.takes_gradient = False
+        self.gates: dict[Any, Any] | None = None
         self.left_nested = True
         self.differentiates_gradients = False
         self.tolerates_linear = False
@@ -157,4 +160,8 @@ def count_backward(state: State, output: Any, entry: Entry, inputs: Any) -> None
 
 def detached(argument: Any) -> Any:
     """A parameter without its gradient; anything else as it is."""
-    return argument.detach() if isinstance(argument, nn.Parameter) else argument
+    # What isinstance asks of parameters takes longer.
+    kind = type(argument)
+    if kind is nn.Parameter or (kind is not type(None) and isinstance(argument, nn.Parameter)):
+        return argument.detach()
+    return argument
