@@ -150,3 +150,35 @@ def test_a_linear_layer_of_what_is_not_contiguous_runs_the_kernel_that_it_runs_o
         found, lean = _gradient(layer, x)
     assert torch.equal(found, expected)
     torch.testing.assert_close(lean, plain)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_self_attention_goes_back_through_its_values_alone(batch_first: bool, bias: bool) -> None:
+    """By hand: the weights are held, and the projection's last third is the values'."""
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(
+        8, 2, bias=bias, batch_first=batch_first, dtype=torch.float64
+    ).eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    along = torch.randn(3, 5, 8, dtype=torch.float64)
+    with soften_for_inputs(attention, Softness(0.5)) as mode:
+        z = x.clone().requires_grad_()
+        y = attention(z, z, z, need_weights=False)[0]
+        (pulled,) = torch.autograd.grad((y * along).sum(), z)
+    outside = attention(z, z, z, need_weights=False)[0]
+    assert torch.equal(y, outside)
+    assert [met.operation for met in mode.record.held] == ["scaled_dot_product_attention"]
+
+    def by_head(rows: Tensor) -> Tensor:  # (N, L, 8) to (N, heads, L, 4)
+        return rows.unflatten(-1, (2, 4)).transpose(1, 2)
+
+    rows, grad = (part if batch_first else part.transpose(0, 1) for part in (x, along))
+    of_query, of_key, of_value = attention.in_proj_weight.detach().chunk(3)
+    shifts = attention.in_proj_bias.detach().chunk(3) if bias else (0.0, 0.0, 0.0)
+    logits = by_head(rows @ of_query.T + shifts[0]) @ by_head(rows @ of_key.T + shifts[1]).mT
+    weights = torch.softmax(logits / 2, -1)  # the root of 4
+    back = weights.mT @ by_head(grad @ attention.out_proj.weight.detach())
+    expected = back.transpose(1, 2).flatten(2) @ of_value
+    expected = expected if batch_first else expected.transpose(0, 1)
+    torch.testing.assert_close(pulled, expected, rtol=1e-10, atol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -166,3 +167,59 @@ def test_a_trace_for_cond_is_told_from_others() -> None:
         torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
         assert set(found) == {"cond"}
     torch.compiler.reset()
+
+
+def test_the_projection_of_attention() -> None:
+    """torch.nn.functional._in_projection_packed, and that attention calls it by this name."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, 4), torch.randn(12, 4), torch.randn(12)
+    parts = _torch.project_packed(x, x, x, weight, bias)
+    for part, w, b in zip(parts, weight.chunk(3), bias.chunk(3), strict=True):
+        torch.testing.assert_close(part, x @ w.T + b)
+    met: list[Tensor] = []
+
+    def noted(*args: Tensor) -> object:
+        met.append(args[0])
+        return _torch.project_packed(*args)
+
+    attention = nn.MultiheadAttention(4, 2)
+    copy = _torch.without_override(F.multi_head_attention_forward, _in_projection_packed=noted)
+    out = attention.out_proj
+    given = (x, x, x, 4, 2, attention.in_proj_weight, attention.in_proj_bias, None, None, False)
+    copy(*given, 0.0, out.weight, out.bias, training=False, need_weights=False)
+    assert len(met) == 1
+    assert met[0] is x
+
+
+def test_an_autograd_functions_own_apply() -> None:
+    """torch.autograd.Function.apply's own superclass, and torch._C._functorch.unwrap_if_dead."""
+
+    class Triple(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+            return grad * 3
+
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = _torch.undressed(Triple)(_torch.alive(x))
+    assert y.tolist() == [2, 4]
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [3, 3]
+    left: list[Tensor] = []
+    torch.func.grad(lambda x: left.append(x) or x.sum())(x)  # type: ignore[func-returns-value]
+    assert _torch.alive(left[0]) is x
+    assert _torch.alive(x) is x
+
+
+def test_modules_of_a_module_and_hooks_for_saved_tensors() -> None:
+    """nn.Module._modules, and torch._C._autograd._top_saved_tensors_default_hooks."""
+    first, network = nn.ReLU(), nn.Sequential()
+    network.add_module("first", first)
+    assert dict(_torch.children(network)) == {"first": first}
+    assert _torch.saved_tensor_hooks(False) is None
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert _torch.saved_tensor_hooks(False) is not None
+    with _torch.quiet(), Quiet():
+        torch.ones(1)

@@ -43,6 +43,7 @@ __all__ = [
     "notes",
     "number_of",
     "own",
+    "project_packed",
     "quiet",
     "restore_modes",
     "running_module",
@@ -139,11 +140,19 @@ def unseen() -> AbstractContextManager[Any]:
 quiet: Callable[[], AbstractContextManager[Any]] = torch._C.DisableTorchFunction
 
 
-def without_override(function: Any) -> Any:
+#: How `multi_head_attention_forward` makes queries, keys and values of one weight.
+project_packed: Callable[..., Any] = vars(torch.nn.functional)["_in_projection_packed"]
+
+
+def without_override(function: Any, **replaced: Any) -> Any:
     """A copy of one of PyTorch's functions that does not ask function modes whether to run.
 
     Its own operations are shown to them: so a function that is written in Python can be looked
     into.
+
+    Args:
+        function: To be copied.
+        replaced: What takes the place of functions that it calls, by name.
     """
     quiet = dict.fromkeys(
         ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"),
@@ -151,7 +160,7 @@ def without_override(function: Any) -> Any:
     )
     copy = types.FunctionType(
         function.__code__,
-        {**function.__globals__, **quiet},
+        {**function.__globals__, **quiet, **replaced},
         function.__name__,
         function.__defaults__,
         function.__closure__,

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.backward import Context, Held
+from captum_pullback.engine.backward import Call, Context, Held, run
 
-__all__ = ["scaled_dot_product_attention"]
+__all__ = ["project", "scaled_dot_product_attention"]
 
 _attention: Callable[..., Tensor] = F.scaled_dot_product_attention
 # Numbers in one piece of work: attention weights of that many are held at once.
@@ -111,6 +111,36 @@ def scaled_dot_product_attention(
         )
 
     return Held(pull, (key, value, attn_mask), run, (0, 1, 3), neutral=1.0, push=push)
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None, record: Any) -> tuple[Tensor, ...]:
+    """Queries, keys and values of self-attention, from one projection.
+
+    What `torch.nn.functional.multi_head_attention_forward` computes, to the bit; but as queries
+    and keys carry nothing, the way back is that of the values, a third of the projection.
+
+    Args:
+        x: Shape (..., E).
+        weight: Of the projection, shape (3 E, E).
+        bias: Of shape (3 E,).
+        record: Of the softening.
+
+    Returns:
+        Three tensors of shape (..., E), of which those of queries and keys are leaves.
+    """
+    size = x.shape[-1]
+    with torch.no_grad():
+        packed = F.linear(x, weight, bias)
+        packed = packed.unflatten(-1, (3, size))  # type: ignore[no-untyped-call]
+        packed = packed.unsqueeze(0).transpose(0, -2).squeeze(-2).contiguous()
+        query, key, value = packed[0], packed[1], packed[2]
+
+    def pull(context: Context, grad: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+        return (grad.reshape(-1, size) @ weight).reshape(grad.shape), None
+
+    held = Held(pull, (weight.detach()[2 * size :],), saves=(1,), linear="mixes")
+    carried: Tensor = run(Call(lambda _: value, held, record=record), x)
+    return query.requires_grad_(), key.requires_grad_(), carried
 
 
 def _alone(tensor: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ from captum_pullback.engine.backward import Call, run
 from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.state import State, detached
 
-__all__ = ["run_lean"]
+__all__ = ["is_fixed", "run_lean"]
 
 
 def run_lean(
@@ -33,7 +33,7 @@ def run_lean(
         return func(*args, **kwargs)
     rest = args[1:]
     for part in (*rest, *kwargs.values()):
-        if type(part) not in _FIXED and not _is_fixed(part):
+        if type(part) not in _FIXED and not is_fixed(part):
             return func(*args, **kwargs)
     held = LEAN[func](*args, **kwargs)
     if held is not None:
@@ -50,7 +50,7 @@ def run_lean(
 _FIXED = frozenset((nn.Parameter, type(None), bool, int, float, str, tuple))
 
 
-def _is_fixed(argument: Any) -> bool:
+def is_fixed(argument: Any) -> bool:
     """Whether no gradient with respect to inputs can pass through this argument."""
     return (
         not isinstance(argument, Tensor)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.backward import Context, Held
+from captum_pullback.engine.backward import Context, Held, may_write
 
 __all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 
@@ -76,8 +76,13 @@ def layer_norm(
         x, weight = saved[0] if trains else None, saved[int(trains)]
         rstd = saved[-1]
         wide_grad = grad.to(wide)
-        scaled = wide_grad * rstd if weight is None else wide_grad * (weight * rstd)
-        pulled = (scaled - scaled.mean(dims, keepdim=True)).to(grad.dtype)
+        if may_write(grad):  # memory that is there is quicker than fresh one
+            scaled = wide_grad * (rstd if weight is None else weight)
+            scaled = scaled if weight is None else scaled.mul_(rstd)
+            pulled = scaled.sub_(scaled.mean(dims, keepdim=True)).to(grad.dtype)
+        else:
+            scaled = wide_grad * rstd if weight is None else wide_grad * (weight * rstd)
+            pulled = (scaled - scaled.mean(dims, keepdim=True)).to(grad.dtype)
         normal = None if x is None else (x.to(wide) - saved[-2]) * rstd
         return pulled, *_parameters_pulled(context, wide_grad, normal, weight)
 

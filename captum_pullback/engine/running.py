@@ -12,19 +12,22 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from captum_pullback.engine._torch import (
+    autocasts,
     is_in_checkpoint,
     is_transformed,
     is_watched,
     modes,
     notes,
+    project_packed,
     unseen,
     unwrapped,
     without_override,
 )
+from captum_pullback.engine.attention import project
 from captum_pullback.engine.backward import Call, run
 from captum_pullback.engine.errors import ForwardModeError, SofteningError
 from captum_pullback.engine.lean import LEAN
-from captum_pullback.engine.leaning import run_lean
+from captum_pullback.engine.leaning import is_fixed, run_lean
 from captum_pullback.engine.names import Operation, read_call, split_call
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import LOGITS, carries
@@ -44,6 +47,27 @@ _ATTENTION = F.multi_head_attention_forward
 _INSIDE: dict[Any, Any] = {
     function: without_override(function) for function in (_ATTENTION, F.local_response_norm)
 }
+
+
+def _project(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None = None) -> Any:
+    """The projection of attention, in a third of the way back where it is self-attention."""
+    state = innermost()
+    if (
+        state is not None
+        and q is k is v
+        and type(q) is Tensor
+        and q.requires_grad
+        and torch.is_grad_enabled()
+        and not is_watched()
+        and not autocasts(q)
+        and is_fixed(w)
+        and is_fixed(b)
+    ):
+        return project(q, w, b, state.record)
+    return project_packed(q, k, v, w, b)
+
+
+_LEAN_ATTENTION = without_override(_ATTENTION, _in_projection_packed=_project)
 
 
 def run_gate(
@@ -101,7 +125,11 @@ def run_nonlinear(
     held = None
     if rule is not None and not x.is_complex():  # of complex numbers no gate is known
         if rule.inside or func is _ATTENTION:
-            return _run_inside(state, func, args, kwargs)
+            inside = _INSIDE[func]
+            if state.lean and is_ours(rule) and kwargs.get("need_weights") is False:
+                inside = _LEAN_ATTENTION if func is _ATTENTION else inside
+            with state.entered():  # so that its own operations are met
+                return inside(*args, **kwargs)
         if state.lean:
             given = tuple(map(detached, given))
             keywords = {key: detached(value) for key, value in keywords.items()}
@@ -154,8 +182,9 @@ def run_nonlinear(
         "held" if as_it_is else "softened",
     )
     if state.gates is not None and is_ours(rule) and not (held.others or held.run):
+        call_of = (func, args[1:], *kwargs.items())
         with contextlib.suppress(TypeError):  # arguments that no table can have
-            state.gates[(func, args[1:], *kwargs.items())] = (held, force, entry, inplace)
+            state.gates[call_of] = (held, force, entry, inplace)
     call = Call(
         operation_, held, force, state.batch, state.once and inplace, entry,
         record=state.record, keeps_all=not state.lean,
@@ -204,14 +233,6 @@ def _run_traced(
         if temperature == common:
             temperature = tensor
     return run(Call(call, held, temperature, state.batch), x, inplace=inplace)
-
-
-def _run_inside(
-    state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Run an operation that is written in Python, so that its own operations are met."""
-    with state.entered():
-        return _INSIDE[func](*args, **kwargs)
 
 
 def _keep_logits(
