@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def plain(axis: Axes, palette: Palette) -> None:
         text.set_fontsize(9)
 
 
-def legend(axis: Axes, palette: Palette, **where: object) -> None:
+def legend(axis: Axes, palette: Palette, **where: Any) -> None:
     """A frameless legend."""
     axis.legend(frameon=False, fontsize=8, labelcolor=palette.ink, **where)
 

@@ -117,7 +117,8 @@ def limits_of_temperature() -> tuple[list[float], list[float]]:
         targets = network.model(inputs).argmax(1)
 
     def pullback(temperature: float) -> Tensor:
-        return ExcitationPullback(network.model, temperature).attribute(inputs, targets).flatten(1)
+        maps: Tensor = ExcitationPullback(network.model, temperature).attribute(inputs, targets)
+        return maps.flatten(1)
 
     hard, half = pullback(0.0), pullback(float("inf"))
     curves: tuple[list[float], list[float]] = ([], [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 import torch
+from torch import Tensor
 
 from captum_pullback import PullbackAscent
 from captum_pullback.figures.ascents import plot_ascent, score_change
@@ -31,7 +32,8 @@ photographs = [network.preprocess(sample_photo(name)).to(args.device) for name i
 mean, std = torch.tensor(network.mean), torch.tensor(network.std)
 bounds = ((0 - mean) / std, (1 - mean) / std)
 
-grids, captions = {}, {}
+grids: dict[str, list[list[Tensor]]] = {}
+captions: dict[str, list[list[str]]] = {}
 for title, temperature in (("pullback, T = 0.3", 0.3), ("plain gradient", 0.0)):
     ascent = PullbackAscent(network.model, temperature, relative=True, bounds=bounds)
     grids[title], captions[title] = [], []
