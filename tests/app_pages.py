@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import signal
 import subprocess
@@ -16,8 +15,8 @@ from typing import Any
 
 import browser
 import pytest
+from command_line import environment
 
-ROOT = Path(__file__).parents[1]
 MISSING = browser.missing()
 #: For each module of tests that uses the fixtures `server` and `visit`.
 MARKS = [
@@ -28,25 +27,6 @@ MARKS = [
 ]
 #: Milliseconds, on a machine that does other things too.
 PATIENCE = 60_000
-
-#: Networks beside the embedded one, one of which is slow: for progress and cancelling.
-MODULE = """
-import time, torch
-from torch import nn
-from captum_pullback.zoo.networks import Network, preprocessing
-
-class Slow(nn.Module):
-    def forward(self, x):
-        time.sleep(0.05 * len(x))
-        return x
-
-def slow():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), Slow(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)
-    )
-    return Network(model, ("one", "two", "three" * 30), preprocessing(16), input_size=16)
-"""
 
 #: Runs at the start of the app's process, and notes whatever leaves this machine.
 WATCH = """
@@ -85,19 +65,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     temporary = tmp_path_factory.mktemp("tmp")
     home = tmp_path_factory.mktemp("home")
     modules = tmp_path_factory.mktemp("modules")
-    (modules / "networks.py").write_text(MODULE)
     (modules / "sitecustomize.py").write_text(WATCH)
     outside = modules / "outside.txt"
     process = subprocess.Popen(
         [
             sys.executable, "-W", "error::UserWarning:captum_pullback", "-m", "captum_pullback",
-            "app", "--no-browser", "--model", "networks:slow",
+            "app", "--no-browser", "--model", "tiny:slow",
         ],
         cwd=folder,
         env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(modules)]),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment(modules),
             "TMPDIR": str(temporary),
             "HOME": str(home),
             "OUTSIDE": str(outside),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from app_pages import MARKS, PATIENCE, ROOT, Server, get, use_embedded
+from app_pages import MARKS, PATIENCE, Server, get, use_embedded
+from command_line import ROOT, environment
 from PIL import Image
 
 pytestmark = MARKS
@@ -61,7 +61,7 @@ def test_explain_move_and_take_along(visit: Any, server: Server, tmp_path: Path)
     code.write_text(source)
     subprocess.run(
         [sys.executable, str(code)], cwd=tmp_path, check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
     )  # fmt: skip
     with np.load(arrays) as saved:
         assert saved["attributions"].shape == (2, 3, 64, 64)
@@ -267,7 +267,7 @@ def test_rules_and_the_unit_of_the_temperature(visit: Any, tmp_path: Path) -> No
     # a temperature in units of spread stays with another network; the other one is its own
     visitor.temperature("2")
     page.locator("#cp-network input").click()
-    page.get_by_role("option", name="networks:slow").click()
+    page.get_by_role("option", name="tiny:slow").click()
     page.locator("#cp-answers:not(.cp-old) header p", has_text="slow").wait_for(timeout=PATIENCE)
     visitor.title("T = 2 spread, rules excitation")
     # what softens nothing has neither

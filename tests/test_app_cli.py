@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
-import io
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import Terminal, environment
 
 from captum_pullback.app import command as app
 from captum_pullback.app import server
@@ -44,29 +44,8 @@ def test_without_gradio_one_is_told(
     assert "pip install 'captum-pullback[app]'" in said(capsys)
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
-def test_ports_that_are_none(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "from 1 to 65535" in said(capsys, f"--port={port}")
-
-
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        ("hard", "rules are excitation or semantic"),
-        ("semantic,gelo=none", "no kind of gate is called 'gelo' (did you mean 'gelu'?)"),
-        ("semantic,gelu=soft", "gelu has no reading 'soft'"),
-    ],
-)
 @needs_gradio
-def test_rules_that_are_none(rules: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message in said(capsys, "--rules", rules)
-
-
-@needs_gradio
-def test_networks_and_addresses_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no network is called 'resnet5'" in said(capsys, "--model", "resnet5")
-    assert "wants one --model" in said(capsys, "--weights", "x.pt")
-    assert "cannot listen at nowhere.invalid" in said(capsys, "--host", "nowhere.invalid")
+def test_an_address_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -75,9 +54,9 @@ def test_networks_and_addresses_that_are_none(capsys: pytest.CaptureFixture[str]
 
 
 def test_what_is_asked_for_comes_first_and_the_embedded_network_too(
-    working_folder: Path,
+    folder: Path,
 ) -> None:
-    (working_folder / "mine.py").write_text(
+    (folder / "mine.py").write_text(
         "from torch import nn\n"
         "def network():\n"
         "    return nn.Sequential(nn.Conv2d(3, 2, 3, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
@@ -126,10 +105,6 @@ def test_settings_from_outside_do_not_count(
 def test_the_start_says_what_it_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     @contextlib.contextmanager
     def serving(*_: object) -> Iterator[str]:
         yield "http://127.0.0.1:7860/"
@@ -157,7 +132,7 @@ def started(tmp_path: Path, *arguments: str, ending: int = signal.SIGTERM) -> It
     """A running app, by the addresses that it names; ended by a signal, after which all is gone."""
     process = subprocess.Popen(
         [sys.executable, "-m", "captum_pullback", "app", "--no-browser", *arguments],
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment(TMPDIR=str(tmp_path)),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -212,20 +187,11 @@ def test_an_address_of_ipv6_and_a_terminal_that_is_closed(tmp_path: Path) -> Non
 
 
 @needs_gradio
-def test_the_page_starts_with_the_rules_of_the_command(tmp_path: Path) -> None:
-    rules = "excitation,max_pool=differentiated"
-    with started(tmp_path, "--rules", rules) as (url,):
-        with urllib.request.urlopen(f"{url}config", timeout=20) as answer:
-            parts = json.load(answer)["components"]
-        (radio,) = (p["props"] for p in parts if p["props"].get("elem_id") == "cp-rules")
-    assert radio["value"] == rules
-    assert [value for _, value in radio["choices"]] == ["semantic", "excitation", rules]
-
-
-@needs_gradio
 def test_everybodys_address_can_be_opened_by_others(tmp_path: Path) -> None:
-    """And, with a name, by no other name."""
-    with started(tmp_path, "--host", "0.0.0.0", "--allow-host", "box.example") as addresses:
+    """And, with a name, by no other name; the page starts with the rules of the command."""
+    rules = "excitation,max_pool=differentiated"
+    arguments = ("--host", "0.0.0.0", "--allow-host", "box.example", "--rules", rules)
+    with started(tmp_path, *arguments) as addresses:
         assert len(addresses) == 2
         host = urllib.parse.urlsplit(addresses[1]).hostname
         assert host not in ("0.0.0.0", "localhost", "127.0.0.1")
@@ -233,6 +199,11 @@ def test_everybodys_address_can_be_opened_by_others(tmp_path: Path) -> None:
         assert status(addresses[0], Host="box.example:1") == 200
         assert status(addresses[0], Host="attacker.example") == 400
         assert [status(address) for address in addresses] == [200, 200]
+        with urllib.request.urlopen(f"{addresses[0]}config", timeout=20) as answer:
+            parts = json.load(answer)["components"]
+    (radio,) = (p["props"] for p in parts if p["props"].get("elem_id") == "cp-rules")
+    assert radio["value"] == rules
+    assert [value for _, value in radio["choices"]] == ["semantic", "excitation", rules]
 
 
 def test_the_address_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_a_setting_does_not_bring_the_photograph_before_back(visit: Any) -> None
 def test_quick_changes_of_network(visit: Any) -> None:
     visitor = at_the_embedded(visit)
     page = visitor.page
-    for name in ("networks:slow", "embedded", "networks:slow", "embedded"):
+    for name in ("tiny:slow", "embedded", "tiny:slow", "embedded"):
         page.locator("#cp-network input").click()
         page.get_by_role("option", name=name).click()
     page.locator('[data-pick="coffee"]').click()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import Terminal, command, new_files
 from PIL import Image
 
 from captum_pullback import PullbackAscent
@@ -20,49 +18,9 @@ from captum_pullback.study.ascents import Ways
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import read_photo
 
-ROOT = Path(__file__).parents[1]
-
-TINY = """
-import torch
-from torch import nn
-from captum_pullback.zoo.networks import Network, preprocessing
-
-CLASSES = ("tench, Tinca tinca", "goldfish", "tabby, tabby cat", "espresso", "rocket")
-
-class Fail(nn.Module):
-    def forward(self, x):
-        return x * float("nan") if torch.is_grad_enabled() else x
-
-def network(last=nn.Identity()):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 5), last
-    )
-    return Network(model, CLASSES, preprocessing(16), input_size=16)
-
-def one():
-    net = network(nn.Linear(5, 1))
-    return Network(net.model, (), net.preprocess, input_size=16)
-
-def failing():
-    return network(Fail())
-"""
-
-
-@pytest.fixture
-def folder(working_folder: Path) -> Path:
-    """The working folder, with a module of tiny networks."""
-    (working_folder / "tiny_ascent.py").write_text(TINY)
-    return working_folder
-
 
 def tiny(*arguments: str, model: str = "network") -> int:
-    return cli.main(["ascend", "--model", f"tiny_ascent:{model}", *arguments])
-
-
-def new_files(folder: Path) -> set[str]:
-    known = {"tiny_ascent.py", "noise.png", "other.png", "broken.jpg", "__pycache__"}
-    return {path.name for path in folder.iterdir()} - known
+    return cli.main(["ascend", "--model", f"tiny:{model}", *arguments])
 
 
 def rows_of(said: str) -> list[tuple[str, str, float, float]]:
@@ -76,12 +34,7 @@ def rows_of(said: str) -> list[tuple[str, str, float, float]]:
 
 
 def test_the_default_run_is_a_grid_with_own_classes_on_the_diagonal(folder: Path) -> None:
-    path = os.pathsep.join([str(ROOT), os.getcwd()])
-    done = subprocess.run(
-        [sys.executable, "-m", "captum_pullback", "ascend"],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    done = command("ascend")
     assert (done.returncode, done.stderr) == (0, "")
     assert new_files(folder) == {"ascent.png"}
     rows = rows_of(done.stdout)
@@ -107,7 +60,7 @@ def test_the_scores_are_the_networks(folder: Path, capsys: pytest.CaptureFixture
         "--radius", "0.4", "--unbounded", "--compare",
     )  # fmt: skip
     assert code == 0
-    network = zoo.load("tiny_ascent:network")
+    network = zoo.load("tiny:network")
     rows = iter(rows_of(capsys.readouterr().out))
     for photo in ("noise.png", "other.png"):
         inputs = network.preprocess(read_photo(photo))[None]
@@ -154,7 +107,7 @@ def test_one_photograph_gets_a_random_class_besides(
 
 
 def test_pixels_stay_between_black_and_white_unless_told_otherwise(folder: Path) -> None:
-    network = zoo.load("tiny_ascent:network")
+    network = zoo.load("tiny:network")
     for bounded in (True, False):
         ways = Ways(0.3, step_size=2, radius=9, bounded=bounded)
         rows = ascend._read(network, ["noise.png"], "cpu")
@@ -198,44 +151,12 @@ def test_the_animation_goes_from_grey_to_the_last_step(folder: Path) -> None:
     assert contrast[0] < contrast[1] < contrast[2]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere.png"], "nowhere.png: no such file"),
-        (["broken.jpg"], "broken.jpg: is"),
-        (["noise.png", "--targets", "unicorn"], "unicorn"),
-        (["noise.png", "--targets", "5"], "5"),
-        (["noise.png", "--out", "grid.gif"], ".png or .pdf or .svg"),
-        (["noise.png", "--gif", "grid.png"], ".gif is wanted"),
-        (["noise.png", "--out", "no/grid.png"], "there is no folder"),
-        (["noise.png", "--out", "noise.png"], "one of the photographs"),
-        (["noise.png", "--steps", "0"], "at least 1"),
-        (["noise.png", "--steps", "many"], "--steps"),
-        (["noise.png", "--step-size", "-1"], "a number above 0 is wanted"),
-        (["noise.png", "--radius", "inf"], "a number above 0 is wanted"),
-        (["noise.png", "--temperature", "cold"], "a temperature is a number"),
-        (["noise.png", "--device", "abacus"], "abacus"),
-        (["noise.png", "--show", "all"], "--show"),
-    ],
-)
-def test_errors_are_one_line_and_leave_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert tiny(*arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("captum-pullback: error: ")
-    assert message in err
-    assert new_files(folder) == set()
-
-
 def test_scores_that_are_not_finite_are_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tiny("noise.png", "--targets", "0", model="failing") == 2
+    assert tiny("noise.png", "--targets", "0", model="nan_in_gradients") == 2
     err = capsys.readouterr().err
-    assert "noise.png: tiny_ascent:failing: the target's score is not finite" in err
+    assert "noise.png: tiny:nan_in_gradients: the target's score is not finite" in err
     assert err.count("\n") == 1
     assert new_files(folder) == set()
 
@@ -278,10 +199,6 @@ def test_samples_only_as_far_as_they_are_there(
 def test_a_bar_while_the_animation_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stderr", shown := Terminal())
     assert tiny("noise.png", "--steps", "2", "--gif", "steps.gif") == 0
     assert re.search(r"animation: 100%.* 3/3 ", shown.getvalue())
@@ -290,7 +207,7 @@ def test_a_bar_while_the_animation_is_written(
 def test_a_network_of_one_output_has_no_random_class(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tiny("noise.png", "--steps", "1", model="one") == 0
+    assert tiny("noise.png", "--steps", "1", model="one_unnamed") == 0
     out = capsys.readouterr().out
     assert [row[0] for row in rows_of(out)] == ["class 0"]
     assert re.match(r"noise\.png: class 0 score -?\d", out)

@@ -41,7 +41,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(pictures: Path, out: Path, *more: str) -> list[str]:
     return [
         "benchmarks.compare", "--data", str(pictures / "val"), "--boxes",
-        str(pictures / "boxes.csv"), "--out", str(out), "--networks", "tiny_network:make",
+        str(pictures / "boxes.csv"), "--out", str(out), "--networks", "tiny:reused",
         "--methods", "ig", "pullback_fitted", "gradientshap", "deeplift", "noise",
         "--sweep", "1", "--images", "5", "--repeated-images", "2", "--fit-images", "2",
         "--seeds", "2", "--samples", "2", "--neighbours", "2", "--stages", "2",

@@ -30,33 +30,9 @@ from captum_pullback.study.softness import (
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import read_photo
 
-TINY = """
-import torch
-from torch import nn
-from captum_pullback.zoo.networks import Network, preprocessing
-
-CLASSES = ("tench", "goldfish", "tabby", "espresso", "rocket")
-
-def network():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 8), nn.GELU(),
-        nn.Linear(8, 5),
-    )
-    with torch.no_grad():
-        model[0].weight.mul_(9)  # so that ReLU6 meets its cap
-    return Network(model, CLASSES, preprocessing(16), input_size=16)
-"""
-
-
-@pytest.fixture
-def folder(working_folder: Path) -> Path:
-    (working_folder / "tiny_rules.py").write_text(TINY)
-    return working_folder
-
 
 def tiny(command: str, *arguments: str) -> int:
-    return cli.main([command, "noise.png", "--model", "tiny_rules:network", *arguments])
+    return cli.main([command, "noise.png", "--model", "tiny:rules", *arguments])
 
 
 # --- as text ------------------------------------------------------------------------------------
@@ -242,7 +218,7 @@ def test_explain_uses_them_and_its_arrays_name_them(
     )  # fmt: skip
     printed = capsys.readouterr()
     assert (code, printed.err) == (0, "")
-    network = zoo.load("tiny_rules:network")
+    network = zoo.load("tiny:rules")
     inputs = network.preprocess(read_photo("noise.png"))[None]
     with np.load("m.npz", allow_pickle=False) as maps:
         found = torch.from_numpy(maps["pullback"])
@@ -281,46 +257,17 @@ def test_ascend_uses_them(
     code = tiny("ascend", *options, "--targets", "2", "--unbounded", "--steps", "2")
     printed = capsys.readouterr()
     assert (code, printed.err) == (0, "")
-    network = zoo.load("tiny_rules:network")
+    network = zoo.load("tiny:rules")
     inputs = network.preprocess(read_photo("noise.png"))[None]
     ascent = PullbackAscent(network.model, steps=2, relative=True, **wanted)
     assert torch.equal(ends[0], ascent.perturb(inputs, 2))
     default = PullbackAscent(network.model, 0.3, steps=2, relative=True).perturb(inputs, 2)
     assert not torch.allclose(ends[0], default, rtol=1e-3)
-    found = re.search(r"^  tabby .*T = (.*?) {2,}\S+ +\S+ +\S+$", printed.out, re.M)
+    found = re.search(r"^  tabby.* T = (.*?) {2,}\S+ +\S+ +\S+$", printed.out, re.M)
     assert found
     assert found[1] == temperature_text(wanted["temperature"], 3)
     line = described(Softness(**wanted))
     assert line is None or f"\n{line}\n" in printed.out
-
-
-@pytest.mark.parametrize("command", ["explain", "ascend"])
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--rules", "magic"], "--rules: rules are excitation or semantic"),
-        (["--rules", "gelux=none"], "no kind of gate is called 'gelux' (did you mean 'gelu'?)"),
-        (["--rules", "gelu=open"], "gelu has no reading 'open'; there are held, none"),
-        (["--temperature", "1 spreads"], "--temperature: a temperature is a number"),
-        (["--temperature", "0.3,gleu=1"], "temperature names 'gleu', but the model has no module"),
-        (["--pool-temperature", "0.3,9=1"], "pool_temperature names '9', but the model has no"),
-    ],
-)
-def test_errors_are_one_line_and_leave_nothing(
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
-    options: list[str],
-    says: str,
-) -> None:
-    before = set(folder.iterdir())
-    assert tiny(command, *options) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("captum-pullback: error: ")
-    assert says in err
-    assert set(folder.iterdir()) - {folder / "__pycache__"} == before
 
 
 @pytest.mark.parametrize(
@@ -345,12 +292,12 @@ def test_a_fit_in_units_of_spread_is_used(folder: Path, capsys: pytest.CaptureFi
     assert head == ["spread", "infidelity", "runner-up", "random", "class"]
     best = re.search(r"^ *([\d.e+-]+) .*<- best", printed.out, re.M)
     assert best
-    assert f"T = {float(best[1]):.3g} spread" in printed.out
-    network = zoo.load("tiny_rules:network")
+    network = zoo.load("tiny:rules")
     inputs = network.preprocess(read_photo("noise.png"))[None]
     with np.load("m.npz") as maps:
         temperature = read_temperature(str(maps["temperature"]))
         assert isinstance(temperature, Spread)
         assert temperature.scale == pytest.approx(float(best[1]), rel=1e-3)
+        assert f"T = {temperature.scale:.3g} spread" in printed.out
         pullback = ExcitationPullback(network.model, temperature, rules=EXCITATION)
         np.testing.assert_array_equal(maps["pullback"], pullback.attribute(inputs, 2))
