@@ -87,10 +87,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+    said = ""
+    found = None
     try:
-        assert found, said + process.stdout.read()
+        while found is None and (line := process.stdout.readline()):
+            said += line  # on a busy machine Matplotlib says first that it takes a moment
+            found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, said
         yield Server(found[0], folder, temporary, process)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -170,7 +170,7 @@ def words(pictures: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny network in ResNet-50's place."""
-    monkeypatch.setitem(protocol.SOURCES, "resnet50", ("tiny_network:make", None))
+    monkeypatch.setitem(protocol.SOURCES, "resnet50", ("tiny:reused", None))
 
 
 def test_from_end_to_end_and_resumed(pictures, tiny, tmp_path, capsys) -> None:
@@ -205,7 +205,7 @@ def test_from_end_to_end_and_resumed(pictures, tiny, tmp_path, capsys) -> None:
 def test_two_processes_give_the_same(pictures, tiny, tmp_path) -> None:
     """Under torchrun, where the tiny network is asked for by its own name."""
     alone, together = tmp_path / "alone.json", tmp_path / "together.json"
-    own = ["--model", "tiny_network:make", "--methods", "pullback", "gradient"]
+    own = ["--model", "tiny:reused", "--methods", "pullback", "gradient"]
     assert command.main(words(pictures, alone, *own)) == 0
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     done = subprocess.run(
@@ -219,7 +219,7 @@ def test_two_processes_give_the_same(pictures, tiny, tmp_path) -> None:
     assert {each.name for each in work.glob("scores_*")} == {"scores_0.jsonl", "scores_1.jsonl"}
     one, two = (json.loads(each.read_text()) for each in (alone, together))
     assert one["rows"] == two["rows"]
-    assert "of tiny_network:make nothing was published" in done.stdout
+    assert "of tiny:reused nothing was published" in done.stdout
 
 
 @pytest.mark.parametrize(
