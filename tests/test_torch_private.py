@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -223,3 +225,27 @@ def test_modules_of_a_module_and_hooks_for_saved_tensors() -> None:
         assert _torch.saved_tensor_hooks(False) is not None
     with _torch.quiet(), Quiet():
         torch.ones(1)
+
+
+def test_what_a_context_is_told_without_a_call() -> None:
+    """to_save and materialize_grads of an autograd function's context; OpOverload._op."""
+    seen: list[object] = []
+
+    class Look(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+            ctx.materialize_grads = False
+            ctx.to_save = (x,)
+            return x * 1, x * 2
+
+        @staticmethod
+        def backward(ctx: Any, first: Tensor, second: Tensor | None) -> Tensor:  # type: ignore[override]
+            seen.extend((ctx.saved_tensors[0], second))
+            return first * 5
+
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (grad,) = torch.autograd.grad(Look.apply(x)[0].sum(), x)
+    assert grad.tolist() == [5, 5]
+    assert seen[0] is x
+    assert seen[1] is None
+    assert _torch.kernel(torch.ops.aten.neg.default)(x).tolist() == [-1, -2]

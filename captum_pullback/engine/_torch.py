@@ -36,6 +36,7 @@ __all__ = [
     "is_transformed",
     "is_view",
     "is_watched",
+    "kernel",
     "leave_mode",
     "mode_depth",
     "modes",
@@ -167,6 +168,10 @@ def without_override(function: Any, **replaced: Any) -> Any:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
+
+
+#: What an overload of an operator calls, in C++; no compiler can look at it.
+kernel: Callable[[Any], Callable[..., Any]] = operator.attrgetter("_op")
 
 
 # --- which modules are running ---

@@ -45,6 +45,7 @@ __all__ = [
     "following",
     "may_write",
     "run",
+    "run_quick",
 ]
 
 Gradients = Tensor | None | tuple[Tensor | None, ...]
@@ -376,7 +377,23 @@ class _Quick(_Named):
                 ctx.mark_non_differentiable(*output[1:])
             elif copy is None and (type(output) is not Tensor or is_view(output)):
                 output = own(output)
-        _save(ctx, inputs, kept, marks=saved_tensor_hooks(False) is not None)
+        if saved_tensor_hooks(False) is not None:
+            _save(ctx, inputs, kept, marks=True)
+            return output
+        # `_save`, without its calls.
+        ctx.marked = ctx.materialize_grads = False
+        ctx.call, ctx.reuse = call, False
+        held = call.held
+        if held.layout:
+            ctx.layout = first.shape, first.stride()
+        if copy is not None:
+            ctx.mark_dirty(first)
+            ctx.reuse, first = call.once, copy
+        tensors = (first, *others) if others else (first,)
+        saves = tensors if call.keeps_all else ()
+        for place in held.saves:
+            saves += (tensors[place],)
+        ctx.to_save = (*saves, *kept) if kept else saves
         return output
 
     setup_context = staticmethod(Function.setup_context)
@@ -398,6 +415,14 @@ following: contextvars.ContextVar[Any] = contextvars.ContextVar(
 )
 
 
+def run_quick(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
+    """`run`, where neither a compiler nor `torch.func` is at work, and nothing follows."""
+    copy, others = x.clone() if inplace else None, call.held.others
+    if others:
+        return _Quick.apply(x, copy, None, call, *others)
+    return _quick(alive(x), copy, None, call)
+
+
 def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
     """Run an operation with its own forward pass, and the backward pass of a rule.
 
@@ -413,10 +438,7 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
         if (follower := following.get()) is not None:
             return follower.held(call, x, inplace)
         if not is_transformed():
-            others = call.held.others
-            if others:
-                return _Quick.apply(x, x.clone() if inplace else None, None, call, *others)
-            return _quick(alive(x), x.clone() if inplace else None, None, call)
+            return run_quick(call, x, inplace=inplace)
     temperature = call.temperature if isinstance(call.temperature, Tensor) else None
     held = call.held
     function = _Held if torch.compiler.is_compiling() else _Named

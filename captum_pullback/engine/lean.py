@@ -19,15 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_pullback.engine._torch import kernel
 from captum_pullback.engine.backward import Context, Held
 from captum_pullback.engine.windows import per_axis
 
 __all__ = ["LEAN"]
 
 # Overloads, which are quicker to call than what chooses among them.
-_convolution_backward: Callable[..., Any] = torch.ops.aten.convolution_backward.default
-_batch_norm_backward: Callable[..., Any] = torch.ops.aten.native_batch_norm_backward.default
-_avg_pool2d_backward: Callable[..., Tensor] = torch.ops.aten.avg_pool2d_backward.default
+_convolution_backward: Callable[..., Any] = kernel(torch.ops.aten.convolution_backward.default)
+_batch_norm_backward: Callable[..., Any] = kernel(torch.ops.aten.native_batch_norm_backward.default)
+_avg_pool2d_backward: Callable[..., Tensor] = kernel(torch.ops.aten.avg_pool2d_backward.default)
 
 
 def _like(context: Context, grad: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_pullback.engine._torch import autocasts, is_watched
-from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine._torch import is_transformed
+from captum_pullback.engine.backward import Call, following, run, run_quick
 from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.state import State, detached
 
@@ -20,27 +20,31 @@ __all__ = ["is_fixed", "run_lean"]
 def run_lean(
     state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run what is linear, keeping only what the gradient of its input needs."""
+    """Run what is linear, keeping only what the gradient of its input needs.
+
+    No compiler is at work: who calls this has asked.
+    """
     x = args[0] if args else None
     if not (
         state.lean
         and type(x) is Tensor
         and x.requires_grad
         and torch.is_grad_enabled()
-        and not is_watched()
-        and not autocasts(x)
+        and not is_transformed()
+        and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
     ):
         return func(*args, **kwargs)
     rest = args[1:]
     for part in (*rest, *kwargs.values()):
         if type(part) not in _FIXED and not is_fixed(part):
             return func(*args, **kwargs)
+    if func is F.linear and len(rest) == 2 and rest[1] is not None and x.dim() == 2:
+        return func(x, rest[0].detach(), rest[1].detach())
     held = LEAN[func](*args, **kwargs)
     if held is not None:
-        return run(Call(lambda z: func(z, *rest, **kwargs), held), x)
+        call = Call(lambda z: func(z, *rest, **kwargs), held)
+        return run(call, x) if following.get() is not None else run_quick(call, x)
     if func is F.linear:
-        if not kwargs and len(rest) == 2 and rest[1] is not None:
-            return func(x, rest[0].detach(), rest[1].detach())
         named = {key: detached(part) for key, part in kwargs.items()} if kwargs else kwargs
         return func(x, *map(detached, rest), **named)
     return func(*args, **kwargs)

@@ -136,7 +136,7 @@ def _multiply(
         if product.name in _ELEMENTWISE and any(map(_is_parameter, args)):
             # Autograd keeps the other factor for a parameter's gradient.
             return func(*map(detached, args), **kwargs)
-        if func in LEAN:
+        if func in LEAN and not torch.compiler.is_compiling():
             return run_lean(state, func, args, kwargs)
     return func(*args, **kwargs)
 
@@ -162,7 +162,7 @@ def _train(
         output = func(*args, **kwargs)
         note_left(state, TRAINING[func].name, output, args)
         return output
-    if state.lean and func in LEAN:
+    if state.lean and func in LEAN and not torch.compiler.is_compiling():
         return run_lean(state, func, args, kwargs)
     return func(*args, **kwargs)
 

@@ -24,7 +24,7 @@ from captum_pullback.engine._torch import (
     without_override,
 )
 from captum_pullback.engine.attention import project
-from captum_pullback.engine.backward import Call, run
+from captum_pullback.engine.backward import Call, following, run, run_quick
 from captum_pullback.engine.errors import ForwardModeError, SofteningError
 from captum_pullback.engine.lean import LEAN
 from captum_pullback.engine.leaning import is_fixed, run_lean
@@ -85,6 +85,7 @@ def run_gate(
         and x.requires_grad
         and torch.is_grad_enabled()
         and not is_transformed()
+        and following.get() is None
         and x.is_floating_point()
         and x.layout is torch.strided
         and not x.is_nested
@@ -105,7 +106,7 @@ def run_gate(
         lambda z: func(z, *rest, **kwargs), held, force, state.batch, state.once and inplace,
         entry, record=record,
     )  # fmt: skip
-    return run(call, x, inplace=inplace)
+    return run_quick(call, x, inplace=inplace)
 
 
 def run_nonlinear(
