@@ -92,6 +92,13 @@ SUITES: dict[str, list[Case]] = {
     "limits": [Case(name, methods=FIVE, rounds=15) for name in _LARGE]
     + [Case(name, batch=8) for name in _LARGE],
     "modern": [Case(name, methods=PAIR) for name in _MODERN],
+    # What `benchmarks.cost_page` has a limit for on every kind of CPU: some four minutes on two
+    # cores.
+    "goals": [
+        Case(name, batch=batch, methods=PAIR, rounds=7) for name in _LARGE for batch in (4, 8)
+    ]
+    + [replace(case, batch=1, methods=PAIR, rounds=25) for case in _SMALL]
+    + [Case(name, methods=PAIR, rounds=7) for name in _MODERN[:3]],
     "small": [replace(case, methods=FIVE, rounds=15) for case in _SMALL],
     "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in _LARGE]
     + [replace(case, methods=(SALIENCY, SOFT, INTEGRATED), rounds=3) for case in _SMALL],
