@@ -186,6 +186,21 @@ def lens_table() -> str:
     return markdown.table(["mean cosine similarity", "first step", "last step"], lines)
 
 
+def deep_features_table() -> str:
+    """How similarity in deep features follows others, in the trained and in untrained networks."""
+
+    def shown(values: list[float]) -> str:
+        mean, low, high = (rounded(value, 2) for value in values)
+        return f"{mean} ({low} to {high})"
+
+    kinds = ("trained", "untrained", "difference")
+    lines = [
+        [row["similarity"], *(shown(row[kind]) for kind in kinds)]
+        for row in load("deep_features.json")["rows"]
+    ]
+    return markdown.table(["similarity of their", *kinds], lines)
+
+
 def _lens_numbers() -> dict[str, str]:
     result = load("lens_digits.json")
     between = result["between_all"]
@@ -216,13 +231,17 @@ def numbers() -> dict[str, str]:
         **_ascent_numbers(),
         **_blind_numbers(),
         **_lens_numbers(),
+        "deep-photographs": str(load("deep_features.json")["photographs"]),
     }
 
 
 def tables() -> dict[str, str]:
     """Every table that a page may ask for."""
     stable = {name: stability_page.table(rows) for name, rows in stability_page.TABLES.items()}
-    return {**stable, **cost_page.tables(), "ascents": ascent_table(), "lens": lens_table()}
+    own = {
+        "ascents": ascent_table(), "lens": lens_table(), "deep features": deep_features_table(),
+    }  # fmt: skip
+    return {**stable, **cost_page.tables(), **own}
 
 
 def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:
