@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:  # Windows, which does not delete a file that is open
     _fcntl = None
 
 FIGURES = (".png", ".pdf", ".svg")
-"""What a figure's name may end in."""
+"""The suffixes of figures."""
 
 
 class OutputError(OSError):
@@ -28,35 +28,35 @@ class OutputError(OSError):
 def writable(
     path: str | os.PathLike[str], suffixes: Sequence[str], inputs: Sequence[str] = ()
 ) -> Path:
-    """Makes sure, before long work, that a file can be written there; leaves nothing behind.
+    """Check, before long work, that a file can be written there; leave nothing behind.
 
     Args:
-        path: Of the file.
-        suffixes: What its name may end in, in lower case.
-        inputs: Files that are read, of which it must be none.
+        path: The file.
+        suffixes: The suffixes that its name may have, in lower case.
+        inputs: Files that are read, and so must not be written.
 
     Returns:
         The path, with links followed.
 
     Raises:
-        OutputError: another suffix, no such folder, a folder, a device, one of the inputs, or no
+        OutputError: Another suffix, no such folder, a folder, a device, one of the inputs, or no
             permission.
     """
     shown = os.fspath(path)
     try:
         target = Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or no name at all
-        raise OutputError(f"{shown}: is no name of a file ({error}); choose another") from None
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or an impossible name
+        raise OutputError(f"{shown}: is not a valid file name ({error}); choose another") from None
     if str(target) in map(os.path.realpath, inputs):
         raise OutputError(f"{shown}: is one of the photographs; choose another name")
     if target.suffix.lower() not in suffixes:
-        raise OutputError(f"{shown}: a name that ends in {' or '.join(suffixes)} is wanted")
+        raise OutputError(f"{shown}: the name must end in {' or '.join(suffixes)}")
     if not target.parent.is_dir():
-        raise OutputError(f"{shown}: there is no folder {target.parent}; make it first")
+        raise OutputError(f"{shown}: there is no folder {target.parent}; create it first")
     if target.exists() and not target.is_file():
         raise OutputError(f"{shown}: is not a regular file; choose another name")
     if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"{shown}: may not be written; change its permissions")
+        raise OutputError(f"{shown}: is read-only; change its permissions")
     probe = _beside(target)
     try:
         probe.open("xb").close()
@@ -71,10 +71,10 @@ def writable(
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes ``path``'s place once the block has ended without error.
+    """Open a file that replaces ``path`` once the block has ended without error.
 
     Raises:
-        OutputError: it could not be written, for want of space for instance.
+        OutputError: It could not be written, for lack of space for instance.
     """
     temporary = _beside(path)
     try:
@@ -87,18 +87,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        with suppress(OSError):  # it may never have been there, in a folder that is read-only
+        with suppress(OSError):  # it may never have existed, in a read-only folder
             temporary.unlink()
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes have left half written in a folder.
+    """Remove half-written files that killed processes have left in a folder.
 
-    What another process, or another thread, is writing there now stays: it holds a lock on its
+    Files that another process or thread is writing now are kept: it holds a lock on its
     file, which the system releases when the process ends, however it ends.
     """
     for path in folder.glob(".*.part"):
-        with suppress(OSError):  # somebody's, or gone already
+        with suppress(OSError):  # locked by somebody, or already gone
             if _fcntl is None:
                 path.unlink()
                 continue
@@ -108,16 +108,16 @@ def sweep(folder: Path) -> None:
 
 
 def _claimed(path: Path, claim: ExitStack) -> IO[bytes]:
-    """A new file, locked until the claim ends: also once it is closed, and not yet renamed."""
+    """Open a new file, locked until the claim ends: even if it is closed but not yet renamed."""
     while True:
         file = path.open("xb")
         if _fcntl is None:
             return file
         held = os.dup(file.fileno())
         claim.callback(os.close, held)
-        with suppress(OSError):  # file systems without locks: nothing is swept there
+        with suppress(OSError):  # a file system without locks, where nothing is swept
             _fcntl.flock(held, _fcntl.LOCK_EX)
-        # Between opening and locking, a `sweep` may have taken it for one that nobody writes.
+        # Between opening and locking, a `sweep` may have mistaken it for an abandoned file.
         if os.fstat(held).st_nlink:
             return file
         file.close()

@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import Terminal, command, environment, new_files
+from command_line import ROOT, Terminal, command, environment, new_files
 from PIL import Image
 
 import captum_pullback
@@ -453,6 +454,35 @@ def test_patterns_and_prefixed_weights(folder: Path) -> None:
         with torch.no_grad():
             expected = model(torch.from_numpy(arrays["inputs"]))
         np.testing.assert_allclose(arrays["scores"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+def test_the_recipe_for_ones_own_network(folder: Path, page: str) -> None:
+    """As printed: its file, and its command as the installed one, which does not see the folder."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```python\n(# mynet\.py\n.*?)```", text, re.DOTALL)
+    (line,) = re.findall(r"captum-pullback (explain cat\.jpg --model mynet:make .*)\n", text)
+    (folder / "mynet.py").write_text(recipe)
+    made: dict[str, Any] = {}
+    exec(recipe, made)
+    network = made["make"]()
+    state = {f"module.{name}": value for name, value in network.model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, "mynet.pt")
+    with Image.open("noise.png") as image:
+        image.convert("RGB").save("cat.jpg")
+    start = "import sys; from captum_pullback.commands.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", start,
+         *line.split(), "--npz", "cat.npz", "--scores", "none"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  for cat " in done.stdout
+    with np.load("cat.npz") as arrays, Image.open("cat.jpg") as image, torch.no_grad():
+        seen = network.preprocess(image)[None]
+        np.testing.assert_allclose(arrays["inputs"], seen, atol=1e-6)
+        np.testing.assert_allclose(arrays["scores"], network.model.eval()(seen), rtol=1e-5)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")

@@ -336,7 +336,7 @@ def test_every_metric_and_method_is_declared() -> None:
         (["--without", "beauty"], "no method is called 'beauty'"),
         ([], "box_share and pointing_game need --boxes"),
         (["--device", "abacus"], "no device 'abacus'"),
-        (["--out", "{}/scores.txt", "--metrics", "time"], "a name that ends in"),
+        (["--out", "{}/scores.txt", "--metrics", "time"], "the name must end in"),
         (["--data", "{}/none", "--metrics", "time"], "no photographs could be had"),
         (["--networks", "resnet5", "--metrics", "time", "--images", "1", "--fit-images", "1"],
          "no network is called 'resnet5'"),

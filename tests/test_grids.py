@@ -152,7 +152,7 @@ def test_what_cannot_be_drawn() -> None:
         plot_ascent([image()], {"": [[image()], [image()]]}, mean=MEAN, std=STD)
     with pytest.raises(ValueError, match="nothing to plot"):
         plot_ascent([], {}, mean=MEAN, std=STD)
-    with pytest.raises(ValueError, match="scale is row, cell or figure"):
+    with pytest.raises(ValueError, match="scale must be row, cell or figure"):
         grid([image()], scale="column")
     with pytest.raises(ValueError, match="NaN or infinite"):
         grid([image(float("nan"))])
@@ -174,5 +174,5 @@ def test_an_animation_has_all_its_frames() -> None:
             middle = frame[frame.shape[0] // 3, int(frame.shape[1] * 0.6)]
             found.append(middle[0])
     np.testing.assert_allclose(found, [127, 191, 255], atol=6)
-    with pytest.raises(ValueError, match="a frame at least"):
+    with pytest.raises(ValueError, match="at least one frame"):
         save_animation([], io.BytesIO())

@@ -88,13 +88,13 @@ def test_report_from_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) 
     agreement = np.mean([values[2] for values in lens.agreement().values()])
     settled = np.mean([values[2] for values in lens.settled_share().values()])
     assert said[3] == (
-        f"gates at step 4: {100 * agreement:.0f} % are as at the end, {100 * settled:.0f} % never "
+        f"gates at step 4: {100 * agreement:.0f} % agree with the end, {100 * settled:.0f} % never "
         "flip again"
     )
     model = perceptron()
     model.load_state_dict(torch.load(run / "checkpoints" / "epoch=1-step=8.ckpt")["state_dict"])
     fitted = [float(t) for name, t in lens.fit_temperatures(model).items() if name]
-    assert f"temperatures that fit the gates: {min(fitted):.3g} to {max(fitted):.3g}" in said
+    assert f"temperatures fitted to the gates: {min(fitted):.3g} to {max(fitted):.3g}" in said
     found = lens.alignment(model, (0.3,))
     gradient = f"plain gradient {found.gradient.mean():.3f}, pullback"
     assert said[-1].startswith(f"cosine with the gradient through averaged gates: {gradient}")
@@ -129,8 +129,8 @@ def test_pictures_and_the_package_s_own_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (("ant", "bee", "cat", "-dog"), "dog: holds no pictures"),
-        (("ant", "-bee", "cat", "dog"), "bee: holds no pictures"),
+        (("ant", "bee", "cat", "-dog"), "dog: contains no pictures"),
+        (("ant", "-bee", "cat", "dog"), "bee: contains no pictures"),
         (("bee", "cat"), "2 folders of pictures for a network of 3 classes"),
         (("ant", "bee", "cat", "dog"), "4 folders of pictures for a network of 3 classes"),
     ],
@@ -181,7 +181,7 @@ def test_two_trainings_in_one_folder_are_told_apart(tmp_path: Path) -> None:
     saved(tmp_path, "epoch=0-step=4.ckpt", 4.0, global_step=4)
     saved(tmp_path, "epoch=1-step=8.ckpt", 8.0, global_step=8)
     saved(tmp_path, "epoch=1-step=8-v1.ckpt", 9.0, global_step=8)
-    with pytest.raises(UsageError, match=r"is of step 8 as epoch=1-step=8-v1\.ckpt.*other weights"):
+    with pytest.raises(UsageError, match=r"same step 8 as epoch=1-step=8-v1\.ckpt.*other weights"):
         checkpoints(tmp_path)
 
 
@@ -219,11 +219,11 @@ def test_what_is_wrong_is_said(run: Path, capsys: pytest.CaptureFixture[str]) ->
         (broken / f"{step}.pt").write_bytes(b"nothing")
     cases = [
         (["lens", "--data", "x"], "--checkpoints and --data go together"),
-        (command(run, "--checkpoints", str(run / "none")), "is no folder of checkpoints"),
-        (command(run, "--checkpoints", str(broken)), "is no readable state dict"),
+        (command(run, "--checkpoints", str(run / "none")), "is not a folder of checkpoints"),
+        (command(run, "--checkpoints", str(broken)), "is not a readable state dict"),
         (command(run, "--data", str(run / "checkpoints")), "0 folders of pictures"),
         (command(run, "--model", f"{__name__}:nothing"), "nothing"),
-        (command(run)[:5], "of another network than the package's"),
+        (command(run)[:5], "not of the package's own network"),
     ]
     for arguments, said in cases:
         assert main([*arguments, "--out", str(run / "other")]) == 2
@@ -240,7 +240,7 @@ def test_a_run_that_stands_still_is_reported_too(
     for path in (run / "checkpoints").iterdir():
         torch.save(state, path)
     assert main(command(run)) == 0
-    assert "gates at step 4: 100 % are as at the end, 100 %" in capsys.readouterr().out
+    assert "gates at step 4: 100 % agree with the end, 100 %" in capsys.readouterr().out
     page = (run / "out" / "lens.md").read_text(encoding="utf-8")
     assert "in no layer did some gates flip and others not." in page
 

@@ -190,7 +190,7 @@ def test_images_that_cannot_be_shown() -> None:
         plots.to_picture(torch.zeros(2, 4, 4))
     with pytest.raises(ValueError, match=r"not \(2, 3, 4, 4\)"):
         plots.plot_attribution(torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="sign is one of all, positive"):
+    with pytest.raises(ValueError, match="sign must be one of all, positive"):
         plots.plot_attribution(torch.zeros(3, 4, 4), sign="both")
     with pytest.raises(ValueError, match=r"LayerAttribution\.interpolate"):
         plots.plot_attribution(

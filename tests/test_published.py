@@ -228,7 +228,7 @@ def test_two_processes_give_the_same(pictures, tiny, tmp_path) -> None:
         (["--data", "nowhere"], "no photographs could be had from nowhere"),
         (["--weights", "nowhere.pt"], "nowhere.pt"),
         (["--model", "resnet51"], "resnet51"),
-        (["--out", "somewhere.png"], "a name that ends in .json is wanted"),
+        (["--out", "somewhere.png"], "the name must end in .json"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(more, message, pictures, tmp_path, capsys) -> None:

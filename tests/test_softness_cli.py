@@ -94,17 +94,17 @@ def test_it_is_rounded_for_people() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "a temperature is wanted, not ''"),
+        ("", "expected a temperature, not ''"),
         ("warm", "from 0 to inf, not 'warm'"),
         ("-1 spread", "from 0 to inf, not '-1 spread'"),
         ("nan spread", "from 0 to inf, not 'nan spread'"),
         ("spread", "from 0 to inf, not 'spread'"),
         ("1 spreads", "from 0 to inf, not '1 spreads'"),
-        ("gelu=1", "has none for all the rest: begin with it, as in '0.3,gelu=1'"),
-        ("0.3,1", "NAME=VALUE, with commas between, not '0.3,1'"),
-        ("0.3,gelu", "NAME=VALUE, with commas between, not '0.3,gelu'"),
-        ("0.3,=1", "NAME=VALUE, with commas between, not '0.3,=1'"),
-        ("0.3,gelu=", "NAME=VALUE, with commas between, not '0.3,gelu='"),
+        ("gelu=1", "lacks one for all other gates: put it first, as in '0.3,gelu=1'"),
+        ("0.3,1", "NAME=VALUE, separated by commas, not '0.3,1'"),
+        ("0.3,gelu", "NAME=VALUE, separated by commas, not '0.3,gelu'"),
+        ("0.3,=1", "NAME=VALUE, separated by commas, not '0.3,=1'"),
+        ("0.3,gelu=", "NAME=VALUE, separated by commas, not '0.3,gelu='"),
         ("0.3,gelu=1,gelu=2", "has two temperatures for 'gelu'"),
         ("0.3,gelu=x", "from 0 to inf, not 'x'"),
     ],
@@ -155,17 +155,17 @@ def test_rules_that_are_printed_are_read_as_the_same(base: str, changes: dict[st
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "a rule is wanted, not ''"),
-        ("magic", "rules are excitation or semantic, and then such as gelu=none, not 'magic'"),
+        ("", "expected a rule, not ''"),
+        ("magic", "begin with excitation or semantic, then readings like gelu=none, not 'magic'"),
         ("SEMANTIC", "not 'SEMANTIC'"),
-        ("semantic,gelu", "NAME=VALUE, with commas between, not 'semantic,gelu'"),
+        ("semantic,gelu", "NAME=VALUE, separated by commas, not 'semantic,gelu'"),
         ("gelu=none,gelu=held", "has two rules for 'gelu'"),
         (
             "gelux=none",
-            "no kind of gate is called 'gelux' (did you mean 'gelu'?); there are relu, ",
+            "no kind of gate is called 'gelux' (did you mean 'gelu'?); choose from relu, ",
         ),
-        ("max_pool=average", "max_pool has no reading 'average'; there are held, differentiated, "),
-        ("relu6=open", "there are derivative, held, excited, normal, none"),
+        ("max_pool=average", "no reading 'average'; choose from held, differentiated, "),
+        ("relu6=open", "choose from derivative, held, excited, normal, none"),
     ],
 )
 def test_what_are_no_rules_is_said_in_one_line(text: str, says: str) -> None:

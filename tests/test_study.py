@@ -277,7 +277,7 @@ def test_safetensors(tmp_path: Path) -> None:
     statefiles.fill(model, path)
     assert torch.equal(model[2].bias, source[2].bias)
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ZooError, match=r"is no readable \.safetensors file"):
+    with pytest.raises(ZooError, match=r"is not a readable \.safetensors file"):
         statefiles.fill(model, path)
 
 

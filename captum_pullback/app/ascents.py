@@ -35,7 +35,7 @@ def ascent_card(loaded: Loaded, result: Ascended) -> str:
                 f'<div class="cp-tiles">{_compare(before, after, name)}'
                 + tile(
                     data_uri(moved),
-                    f"The perturbation towards {name}",
+                    f"The perturbation toward {name}",
                     "Perturbation",
                     f"<p>full color: \N{PLUS-MINUS SIGN}{scale:.2g} of the pixels' range</p>",
                     "cp-exact",
@@ -53,7 +53,7 @@ def _compare(before: str, after: str, name: str) -> str:
     """Return the photograph before and after the ascent, under a slider."""
     return (
         '<figure class="cp-tile"><div class="cp-compare" style="--cut:50%">'
-        f'<img class="cp-exact" src="{after}" alt="After the ascent towards {escape(name)}">'
+        f'<img class="cp-exact" src="{after}" alt="After the ascent toward {escape(name)}">'
         f'<img class="cp-before cp-exact" src="{before}" alt="Before"><i></i>'
         '<input type="range" min="0" max="100" value="50" aria-label="Before and after" '
         "oninput=\"this.parentNode.style.setProperty('--cut', this.value + '%')\">"

@@ -62,7 +62,7 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
         UsageError: There is no network of that name, it does not work, or the rules are unknown.
     """
     if args.weights is not None and len(args.model) != 1:
-        raise UsageError("--weights wants one --model, whose weights they are")
+        raise UsageError("--weights needs exactly one --model")
     rules = RULES[0] if args.rules is None else rules_text(read_rules(args.rules))
     networks: dict[str, Loaded] = {}
     for name in dict.fromkeys([*args.model, "embedded"]):

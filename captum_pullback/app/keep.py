@@ -1,4 +1,4 @@
-"""Files to take along from the app: arrays and figures."""
+"""The files that the app offers for download: arrays and figures."""
 
 from __future__ import annotations
 

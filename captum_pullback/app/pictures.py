@@ -26,7 +26,7 @@ from captum_pullback.zoo.networks import Network
 __all__ = ["data_uri", "map_picture", "perturbation_picture", "photograph", "thumbnail"]
 
 _SIDE = 288  # pixels, of a picture that is enlarged smoothly
-_GREY = np.array([0.299, 0.587, 0.114])
+_GRAY = np.array([0.299, 0.587, 0.114])
 
 
 def photograph(network: Network, inputs: Tensor) -> Image.Image:
@@ -52,7 +52,7 @@ def map_picture(
     picture = to_picture(inputs.cpu(), network.mean, network.std)
     side = max(_SIDE, *picture.shape[:2])
     photo = np.asarray(_image(picture).resize((side, side), Image.Resampling.BICUBIC)) / 255
-    gray = (photo @ _GREY)[..., None] * 0.75 + 0.2
+    gray = (photo @ _GRAY)[..., None] * 0.75 + 0.2
     large = Image.fromarray(values.astype(np.float32)).resize(
         (side, side), Image.Resampling.BILINEAR
     )

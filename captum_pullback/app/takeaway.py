@@ -1,4 +1,4 @@
-"""The page's file buttons: what is on the page, as files to take along."""
+"""The page's file buttons: what is on the page, as files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def explanation_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Des
     def write(desk: Desk) -> str | None:
         answer, pinned, show = desk.answer, desk.pinned, desk.wanted()[1].show
         if answer is None:
-            refuse("There is no explanation yet.", "Nothing to take along")
+            refuse("There is no explanation yet.", "Nothing to download")
             return None
         path = _fresh(f"explanation.{kind}")
         if kind == "npz":
@@ -45,7 +45,7 @@ def ascent_file(networks: Mapping[str, Loaded], kind: str) -> Callable[[Desk], s
     def write(desk: Desk) -> str | None:
         result = desk.ascent
         if result is None:
-            refuse("There is no ascent yet: click on Ascend.", "Nothing to take along")
+            refuse("There is no ascent yet: click Ascend.", "Nothing to download")
             return None
         path, loaded = _fresh(f"ascent.{kind}"), networks[result.question.network]
         if kind == "npz":

@@ -9,43 +9,43 @@ from typing import Any
 
 from captum_pullback.study.spelling import amounts, readings
 
-#: What a temperature may be instead of one: the best number, or the best multiple of spread.
+#: Words that ask for a fitted temperature: the best number, or the best multiple of spread.
 FITS = ("fit", "fit spread")
 
 _LARGEST = 2**31 - 1
 
 
 def port(text: str) -> int:
-    """From 1 to 65535."""
+    """Read a port, from 1 to 65535."""
     if not (text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 65535, not {text!r}")
     return int(text)
 
 
 def name(text: str) -> str:
-    """Of a file, a network or the like: not empty."""
+    """Read the name of a file, a network or the like; it must not be empty."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("a name is wanted, not an empty one")
+        raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
 def count(text: str) -> int:
-    """Whole, and 0 or more."""
+    """Read a whole number of at least 0."""
     return _whole(text, 0, _LARGEST)
 
 
 def positive_count(text: str) -> int:
-    """Whole, and 1 or more."""
+    """Read a whole number of at least 1."""
     return _whole(text, 1, _LARGEST)
 
 
 def side(text: str) -> int:
-    """Of a picture, in pixels: whole, from 1 to 8192."""
+    """Read the side of a picture, in pixels: a whole number from 1 to 8192."""
     return _whole(text, 1, 8192)
 
 
 def seed(text: str) -> int:
-    """Whole, of at most 64 bits."""
+    """Read a whole number of at most 64 bits."""
     return _whole(text, 0, 2**64 - 1)
 
 
@@ -54,7 +54,7 @@ def _whole(text: str, least: int, most: int) -> int:
     if digits.isdecimal() and len(digits) <= 20 and least <= int(digits) <= most:
         return int(digits)
     limits = f"of at least {least}" if most == _LARGEST else f"from {least} to {most}"
-    raise argparse.ArgumentTypeError(f"a whole number {limits} is wanted, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not {text!r}")
 
 
 def _float(text: str) -> float:
@@ -65,26 +65,26 @@ def _float(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """Above 0, and finite."""
+    """Read a finite number above 0."""
     value = _float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return value
 
 
 def temperature(text: str) -> str:
-    """One or several, as they are spelled."""
+    """Check the spelling of one or several temperatures, and return the text."""
     return _spelled(amounts, text)
 
 
 def temperature_or_fit(text: str) -> str:
-    """A temperature, or the word 'fit', or 'fit spread'."""
+    """Check the spelling of a temperature, or of 'fit' or 'fit spread', and return the text."""
     words = " ".join(text.split())
     return words if words in FITS else temperature(text)
 
 
 def rules(text: str) -> str:
-    """A composite and readings, as they are spelled: which there are, only torch knows."""
+    """Check the form of rules, and return the text; only torch knows which readings exist."""
     return _spelled(readings, text)
 
 
@@ -97,7 +97,7 @@ def _spelled(read: Callable[[str], object], text: str) -> str:
 
 
 def add_network(add: Any) -> None:
-    """Adds what says which network, and where."""
+    """Add the options that choose the network and its device."""
     add(
         "--model",
         type=name,
@@ -111,14 +111,14 @@ def add_network(add: Any) -> None:
         "--weights",
         type=name,
         metavar="FILE",
-        help="a state dict instead of the network's own weights: a file of torch.save, alone or "
-        "under 'state_dict' or 'model', or .safetensors",
+        help="a state dict to load into the network: a file written by torch.save, where it may be "
+        "under 'state_dict' or 'model', or a .safetensors file",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
 
 
 def add_softness(add: Any) -> None:
-    """Adds the temperature of max pooling, and the rules."""
+    """Add the temperature of max pooling, and the rules."""
     add(
         "--pool-temperature",
         type=temperature,
@@ -129,28 +129,28 @@ def add_softness(add: Any) -> None:
 
 
 def add_rules(add: Any, more: str = "") -> None:
-    """Adds the rules, with something more to be said of them."""
+    """Add the rules; ``more`` ends their help."""
     add(
         "--rules",
         type=rules,
         metavar="RULES",
         help="what is held of each kind of gate: 'semantic' (the default; all kinds) or "
-        "'excitation' (ReLU's family and max pools), and other readings after it, as in "
+        "'excitation' (the ReLU family and max pools), and perhaps other readings after it, as in "
         "semantic,max_pool=differentiated,relu6=excited,gelu=none" + more,
     )
 
 
 def add_seed(add: Any, of: str) -> None:
-    """Adds the seed of something random."""
-    add("--seed", type=seed, default=0, help=f"of {of} (default: 0)")
+    """Add the seed of something random."""
+    add("--seed", type=seed, default=0, help=f"seed of {of} (default: 0)")
 
 
 def add_figure(add: Any, default: str) -> None:
-    """Adds where the figure goes."""
+    """Add the file of the figure."""
     add(
         "--out",
         type=name,
         default=default,
         metavar="FILE",
-        help=f"the figure, PNG, PDF or SVG by its suffix (default: {default})",
+        help=f"the figure; its suffix selects PNG, PDF or SVG (default: {default})",
     )

@@ -1,4 +1,4 @@
-"""The command ``ascend``: photographs in; a grid of what classes ask for, and an animation, out."""
+"""The command ``ascend``: from photographs to a grid of ascents, and an animation."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import SAMPLES, PhotoError
 
-#: What the sample photographs show, where the network knows such a class.
+#: The classes that the sample photographs show, for networks that know them.
 SAMPLE_CLASSES = {
     "grace_hopper": "military uniform",
     "chelsea": "tabby",
     "coffee": "espresso",
     "rocket": "projectile",
 }
-#: Columns of which each row has a class of its own.
+#: Words for a column in which each row has a class of its own.
 WORDS = {"self": "own class", "random": "random class"}
 
 
@@ -63,8 +63,8 @@ class Row:
     """One photograph.
 
     Attributes:
-        seen: It, as the network sees it.
-        own: Its own class: what a sample shows, or else what is predicted.
+        seen: The photograph as the network sees it.
+        own: Its own class: what a sample shows, otherwise what is predicted.
         targets: The class of each column.
         steps: For each method's title, the points of the ascents of all columns.
     """
@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """How the figure looks: the columns' titles, and `plot_ascent`'s ``show`` and ``scale``."""
+    """The layout of the figure: the columns' titles, and `plot_ascent`'s ``show`` and ``scale``."""
 
     columns: Sequence[str]
     show: Literal["both", "perturbation", "photograph"]
@@ -85,7 +85,7 @@ class Grid:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ascends as was asked.
+    """Run the ascents.
 
     Returns:
         0, or 2 where some photographs could not be used.
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _animate(network: Network, rows: Sequence[Row], grid: Grid, steps: int, path: Path) -> None:
-    """Writes the animation, with a bar, because it takes as long as so many figures."""
+    """Write the animation, with a progress bar, as it takes as long as that many figures."""
     with (
         outputs.replacing(path) as file,
         tqdm(
@@ -139,12 +139,12 @@ def _animate(network: Network, rows: Sequence[Row], grid: Grid, steps: int, path
 def _samples() -> list[str]:
     if importlib.util.find_spec("skimage") is not None:
         return list(SAMPLES)
-    complain("scikit-image, whose sample photographs are used too, is not installed")
+    complain("scikit-image, which has more sample photographs, is not installed")
     return ["grace_hopper"]
 
 
 def _parts(network: Network, text: str) -> list[str]:
-    """What ``--targets`` names: one class, whose name may have commas in it, or several."""
+    """Split ``--targets``: one class, whose name may contain commas, or several."""
     try:
         zoo.class_index(network.classes, text)
     except zoo.ZooError:
@@ -153,7 +153,7 @@ def _parts(network: Network, text: str) -> list[str]:
 
 
 def _read(network: Network, photos: Sequence[str], device: str) -> list[Row]:
-    """The photographs that are any good; complains of the others."""
+    """Return the usable photographs; report the others."""
     rows = []
     for photo in photos:
         try:
@@ -169,10 +169,10 @@ def _read(network: Network, photos: Sequence[str], device: str) -> list[Row]:
 
 
 def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> list[str]:
-    """Gives the rows their targets, and returns the columns' titles.
+    """Give the rows their targets, and return the columns' titles.
 
     Without words the columns are the photographs' own classes, so that the diagonal has each
-    photograph with its own; one photograph alone gets a random class besides.
+    photograph with its own; a single photograph gets a random class in addition.
     """
     count = len(rows[0].seen.prediction.scores)
     if not words:
@@ -199,10 +199,10 @@ def _columns(network: Network, words: list[str], rows: list[Row], seed: int) -> 
 
 
 def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) -> list[Row]:
-    """Fills the rows' steps, and returns the rows that came out."""
+    """Fill in the rows' steps, and return the rows that succeeded."""
     try:
         ascents = ways.ascents(network)
-    except (TypeError, ValueError) as error:  # a scripted network, for one
+    except (TypeError, ValueError) as error:  # a scripted network, for example
         raise blamed(error, network.name) from error
     done = []
     total = len(ascents) * sum(len(row.targets) for row in rows)
@@ -216,7 +216,7 @@ def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) ->
                         row.steps[title] = trace(network, ascent, inputs, row.targets)
                     bar.update(len(row.targets))
                 done.append(row)
-            except Exception as error:  # of any kind: it may be somebody's own module
+            except Exception as error:  # anything at all: the module may be the user's own
                 bar.clear()
                 said = blamed(error, f"{row.seen.photo}: {network.name}")
                 complain(f"error: {said}", said.lines)
@@ -224,7 +224,7 @@ def _ascended(network: Network, rows: Sequence[Row], device: str, ways: Ways) ->
 
 
 def _figure(network: Network, rows: Sequence[Row], grid: Grid, step: int = -1) -> Figure:
-    """The grid after so many steps, on the scales that the last one has."""
+    """Draw the grid after so many steps, on the scales of the last step."""
     methods = list(rows[0].steps)
     moved = {
         k: {title: [list(row.steps[title][k].inputs - row.seen.inputs) for row in rows]
@@ -268,13 +268,13 @@ def _captions(
 
 
 def _table(network: Network, rows: Sequence[Row]) -> str:
-    """Every ascent in words and numbers."""
+    """Return a table of all ascents."""
     width = max(42, *(len(title) for row in rows for title in row.steps))
     line = f"  {{:<28.28}} {{:<{width}}} {{:>9}} {{:>9}} {{:>9}}".format
     lines = []
     for row in rows:
         lines.append(f"{row.seen.photo}: {', '.join(_predictions(network, row, 3))}")
-        lines.append(line("towards", "", "before", "after", "distance"))
+        lines.append(line("toward", "", "before", "after", "distance"))
         for j, target in enumerate(row.targets):
             for title, steps in row.steps.items():
                 numbers = (steps[0].score[j], steps[-1].score[j], steps[-1].distance[j])
@@ -284,7 +284,7 @@ def _table(network: Network, rows: Sequence[Row]) -> str:
 
 
 def _share(prediction: Prediction, index: int) -> str:
-    """A class's probability in whole percents, or the score itself where there is none."""
+    """Return a class's probability in whole percent, or the score itself if there is none."""
     if prediction.kind == "one":
         return prediction.text(index)
     return f"{100 * float(prediction.probabilities[index]):.0f} %"

@@ -41,17 +41,17 @@ _SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WANTED = f"saved by Lightning or with names that end in the step, and {', '.join(_SUFFIXES)}"
 
-# Lightning appends this to a name that is taken: it is no step.
+# Lightning appends this to a name that is taken: it is not a step.
 _VERSION = re.compile(r"-v\d+$")
-# The step where the name says which number that is, as in "epoch=1-step=8-val_loss=0.52"; or else
-# any whole number, and not the digits of a decimal one.
+# The step, if the name says which number it is, as in "epoch=1-step=8-val_loss=0.52"; otherwise any
+# whole number, but not the digits of a decimal number.
 _NAMED = re.compile(r"(?<![a-z])(?:global_)?step[=_-]?(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\d)(?<!\d\.)\d+(?!\.?\d)")
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a lens looks at.
+    """The examples that a lens watches.
 
     Attributes:
         inputs: Shape (N, ...).
@@ -65,13 +65,13 @@ class Examples:
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a folder by their steps: Lightning's own in the file, or the name's.
+    """Return the checkpoints of a folder by step: the step that Lightning saved, or the name's.
 
-    Of two files of one step with the same weights, as Lightning's ``last.ckpt`` has those of the
-    checkpoint before, one is taken.
+    If two files of one step have the same weights, like Lightning's ``last.ckpt`` and the
+    checkpoint before it, one is used.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder of checkpoints")
+        raise UsageError(f"{folder}: is not a folder of checkpoints")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         step = _step(path) if path.suffix in _SUFFIXES else None
@@ -80,24 +80,24 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
         if step in found:
             if not _same(read_state(path), read_state(found[step])):
                 raise UsageError(
-                    f"{path}: is of step {step} as {found[step].name} is, with other weights: "
-                    "two trainings in one folder? Move one of them elsewhere"
+                    f"{path}: has the same step {step} as {found[step].name}, but other weights: "
+                    "are these two training runs? Move one of them to another folder"
                 )
             continue
         found[step] = path
     if len(found) < 2:
         raise UsageError(
-            f"{folder}: there are {len(found)} checkpoints; two or more are wanted, {_WANTED}"
+            f"{folder}: contains {len(found)} checkpoints; at least two are needed, {_WANTED}"
         )
     return sorted(found.items())
 
 
 def _step(path: Path) -> int | None:
-    """The step of a checkpoint; None where neither the file nor its name has one."""
+    """Return the step of a checkpoint; None if neither the file nor its name has one."""
     try:
         saved = statefiles.load(path)
     except zoo.ZooError:
-        saved = None  # if its name has a step, `read_state` is going to say what is wrong
+        saved = None  # if its name has a step, `read_state` will say what is wrong
     if isinstance(saved, dict) and isinstance(saved.get("global_step"), int):
         return int(saved["global_step"])
     name = _VERSION.sub("", path.stem)
@@ -110,7 +110,7 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, alone in the file or under a name that is usual."""
+    """Return the state dict in a checkpoint, alone in the file or under a usual name."""
     try:
         return statefiles.read_state(path)
     except zoo.ZooError as error:
@@ -118,11 +118,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def network_for(state: dict[str, Tensor], name: str | None) -> Network:
-    """An untrained network that the state fits, and how pictures are prepared for it.
+    """Return an untrained network that the state fits, with its preprocessing.
 
     Args:
-        state: Of one of the checkpoints.
-        name: As `zoo.load` takes it; None for the package's `ReferenceNet` of any widths.
+        state: The state of one of the checkpoints.
+        name: The network's name for `zoo.load`; None for the package's `ReferenceNet` of any width.
     """
     if name is not None:
         own = ":" in name and name.partition(":")[0] not in zoo.HUBS
@@ -132,7 +132,7 @@ def network_for(state: dict[str, Tensor], name: str | None) -> Network:
         model = ReferenceNet(len(state["fc.bias"]), widths, "bn1.weight" in state)
     except KeyError as error:
         raise UsageError(
-            "the checkpoints are of another network than the package's: say which by --model "
+            "the checkpoints are not of the package's own network: name theirs with --model "
             "package.module:function"
         ) from error
     mean, std = zoo.IMAGENET_MEAN, zoo.IMAGENET_STD
@@ -140,7 +140,7 @@ def network_for(state: dict[str, Tensor], name: str | None) -> Network:
 
 
 def fill(model: nn.Module, path: Path) -> nn.Module:
-    """The model with a checkpoint's state."""
+    """Load a checkpoint's state into the model, and return it."""
     try:
         statefiles.fill(model, path)
     except zoo.ZooError as error:
@@ -149,13 +149,13 @@ def fill(model: nn.Module, path: Path) -> nn.Module:
 
 
 def examples(data: Path, preprocess: Callable[[Image.Image], Tensor], per_class: int) -> Examples:
-    """The first pictures of each class of a folder, or the arrays of a file.
+    """Return the first pictures of each class of a folder, or the arrays of a file.
 
     Args:
         data: A folder with ``val/<class>/*`` or ``<class>/*``; or an .npz file with ``inputs``
             (N, ...) and ``labels`` (N,), as the network takes them.
-        preprocess: What makes a picture the network's input.
-        per_class: How many of each class.
+        preprocess: Maps a picture to the network's input.
+        per_class: The number of examples of each class.
     """
     if data.suffix == ".npz":
         return _arrays(data, per_class)
@@ -170,8 +170,8 @@ def examples(data: Path, preprocess: Callable[[Image.Image], Tensor], per_class:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
         if not files:
             raise UsageError(
-                f"{folder}: holds no pictures, and folders are numbered as the network's classes: "
-                "put some there, or move it elsewhere"
+                f"{folder}: contains no pictures, but each folder stands for a class: "
+                "add some, or move the folder elsewhere"
             )
         try:
             inputs += [preprocess(read_photo(path)) for path in files[:per_class]]
@@ -181,13 +181,13 @@ def examples(data: Path, preprocess: Callable[[Image.Image], Tensor], per_class:
         classes.append(folder.name)
     if len(classes) < 2:
         raise UsageError(
-            f"{root}: holds {len(classes)} folders of pictures; a class each is wanted"
+            f"{root}: contains {len(classes)} folders of pictures; expected one for each class"
         )
     return Examples(torch.stack(inputs), torch.tensor(labels), classes)
 
 
 def check_classes(model: nn.Module, watched: Examples) -> None:
-    """Make sure that the folders of pictures, numbered in their order, can be the classes.
+    """Check that the folders of pictures, numbered in their order, can be the classes.
 
     Raises:
         UsageError: The network has more outputs, or fewer.
@@ -197,7 +197,7 @@ def check_classes(model: nn.Module, watched: Examples) -> None:
     if outputs != len(watched.classes):
         raise UsageError(
             f"there are {len(watched.classes)} folders of pictures for a network of {outputs} "
-            "classes, and they are numbered in their order: give a folder for each class, or an "
+            "classes: give one folder for each class, in the order of the classes, or an "
             ".npz file with 'inputs' and 'labels'"
         )
 
@@ -210,7 +210,7 @@ def _arrays(path: Path, per_class: int) -> Examples:
     if labels.ndim != 1 or inputs.ndim < 2 or len(inputs) != len(labels) or not inputs.size:
         raise UsageError(
             f"{path}: has inputs of shape {inputs.shape} and labels of shape {labels.shape}; "
-            "(N, ...) and (N,) are wanted, N above 0"
+            "expected (N, ...) and (N,), N above 0"
         )
     for name, array in (("inputs", inputs), ("labels", labels)):
         if not np.isfinite(array).all():
@@ -220,7 +220,7 @@ def _arrays(path: Path, per_class: int) -> Examples:
     numbers = torch.from_numpy(labels.astype(np.int64))
     names = torch.unique(numbers)
     if len(names) < 2:
-        raise UsageError(f"{path}: has one class only; two or more are wanted")
+        raise UsageError(f"{path}: has only one class; at least two are needed")
     chosen = torch.cat([torch.nonzero(numbers == c)[:per_class, 0] for c in names])
     kept = torch.from_numpy(inputs[chosen.numpy()].astype(np.float32))
     return Examples(kept, numbers[chosen], [f"class {c}" for c in names.tolist()])
@@ -238,7 +238,7 @@ def _read_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             return arrays["inputs"], arrays["labels"]
     except UsageError:
         raise
-    except Exception as error:  # whatever a parser of untrusted bytes may come up with
+    except Exception as error:  # whatever parsing untrusted bytes may raise
         raise UsageError(f"{path}: cannot be read as an .npz file ({reason(error)})") from error
 
 
@@ -247,17 +247,17 @@ _DIGITS_RECORDED = (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, *range(320, DIGITS
 
 
 def digits_network() -> nn.Module:
-    """A perceptron of two hidden layers, 64 - 128 - 128 - 10."""
+    """Return a perceptron with two hidden layers, 64 - 128 - 128 - 10."""
     return nn.Sequential(
         nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
     )
 
 
 def digits_run(seed: int, per_class: int) -> tuple[Examples, Iterator[tuple[int, nn.Module]]]:
-    """A training on scikit-learn's handwritten digits (8 x 8 pixels, 1,797 of them).
+    """Train on scikit-learn's handwritten digits (8 x 8 pixels, 1,797 of them).
 
     Returns:
-        Held out examples, and the model at each step that is worth a record.
+        Held out examples, and the model at each step to record.
     """
     bunch = scikit_learn("datasets").load_digits()
     pictures = torch.from_numpy(bunch.data).float()

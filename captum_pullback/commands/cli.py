@@ -1,8 +1,8 @@
-"""The command line: runs what is asked, and says what goes wrong in one line.
+"""The command line: runs a command, and reports errors in one line.
 
-Exit codes: 0 for all that was done; 2 where what was asked cannot be done, or not for every
-photograph (one that some methods cannot explain is done if any other
-can); 1 for a fault of this program; 130 after Ctrl-C.
+Exit codes: 0 if everything was done; 2 if the request cannot be carried out, or not for every
+photograph (one that some methods cannot explain counts as done if any other method can); 1 for a
+bug in this program; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from captum_pullback.study.errors import UsageError, blamed, own_lines, reason
 
 __all__ = ["main"]
 
-#: Set in the environment, it shows the traceback of a fault.
+#: Set in the environment, it shows the traceback of a bug.
 TRACEBACK = "CAPTUM_PULLBACK_TRACEBACK"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
-        argv: The arguments; None for the process's own.
+        argv: The arguments; None for those of the process.
 
     Returns:
         The exit code.
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         with doing("loading PyTorch"):
-            command = _module(f"captum_pullback.{args.room}", is_process=argv is None)
+            command = _module(f"captum_pullback.{args.module}", is_process=argv is None)
         with _importing_from_here():
             return _run(command, args)
     except KeyboardInterrupt:
@@ -65,27 +65,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: ModuleType, args: argparse.Namespace) -> int:
     try:
         return int(command.run(args))
-    except SystemExit as error:  # of the user's own module
+    except SystemExit as error:  # from the user's own module
         models = args.model if isinstance(args.model, list) else [str(args.model)]
-        raise blamed(error, f"{', '.join(models)} leaves the program") from error
+        raise blamed(error, f"{', '.join(models)} exits the program") from error
 
 
 def _module(name: str, *, is_process: bool) -> ModuleType:
-    """Imports a command, which takes seconds the first time.
+    """Import a command, which takes seconds the first time.
 
-    Torch and NumPy turn a Ctrl-C while they are being imported into errors of other kinds. A
-    process has nothing to tidy up then, so it ends at once.
+    Torch and NumPy turn a Ctrl-C during their import into errors of other kinds. The process has
+    nothing to clean up then, so it ends immediately.
     """
     if not is_process or threading.current_thread() is not threading.main_thread():
         return importlib.import_module(name)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        start = b"\n" if os.isatty(2) else b""  # after what `doing` shows
+        start = b"\n" if os.isatty(2) else b""  # after the line that `doing` shows
         os.write(2, start + b"captum-pullback: interrupted\n")
         os._exit(130)
 
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # as in the background of a shell
+    if before is signal.SIG_IGN:  # as in a shell's background jobs
         return importlib.import_module(name)
     signal.signal(signal.SIGINT, stop)
     try:
@@ -96,7 +96,7 @@ def _module(name: str, *, is_process: bool) -> ModuleType:
 
 @contextmanager
 def _importing_from_here() -> Iterator[None]:
-    """Modules of the working folder can be imported, as with ``python -m``."""
+    """Make modules of the working folder importable, as with ``python -m``."""
     try:
         here = os.getcwd()
     except OSError:  # the folder is gone
@@ -111,21 +111,21 @@ def _importing_from_here() -> Iterator[None]:
 
 
 def _said(error: OSError) -> str:
-    """An error of the system, with the file's name first."""
-    if error.strerror is None:  # one of ours, whose message says all
+    """Return an operating system's error, with the file's name first."""
+    if error.strerror is None:  # one of our own, whose message is complete
         return str(error) or type(error).__name__
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _fault(error: Exception) -> int:
-    """Says that something was raised that should not have been; returns the exit code."""
+    """Report an exception that should not have been raised; return the exit code."""
     lines = own_lines(error)
     if lines:
         complain(f"error: {reason(error)}", lines)
         return 2
     complain(
-        f"fault: {reason(error)}. This should not happen: please report it, with the command and "
-        f"what it prints when {TRACEBACK}=1 is set"
+        f"internal error: {reason(error)}. This should not happen: please report it, with the "
+        f"command and what it prints when {TRACEBACK}=1 is set"
     )
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)

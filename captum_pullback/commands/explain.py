@@ -1,4 +1,4 @@
-"""The command ``explain``: photographs in; a figure, a table and arrays out."""
+"""The command ``explain``: from photographs to a figure, a table and arrays."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from captum_pullback.zoo.photos import PhotoError
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explains what was asked.
+    """Explain the photographs.
 
     Returns:
         0, or 2 where some photographs could not be explained by any method.
 
     Raises:
-        UsageError: Nothing can be done.
+        UsageError: Nothing can be explained.
         OSError: A file cannot be written.
     """
     methods = _methods(args.methods)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     )
     done = _attributed(network, rows, args.device, methods, settings)
     if done:
-        _draw(network, done, settings, args.show, out)  # first: scores may take a while
+        _draw(network, done, settings, args.show, out)  # before the scores, which may take a while
         if npz:
             with outputs.replacing(npz) as file:
                 np.savez_compressed(file, **report.arrays(done, settings))  # type: ignore[arg-type]
@@ -91,12 +91,12 @@ def _methods(names: str) -> list[str]:
     methods = list(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in methods:
         if name not in METHODS:
-            raise UsageError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+            raise UsageError(f"no method is called {name!r}; choose from {', '.join(METHODS)}")
     return methods
 
 
 def _seen(network: Network, photos: Sequence[str], device: str) -> list[Seen]:
-    """The photographs that are any good, as the network sees them; complains of the others."""
+    """Return the usable photographs as the network sees them; report the others."""
     found = []
     for photo in photos:
         try:
@@ -107,7 +107,7 @@ def _seen(network: Network, photos: Sequence[str], device: str) -> list[Seen]:
 
 
 def _rows(seen: Sequence[Seen], targets: Sequence[int], top_k: int | None) -> list[Explanation]:
-    """An explanation to be filled for each photograph and each of its targets."""
+    """Return an empty explanation for each photograph and each of its targets."""
     rows = []
     for each in seen:
         check_classes(targets, len(each.prediction.scores))
@@ -125,7 +125,7 @@ def _attributed(
     methods: Sequence[str],
     settings: Settings,
 ) -> list[Explanation]:
-    """Fills the rows' maps, and returns the rows that have any.
+    """Fill in the maps, and return the rows that have any.
 
     A method that fails is left out, with a line that says why, once for each reason.
     """
@@ -144,7 +144,7 @@ def _attributed(
                     if not scored.attribution.isfinite().all():
                         raise ValueError("the attribution is NaN or infinite in places")
                     row.maps[name] = scored
-                except Exception as error:  # of any kind: it may be somebody's own module
+                except Exception as error:  # anything at all: the module may be the user's own
                     failed[name] = error
                 bar.update()
             if row.maps:
@@ -167,7 +167,7 @@ def _attributed(
 def _rated(
     network: Network, rows: Sequence[Explanation], device: str, settings: Settings
 ) -> Iterator[Explanation]:
-    """The same with scores, each photograph's targets together; a warning if they fail."""
+    """Add scores to the rows, each photograph's targets together; warn if scoring fails."""
     for _, group in groupby(rows, key=lambda row: id(row.seen)):
         targets = list(group)
         seen = targets[0].seen
@@ -178,7 +178,7 @@ def _rated(
                 [(row.target, row.maps) for row in targets],
                 settings,
             )
-        except Exception as error:  # of any kind: it may be somebody's own module
+        except Exception as error:  # anything at all: the module may be the user's own
             said = blamed(error, f"{seen.photo} has no scores: {network.name}")
             complain(f"warning: {said}", said.lines)
             yield from targets
@@ -207,7 +207,7 @@ def _fitted(
     what: str,
     seed: int,
 ) -> Softness:
-    """The temperature that is fitted on the first rows, as many as fit the memory."""
+    """Fit the temperature on the first rows, as many as fit into memory."""
     rows = rows[: at_once(network)]
     try:
         fit = fit_temperature(
@@ -223,7 +223,7 @@ def _fitted(
             seed=seed,
             show_progress=sys.stderr.isatty(),
         )
-    except Exception as error:  # of any kind: it may be somebody's own module
+    except Exception as error:  # anything at all: the module may be the user's own
         raise blamed(error, f"--temperature {what} of {network.name}") from error
     say(f"{fit}\n")
     return replace(softness, temperature=fit.temperature)
@@ -234,6 +234,6 @@ def _print_coverage(
 ) -> None:
     try:
         record = coverage(network, explanation.seen.inputs[None].to(device), settings)
-    except Exception as error:  # of any kind: it may be somebody's own module
+    except Exception as error:  # anything at all: the module may be the user's own
         raise blamed(error, f"--coverage of {network.name}") from error
     say(f"{record}\n")

@@ -1,4 +1,4 @@
-"""The command ``lens``: a training run in; figures and a page of what it did out."""
+"""The command ``lens``: from a training run to a page with figures."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ Models = Iterator[tuple[int, nn.Module]]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Records what is not recorded yet, and writes the report.
+    """Record what has not been recorded yet, and write the report.
 
     Returns:
         0.
 
     Raises:
-        UsageError: What was asked cannot be done.
+        UsageError: The request cannot be carried out.
         OSError: A file cannot be written.
     """
     if (args.checkpoints is None) != (args.data is None):
         raise UsageError("--checkpoints and --data go together: give both, or neither for digits")
     if args.checkpoints is None and (args.model or args.size):
-        raise UsageError("--model and --size say what --checkpoints are of: give these and --data")
+        raise UsageError("--model and --size need --checkpoints and --data, which they describe")
     try:
         if args.checkpoints is None:
             watched, models = digits_run(args.seed, args.per_class or 20)
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(numbers: dict[str, Any]) -> str:
-    """What a report found, in a few lines for the terminal."""
+    """Summarize a report in a few lines for the terminal."""
     steps = numbers["steps"]
     lines = [f"{len(steps)} steps, {steps[0]:,} to {steps[-1]:,}"]
     if "within" in numbers:
@@ -88,7 +88,7 @@ def summary(numbers: dict[str, Any]) -> str:
     middle = len(steps) // 2
     agreement, settled = numbers["agreement"], numbers["settled"]
     lines.append(
-        f"gates at step {steps[middle]:,}: {100 * agreement[middle]:.0f} % are as at the end, "
+        f"gates at step {steps[middle]:,}: {100 * agreement[middle]:.0f} % agree with the end, "
         f"{100 * settled[middle]:.0f} % never flip again"
     )
     areas = list(numbers["auc"].values())
@@ -97,7 +97,7 @@ def summary(numbers: dict[str, Any]) -> str:
         lines.append(f"distance from 0 tells which gates settled: AUC {mean:.2f} (0.5 is chance)")
     values = [value for name, value in numbers["temperatures"].items() if name]
     if values:
-        lines.append(f"temperatures that fit the gates: {min(values):.3g} to {max(values):.3g}")
+        lines.append(f"temperatures fitted to the gates: {min(values):.3g} to {max(values):.3g}")
     cosines = dict(numbers["alignment"])
     gradient = cosines.pop("gradient")
     best = max(cosines, key=lambda t: float(cosines[t]))
@@ -111,7 +111,7 @@ def summary(numbers: dict[str, Any]) -> str:
 def _saved_run(
     folder: Path, data: Path, model: str | None, size: int | None, per_class: int
 ) -> tuple[Examples, Models, int, str]:
-    """Examples, the models at each step, how many there are, and what they are of."""
+    """Return the examples, the models at each step, their number, and a description of the run."""
     files = checkpoints(folder)
     found = network_for(read_state(files[0][1]), model)
     network, prepare = found.model, found.preprocess
@@ -127,7 +127,7 @@ def _saved_run(
 def _recorded(
     lens: TrainingLens, models: Models, count: int | None, watched: Examples
 ) -> nn.Module:
-    """Records all the models, and returns the last."""
+    """Record all models, and return the last."""
     model: nn.Module | None = None
     with tqdm(models, "record", count, unit="step", disable=None, leave=False) as bar:
         for step, model in bar:
@@ -137,7 +137,7 @@ def _recorded(
                 lens.record(model, step)
             except (LensError, NotPiecewiseLinearError, SofteningError, UsageError, OSError):
                 raise
-            except Exception as error:  # of any kind: it may be somebody's own module
+            except Exception as error:  # anything at all: the module may be the user's own
                 raise blamed(error, f"{type(model).__name__} fails at step {step}") from error
     if model is None:
         raise UsageError("there was nothing to record")
@@ -145,7 +145,7 @@ def _recorded(
 
 
 def _check(model: nn.Module, watched: Examples) -> None:
-    """Makes sure that the model gives finite logits (N, C), of as many classes as there are.
+    """Check that the model returns finite logits (N, C), C at least the number of classes.
 
     Raises:
         UsageError: It does not.
@@ -154,24 +154,24 @@ def _check(model: nn.Module, watched: Examples) -> None:
         output = on_copies(model, watched.inputs[:1])
     if not isinstance(output, Tensor) or output.dim() != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UsageError(f"the network gives {shape}; one tensor of logits (N, classes) is wanted")
+        raise UsageError(f"the network returns {shape}; expected one tensor of logits (N, classes)")
     if not output.isfinite().all():
         raise UsageError("the network's scores are NaN or infinite")
 
 
 @contextmanager
 def _folder(path: Path) -> Iterator[Path]:
-    """A folder that is made if need be, and goes again after an error if nothing was recorded.
+    """Create a folder if necessary, and remove it after an error if nothing was recorded.
 
     Raises:
-        UsageError: It cannot be made.
+        UsageError: It cannot be created.
     """
     new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = "it is a file" if path.is_file() else error.strerror
-        raise UsageError(f"{path}: cannot be made a folder ({why}); choose another name") from error
+        raise UsageError(f"{path}: cannot create this folder ({why}); choose another") from error
     try:
         yield path
     except BaseException:

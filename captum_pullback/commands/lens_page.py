@@ -1,4 +1,4 @@
-"""The page of the command ``lens``: a record of a training run in; figures and their text out."""
+"""The page of the command ``lens``: from the record of a training run to figures and text."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from captum_pullback.outputs import replacing
 __all__ = ["report"]
 
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, math.inf)
-_MOST_POINTS = 4000  # of a t-SNE, which takes some seconds for so many
+_MOST_POINTS = 4000  # of a t-SNE, which takes some seconds for that many
 
 
 def report(
     lens: TrainingLens, model: nn.Module, watched: Examples, out: Path, what: str
 ) -> dict[str, Any]:
-    """Writes ``lens.md`` and its figures.
+    """Write ``lens.md`` and its figures.
 
     Args:
-        lens: With two or more steps recorded.
+        lens: The lens, with two or more steps recorded.
         model: The model of the last of them.
         watched: The lens's examples.
         out: The folder.
-        what: Of what the page is, in a few words.
+        what: A description of the run in a few words.
 
     Returns:
         The numbers of the page.
@@ -81,8 +81,8 @@ def _weights(
     lines = [
         "## Effective weights",
         "",
-        "At each example the network is an affine map, `f(x) = W(x) x + b(x)`. Compared are the "
-        "weights of each example's own class (arXiv 2511.05628).",
+        "At each example the network is an affine map, `f(x) = W(x) x + b(x)`. The table compares "
+        "the weights of each example's own class (arXiv 2511.05628).",
         "",
         "![similarity](similarity.png)",
         "",
@@ -103,7 +103,7 @@ def _weights(
     return [
         *lines,
         "",
-        "Weights of two different classes are rows of two different logits, and near to "
+        "Weights of two different classes are rows of two different logits, and nearly "
         "orthogonal from the start; all classes' weights together compare like with like.",
         "",
         "Two groups in each class, split along the class's leading direction at the last step; "
@@ -116,7 +116,7 @@ def _weights(
 
 def _trajectories(lens: TrainingLens, watched: Examples, out: Path) -> list[str]:
     labels = watched.labels.numpy()
-    lines = ["Where the weights go, each dot an example:", ""]
+    lines = ["Where the weights go; each dot is an example:", ""]
     for method, name in (("pca", "principal components"), ("tsne", "t-SNE")):
         steps = lens.steps
         if method == "tsne":
@@ -128,7 +128,7 @@ def _trajectories(lens: TrainingLens, watched: Examples, out: Path) -> list[str]
         lines += [f"![{name}]({method}.png)", ""]
         if method == "pca":
             figures.animate(out / "pca.gif", places, labels, steps, watched.classes)
-            lines += ["[The same, moving](pca.gif)", ""]
+            lines += ["[The same as an animation](pca.gif)", ""]
     return lines
 
 
@@ -151,7 +151,7 @@ def _gates(lens: TrainingLens, out: Path, numbers: dict[str, Any]) -> list[str]:
         "",
         "Do gates settle (the path stability hypothesis, arXiv 2507.22832)? Means over layers:",
         "",
-        "| of training | as at the end | never flip again |",
+        "| of training | same as at the end | never flip again |",
         "|---|---|---|",
         *rows,
         "",
@@ -172,8 +172,8 @@ def _settled(lens: TrainingLens, model: nn.Module, out: Path, numbers: dict[str,
             f"{np.nanmean(areas):.2f} (0.5 is chance)."
         )
     return [
-        "How well the distance of the final pre-activation from 0 tells which gates did not flip "
-        f"over the later half: {found}",
+        "How well the distance of the final pre-activation from 0 predicts which gates did not "
+        f"flip over the later half: {found}",
         "",
         "![ROC curves](roc.png)",
         "",
@@ -196,8 +196,8 @@ def _temperatures(
     numbers["temperatures"] = values
     shown = "\n".join(f"    {name!r}: {value:.3g}," for name, value in values.items())
     return [value for name, value in values.items() if name], [
-        "The temperatures for which `sigmoid(z / T)` of the final z is likeliest to be the share "
-        "of the later half for which a gate was open:",
+        "The temperatures for which `sigmoid(z / T)` of the final z best fits the share "
+        "of the later half in which a gate was open:",
         "",
         "![share open by z](temperatures.png)",
         "",
@@ -224,13 +224,13 @@ def _machine(
     return [
         "## The fixed-path machine",
         "",
-        "The gradient through gates averaged over training is the fixed-path machine's. Mean "
+        "The fixed-path machine's gradient goes through gates averaged over training. Mean "
         f"cosine similarity with it: {found.gradient.mean():.3f} of the plain gradient, "
         f"{found.pullback[best].mean():.3f} of the excitation pullback at its best, T = {best:g}.",
         "",
         "![alignment](machine.png)",
         "",
-        "Shaded: 95 % of the mean, over examples.",
+        "Shaded: 95 % interval of the mean over examples.",
         "",
     ]
 

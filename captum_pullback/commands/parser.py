@@ -1,7 +1,7 @@
-"""What can be asked on the command line.
+"""The command line's options.
 
-A command is a function here that adds its parser, and a module, of `captum_pullback.commands` or
-the app's, whose ``run`` does it. Only that module imports torch, so that ``--help`` is quick.
+Each command has a function here that adds its parser, and a module in `captum_pullback.commands` or
+the app whose ``run`` carries it out. Only that module imports torch, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from captum_pullback.study.errors import UsageError
 __all__ = ["CODES", "parser"]
 
 CODES = (
-    "Exit codes: 0, all was done; 2, what was asked cannot be done, or not for every photograph "
-    "(one that some methods cannot explain is done if any other can); "
-    "1, a fault of the program itself; 130, stopped by Ctrl-C. What went wrong is said on stderr "
-    "in one line; under it, where an error is your own module's, its lines."
+    "Exit codes: 0, everything was done; 2, the request cannot be carried out, or not for every "
+    "photograph (one that some methods cannot explain counts as done if any other method can); "
+    "1, a bug in this program; 130, stopped by Ctrl-C. One line on stderr says what went wrong; if "
+    "your own module raised the error, its lines follow."
 )
 
 
@@ -44,10 +44,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets ``room``, the module whose ``run`` does it."""
+    """Make the parser of all commands; each sets ``module``, the module whose ``run`` does it."""
     whole = _Parser(
         prog=PROGRAM,
-        description="Excitation pullbacks: explanations of what a ReLU network sees.",
+        description="Excitation pullbacks: explanations of what an image classifier looks at.",
         epilog=CODES,
     )
     whole.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -63,7 +63,7 @@ def _add_explain(commands: Any) -> None:
     parser = commands.add_parser(
         "explain",
         help="explain photographs: maps of several methods side by side, with scores",
-        description="Explains photographs by several methods side by side, with each method's "
+        description="Explain photographs by several methods side by side, with each method's "
         "infidelity, max-sensitivity and time, in a figure and on the terminal.",
     )
     add = parser.add_argument
@@ -82,31 +82,30 @@ def _add_explain(commands: Any) -> None:
         action="append",
         default=[],
         metavar="CLASS",
-        help="class to explain, by name or number; several with commas between, or repeated",
+        help="class to explain, by name or number; give several with commas between, or repeat it",
     )
     add(
         "--top-k",
         type=count,
         metavar="K",
-        help="explain the K most probable classes (1 where there is no --target)",
+        help="explain the K most probable classes (default: 1 if there is no --target)",
     )
     add(
         "--methods",
         default="saliency,ig,pullback",
         metavar="NAMES",
-        help="of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
-        "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's); "
-        "epsilonplusflat, epsilongammabox (zennit's LRP, from the extra rivals); with commas "
-        "between",
+        help="any of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
+        "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's), "
+        "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), with commas between",
     )
     add(
         "--temperature",
         type=temperature_or_fit,
         metavar="T",
-        help="of the pullback: 0 (gates as they are) to inf; '1 spread', in units of the spread "
-        "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
-        "modules; 'fit' or 'fit spread', for that of the least infidelity (default: what is known "
-        "to suit the network, or 0.3)",
+        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread', in units of "
+        "the spread of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of "
+        "gates or modules; 'fit' or 'fit spread', the one of least infidelity whose maps tell "
+        "classes apart (default: the network's own, or 0.3)",
     )
     add_softness(add)
     add_seed(add, "the scores' and SmoothGrad's noise")
@@ -121,21 +120,21 @@ def _add_explain(commands: Any) -> None:
         "--scores",
         choices=["quick", "full", "none"],
         default="quick",
-        help="infidelity and max-sensitivity: within 20 s a photograph, over fewer samples where "
-        "a network is slow (the default); over all samples, however long it takes; or none",
+        help="infidelity and max-sensitivity: quick, within 20 s a photograph, over fewer samples "
+        "if the network is slow (the default); full, over all samples; or none",
     )
-    add("--no-scores", dest="scores", action="store_const", const="none", help="as --scores none")
-    add("--coverage", action="store_true", help="print what was softened and what was left hard")
+    add("--no-scores", dest="scores", action="store_const", const="none", help="--scores none")
+    add("--coverage", action="store_true", help="print which gates were softened, held, left hard")
     add_figure(add, "explanation.png")
-    add("--npz", type=name, metavar="FILE", help="the attributions themselves, as numpy arrays")
-    parser.set_defaults(room="commands.explain")
+    add("--npz", type=name, metavar="FILE", help="save the attributions as NumPy arrays")
+    parser.set_defaults(module="commands.explain")
 
 
 def _add_ascend(commands: Any) -> None:
     parser = commands.add_parser(
         "ascend",
-        help="draw on photographs what classes ask for, by a few steps along the pullback",
-        description="Takes a few steps in pixel space along the pullback of each class, and shows "
+        help="draw on photographs what raises a class's score, in a few steps along the pullback",
+        description="Take a few steps in pixel space along the pullback of each class, and show "
         "what they drew: a grid of photographs and classes, each photograph's own class framed.",
     )
     add = parser.add_argument
@@ -153,19 +152,19 @@ def _add_ascend(commands: Any) -> None:
         default=[],
         metavar="CLASSES",
         help="the columns: classes by name or number, 'self' (each photograph's own) and 'random', "
-        "with commas between (default: the photographs' own classes)",
+        "separated by commas (default: the photographs' own classes)",
     )
     add_network(add)
     add(
         "--temperature",
         type=temperature,
         metavar="T",
-        help="of the pullback: 0 (gates as they are) to inf; '1 spread', in units of the spread "
-        "of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of gates or "
-        "modules (default: what is known to suit the network, or 0.3)",
+        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread', in units of "
+        "the spread of each gate's inputs; '0.3,gelu=1,attention=2', with others for kinds of "
+        "gates or modules (default: the network's own, or 0.3)",
     )
     add_softness(add)
-    add("--steps", type=positive_count, default=5, metavar="K", help="how many (default: 5)")
+    add("--steps", type=positive_count, default=5, metavar="K", help="number of steps (default: 5)")
     add(
         "--step-size",
         type=positive,
@@ -178,36 +177,36 @@ def _add_ascend(commands: Any) -> None:
         type=positive,
         default=0.5,
         metavar="R",
-        help="greatest distance from the photograph, likewise (default: 0.5)",
+        help="greatest distance from the photograph, as such a fraction (default: 0.5)",
     )
-    add("--unbounded", action="store_true", help="let pixels leave the range from black to white")
-    add("--compare", action="store_true", help="the plain gradient's grid beside it")
+    add("--unbounded", action="store_true", help="let pixels go beyond black and white")
+    add("--compare", action="store_true", help="add the plain gradient's grid beside it")
     add(
         "--show",
         choices=["both", "perturbation", "photograph"],
         default="both",
-        help="the perturbed photograph and the perturbation under it (the default), or one of them",
+        help="show the perturbed photograph above the perturbation (the default), or one of them",
     )
     add(
         "--scale",
         choices=["row", "cell", "figure"],
         default="row",
-        help="what shares one color scale of perturbations (default: row)",
+        help="which perturbations share one color scale (default: row)",
     )
     add_seed(add, "the random classes")
     add_figure(add, "ascent.png")
-    add("--gif", type=name, metavar="FILE", help="an animation over the steps besides")
-    parser.set_defaults(room="commands.ascend")
+    add("--gif", type=name, metavar="FILE", help="also save an animation over the steps")
+    parser.set_defaults(module="commands.ascend")
 
 
 def _add_lens(commands: Any) -> None:
     parser = commands.add_parser(
         "lens",
-        help="watch a training run: its effective weights and its gates, in figures and a page",
-        description="Reports on a training run from its checkpoints: effective weights within "
-        "and between classes, gates that settle, and the temperatures that fit them. Without "
-        "--checkpoints it trains a small perceptron on scikit-learn's handwritten digits. Started "
-        "again, it goes on where it was stopped.",
+        help="report on a training run: its effective weights and its gates, in figures and a page",
+        description="Report on a training run from its checkpoints: effective weights within "
+        "and between classes, gates that settle, and temperatures fitted to them. Without "
+        "--checkpoints it trains a small perceptron on scikit-learn's handwritten digits. If it "
+        "was interrupted, start it again to continue.",
     )
     add = parser.add_argument
     add(
@@ -220,7 +219,7 @@ def _add_lens(commands: Any) -> None:
         "--data",
         type=name,
         metavar="DIR",
-        help="folder with val/<class>/ or <class>/ of pictures; or an .npz file with 'inputs' and "
+        help="folder of pictures in val/<class>/ or <class>/, or an .npz file with 'inputs' and "
         "'labels'",
     )
     add(
@@ -242,30 +241,30 @@ def _add_lens(commands: Any) -> None:
         "--size",
         type=side,
         metavar="PIXELS",
-        help="side of the pictures (default: the network's)",
+        help="side of the pictures, in pixels (default: the network's)",
     )
     add(
         "--per-class",
         type=positive_count,
         metavar="N",
-        help="examples of each class (default: 5, or 20 digits)",
+        help="number of examples of each class (default: 5, or 20 digits)",
     )
     add(
         "--weights",
         choices=["all", "label"],
         default="all",
-        help="record the weights of all classes, or of each example's own (faster)",
+        help="record the weights of all classes, or of each example's own class (faster)",
     )
     add_seed(add, "the training on digits")
-    parser.set_defaults(room="commands.lens")
+    parser.set_defaults(module="commands.lens")
 
 
 def _add_app(commands: Any) -> None:
     parser = commands.add_parser(
         "app",
         help="explore pullbacks in a browser",
-        description="Opens a page on this machine in which photographs are explained while one "
-        "moves the temperature. It works offline and sends nothing. Ctrl-C stops it.",
+        description="Open a page on this machine that explains photographs and follows the "
+        "temperature slider. It works offline and sends nothing. Ctrl-C stops it.",
     )
     add = parser.add_argument
     add(
@@ -274,7 +273,7 @@ def _add_app(commands: Any) -> None:
         type=name,
         default=[],
         metavar="NAME",
-        help="a network besides the embedded one: efficientnet_lite0, one of torchvision's "
+        help="a network in addition to the embedded one: efficientnet_lite0, one of torchvision's "
         "classifiers such as resnet50, or module:function, of an installed module or one in this "
         "folder; may be repeated",
     )
@@ -282,7 +281,7 @@ def _add_app(commands: Any) -> None:
         "--weights",
         type=name,
         metavar="FILE",
-        help="a state dict for the one --model, instead of its own",
+        help="a state dict to load into the one --model",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
     add_rules(add, "; what the page starts with")
@@ -290,7 +289,7 @@ def _add_app(commands: Any) -> None:
         "--host",
         type=name,
         default="127.0.0.1",
-        help="address to listen at (default: 127.0.0.1, for this machine alone)",
+        help="address to listen at (default: 127.0.0.1, reachable from this machine only)",
     )
     add(
         "--allow-host",
@@ -298,9 +297,9 @@ def _add_app(commands: Any) -> None:
         type=name,
         default=[],
         metavar="NAME",
-        help="with another --host: a name by which pages may call this server, and no other; may "
-        "be repeated",
+        help="with another --host: a host name that requests may use, all others being refused; "
+        "may be repeated",
     )
-    add("--port", type=port, metavar="N", help="default: the first free one from 7860 on")
-    add("--no-browser", action="store_true", help="only say where the page is")
-    parser.set_defaults(room="app.command")
+    add("--port", type=port, metavar="N", help="default: the first free port from 7860 on")
+    add("--no-browser", action="store_true", help="only print the page's address")
+    parser.set_defaults(module="app.command")

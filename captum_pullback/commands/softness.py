@@ -1,4 +1,4 @@
-"""How soft gates are to be, as it was asked on the command line."""
+"""Temperatures and rules as given on the command line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["asked", "complain_of_unused", "suited"]
 
 
 def asked(args: argparse.Namespace) -> Softness:
-    """The temperatures and rules of the arguments; `suited` fills in what they leave open.
+    """Return the temperatures and rules of the arguments; `suited` fills in what they leave open.
 
     Raises:
-        UsageError: Rules name no kind of gate, or no reading of its kind.
+        UsageError: Rules name an unknown kind of gate, or an unknown reading of a kind.
     """
     softness = Softness(rules=None if args.rules is None else read_rules(args.rules))
     if args.temperature is not None and args.temperature not in FITS:
@@ -40,10 +40,10 @@ def asked(args: argparse.Namespace) -> Softness:
 
 
 def suited(network: Network, softness: Softness, args: argparse.Namespace) -> Softness:
-    """The same with the network's own temperature where none was asked for.
+    """Fill in the network's own temperature where none was given.
 
     Raises:
-        UsageError: Temperatures name what is neither in the network nor a kind of gate.
+        UsageError: Temperatures name something that is neither in the network nor a kind of gate.
     """
     if args.temperature is None:
         softness = replace(softness, temperature=suggested_temperature(network))
@@ -52,7 +52,7 @@ def suited(network: Network, softness: Softness, args: argparse.Namespace) -> So
 
 
 def complain_of_unused(network: Network, inputs: Tensor, softness: Softness) -> None:
-    """Says, once for all photographs, which entries of temperatures had no effect."""
+    """Warn, once for all photographs, of entries of temperatures that had no effect."""
     if not any(isinstance(t, Mapping) for t in (softness.temperature, softness.pool_temperature)):
         return
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""What is said on the terminal, and how: in whole lines, whatever names have in them."""
+"""Output on the terminal: whole lines, whatever characters names contain."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PROGRAM = "captum-pullback"
 
 
 def say(text: str) -> None:
-    """Prints to stdout."""
+    """Print to stdout."""
     try:
         _print(text, sys.stdout)
     except BrokenPipeError:
         raise
-    except OSError as error:  # a full disk, for one
+    except OSError as error:  # a full disk, for example
         discard_output()
         raise UsageError(f"standard output cannot be written ({error.strerror})") from error
 
 
 def complain(text: str, lines: Sequence[str] = ()) -> None:
-    """Prints to stderr, in one line; under it, lines of the user's own code that are to blame."""
+    """Print one line to stderr, and below it the lines of the user's own code that failed."""
     _print(f"{PROGRAM}: {printable(' '.join(text.split()))}", sys.stderr)
     for line in lines:
         _print(printable(line), sys.stderr)
@@ -34,7 +34,7 @@ def complain(text: str, lines: Sequence[str] = ()) -> None:
 
 @contextmanager
 def doing(text: str) -> Iterator[None]:
-    """Shows what takes a while, on a terminal only, for as long as it takes."""
+    """Show what is being done while it is done, on a terminal only."""
     file = sys.stderr
     shown = f"{PROGRAM}: {printable(text)} ..." if file is not None and file.isatty() else ""
     try:
@@ -47,7 +47,7 @@ def doing(text: str) -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Sends what is still buffered for stdout nowhere, so that it raises nothing at the exit."""
+    """Discard what is still buffered for stdout, so that it raises nothing at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -47,7 +47,7 @@ def plot_ascent(
     scale: Scale = "row",
     scales: Sequence[Sequence[float]] | None = None,
 ) -> Figure:
-    """Photographs, each in a row with what was done to it for several classes.
+    """Draw photographs, each in a row with its perturbations for several classes.
 
     A perturbation is drawn in color around gray, in units of the pixels' range, and what exceeds
     the scale is clipped, as `scale_of` has it. The grids of several methods stand side by side
@@ -74,7 +74,7 @@ def plot_ascent(
     pictures = [to_picture(image, mean, std) for image in images]
     for title, grid in grids.items():
         if len(grid) != len(pictures) or len({len(row) for row in grid}) != 1:
-            raise ValueError(f"{title!r}: a grid has a row for each of {len(pictures)} images")
+            raise ValueError(f"{title!r}: expected a row for each of {len(pictures)} images")
     if not pictures or not grids:
         raise ValueError("nothing to plot")
     columns = len(next(iter(grids.values()))[0])
@@ -126,7 +126,7 @@ def plot_ascent(
 def perturbation_scales(
     grids: Mapping[str, Sequence[Sequence[Array]]], std: Channels, scale: Scale
 ) -> list[list[float]]:
-    """For each row, the scale of each cell of all grids, in units of the pixels' range."""
+    """Return, for each row, the scale of each cell of all grids, in units of the pixels' range."""
     rows: list[list[Floats]] = []
     for row in zip(*grids.values(), strict=True):
         cells = [cell for part in row for cell in part]
@@ -136,27 +136,27 @@ def perturbation_scales(
     if scale == "row":
         return [[scale_of(*cells)] * len(cells) for cells in rows]
     if scale != "figure":
-        raise ValueError(f"scale is row, cell or figure, not {scale!r}")
+        raise ValueError(f"scale must be row, cell or figure, not {scale!r}")
     shared = scale_of(*(cell for cells in rows for cell in cells))
     return [[shared] * len(cells) for cells in rows]
 
 
 def number(value: float | torch.Tensor) -> str:
-    """A score or a length in a few signs, with a true minus."""
+    """Format a score or a length in a few characters, with a true minus sign."""
     value = float(value)
     text = f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def score_change(before: float | torch.Tensor, after: float | torch.Tensor) -> str:
-    """The caption of a cell: the target's score before and after."""
+    """Return the caption of a cell: the target's score before and after."""
     return f"{number(before)} \N{RIGHTWARDS ARROW} {number(after)}"
 
 
 def save_animation(
     figures: Iterable[Figure], file: IO[bytes], *, dpi: int = 100, seconds: float = 0.6
 ) -> None:
-    """Writes figures as the frames of a GIF that goes round for ever; the last stays longer."""
+    """Write figures as the frames of a GIF that loops; the last frame stays longer."""
     frames = []
     for figure in figures:
         figure.set_dpi(dpi)
@@ -164,7 +164,7 @@ def save_animation(
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     if not frames:
-        raise ValueError("an animation has a frame at least")
+        raise ValueError("an animation needs at least one frame")
     # The last frame has the colors of all: what comes before is paler.
     palette = frames[-1].quantize(256, kmeans=5, dither=Image.Dither.NONE)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
@@ -178,7 +178,7 @@ def save_animation(
 def _head(
     figure: Figure, axes: npt.NDArray[np.object_], methods: Sequence[str], columns: int
 ) -> None:
-    """The methods' titles above their grids, and a line between these."""
+    """Draw the methods' titles above their grids, and a line between the grids."""
     height = figure.get_size_inches()[1]
     for number, method in enumerate(methods):
         first, last = (axes[0, 1 + number * columns + j].get_position() for j in (0, columns - 1))

@@ -1,7 +1,7 @@
 """Figures of attributions beside the photographs that they explain, for any Captum attribution.
 
-Nothing here touches pyplot's global state: every function returns a `matplotlib.figure.Figure`,
-to be saved, shown in a notebook, or drawn into further.
+Nothing here changes pyplot's global state: every function returns a `matplotlib.figure.Figure`,
+to save, show in a notebook, or draw more into.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def image_grid(
     header: float = 0.0,
     footer: float = 0.0,
 ) -> tuple[Figure, npt.NDArray[np.object_]]:
-    """A figure of rows x columns empty axes, spaced by the text that goes between them.
+    """Return a figure of rows x columns empty axes, spaced by the text that goes between them.
 
     Args:
         rows: Number of rows.
@@ -125,7 +125,7 @@ def plot_attribution(
     sign: Sign = "all",
     outlier_percent: float = 2.0,
 ) -> Figure:
-    """One attribution, beside its photograph where that is given.
+    """Draw one attribution, beside its photograph if that is given.
 
     Args:
         attribution: (C, H, W), (1, C, H, W) or (H, W).
@@ -180,7 +180,7 @@ def plot_comparison(
     sign: Sign = "all",
     outlier_percent: float = 2.0,
 ) -> Figure:
-    """Photographs, each in a row with its attributions by several methods.
+    """Draw photographs, each in a row with its attributions by several methods.
 
     Every map has its own scale, since those of two methods have different units.
 
@@ -232,26 +232,26 @@ def plot_comparison(
 def save_figure(
     figure: Figure, file: str | os.PathLike[str] | IO[bytes], format: str, dpi: float = 200
 ) -> None:
-    """Saves as ``png``, ``pdf`` or ``svg``, the same bytes for the same figure each time.
+    """Save as ``png``, ``pdf`` or ``svg``, the same bytes for the same figure each time.
 
     Text stays text in PDF and SVG. A figure too large for a PNG gets fewer dots per inch.
 
     Args:
-        figure: Any of matplotlib's.
+        figure: A matplotlib figure.
         file: A path, or a file that is open for writing bytes.
         format: ``png``, ``pdf`` or ``svg``.
-        dpi: Dots per inch, of a PNG and of what is rastered in the others.
+        dpi: Dots per inch of a PNG, and of the rasterized parts of the others.
     """
-    dpi = min(dpi, 60_000 / max(figure.get_size_inches()))  # Agg draws 2**16 at the most
+    dpi = min(dpi, 60_000 / max(figure.get_size_inches()))  # Agg draws at most 2**16 pixels
     rc: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "captum_pullback"}
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with mpl.rc_context(rc), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # it draws a box instead
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # it becomes a box
         figure.savefig(file, format=format, dpi=dpi, metadata=dates.get(format))
 
 
 def _draw_key(figure: Figure, method: Method, sign: Sign) -> None:
-    """The color scale at the bottom right."""
+    """Draw the color scale at the bottom right."""
     if method == "colors":
         return
     width, height = figure.get_size_inches()
@@ -275,7 +275,7 @@ def _lines(text: str) -> int:
 
 
 def _wrap(text: str, inches: float, size: float, lines: int) -> str:
-    """The text, broken at blanks to the width, cut off after so many lines."""
+    """Break the text at spaces to the width, and cut it off after so many lines."""
     font = FontProperties(size=size)
 
     def fits(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""Single panels: arrays made fit to draw, and one picture or attribution drawn into an axis."""
+"""Single panels: arrays prepared for drawing; a picture or an attribution drawn into an axis."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ COLORS = {
 
 
 def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Floats:
-    """An image as matplotlib and Captum want it: (H, W, 3), in [0, 1].
+    """Return an image as matplotlib and Captum expect it: (H, W, 3), in [0, 1].
 
     Args:
         image: (C, H, W) or (1, C, H, W), C 1 or 3, or the channels last. Floating point in
-            [0, 1] once it is multiplied by ``std`` and ``mean`` is added (what is beyond by
-            rounding or perturbation is clipped), or integers in [0, 255].
+            [0, 1] after multiplying by ``std`` and adding ``mean`` (values beyond it by
+            rounding or perturbation are clipped), or integers in [0, 255].
         mean: The network's mean per channel, in [0, 1]; None: the image is not normalized.
         std: Its standard deviation per channel.
 
@@ -60,11 +60,11 @@ def to_picture(image: Array, mean: Channels = None, std: Channels = None) -> Flo
 
 
 def to_map(attribution: Array) -> Floats:
-    """An attribution's sum over channels, (H, W).
+    """Sum an attribution over channels, (H, W).
 
     Args:
         attribution: (C, H, W), (1, C, H, W) or (H, W), of any number of channels; or the channels
-            last, where it cannot be anything else: 3 of them, or 1 on a square, behind sides of 4
+            last, if it cannot be anything else: 3 of them, or 1 on a square, after sides of 4
             times as many pixels at least, such as (224, 224, 3).
 
     Raises:
@@ -75,16 +75,16 @@ def to_map(attribution: Array) -> Floats:
 
 
 def scale_of(*values: Floats, outlier_percent: float = 2.0) -> float:
-    """The magnitude that gets the full color, in one scale for all the maps given.
+    """Return the magnitude that gets the full color, in one scale for all the maps given.
 
-    This is Captum's rule: magnitudes up to the scale make up ``100 - outlier_percent`` per cent
-    of the sum of all magnitudes, and what is beyond the scale is clipped.
+    This is Captum's rule: magnitudes up to the scale make up ``100 - outlier_percent`` percent
+    of the sum of all magnitudes; those beyond it are clipped.
 
     Returns:
         The scale; 0.0 where all values are 0.
     """
     if not 0 <= outlier_percent < 100:
-        raise ValueError(f"outlier_percent is in [0, 100), not {outlier_percent}")
+        raise ValueError(f"outlier_percent must be in [0, 100), not {outlier_percent}")
     magnitudes = np.sort(np.abs(np.concatenate([np.ravel(v) for v in values])))
     if magnitudes[-1] == 0:
         return 0.0
@@ -94,7 +94,7 @@ def scale_of(*values: Floats, outlier_percent: float = 2.0) -> float:
 
 
 def draw_picture(axis: Axes, picture: Floats) -> None:
-    """Draws what `to_picture` made, (H, W, 3) in [0, 1], without ticks."""
+    """Draw what `to_picture` made, (H, W, 3) in [0, 1], without ticks."""
     axis.imshow(picture, vmin=0, vmax=1)
     bare(axis)
 
@@ -109,16 +109,16 @@ def draw_attribution(
     scale: float | None = None,
     outlier_percent: float = 2.0,
 ) -> None:
-    """Draws one attribution into a given axis.
+    """Draw one attribution into a given axis.
 
     Args:
-        axis: Where to.
+        axis: The axis to draw into.
         attribution: (C, H, W), (1, C, H, W) or (H, W).
         picture: (H, W, 3) in [0, 1], for ``blended_heat_map``.
         method: Captum's ``heat_map`` or ``blended_heat_map`` of the sum over channels; or
             ``colors``, the three channels as a color picture in which gray is 0.
         sign: Captum's: ``all`` (blue, white, red: negative, zero, positive), ``positive``,
-            ``negative`` or ``absolute_value``. Without effect on ``colors``.
+            ``negative`` or ``absolute_value``. No effect on ``colors``.
         scale: The magnitude that gets the full color; None: by `scale_of`, from this map alone.
         outlier_percent: For `scale_of`.
 
@@ -138,10 +138,10 @@ def draw_attribution(
     if method == "blended_heat_map" and (picture is None or picture.shape[:2] != values.shape):
         size = None if picture is None else picture.shape[:2]
         raise ValueError(
-            f"blended_heat_map wants a picture of the map's size {values.shape}, not {size}; "
+            f"blended_heat_map needs a picture of the map's size {values.shape}, not {size}; "
             "captum.attr.LayerAttribution.interpolate resizes a map"
         )
-    if peak < 1e-3:  # under one shade of 256; Captum asserts that a map is not all 0
+    if peak < 1e-3:  # less than one shade of 256; Captum asserts that a map is not all 0
         if picture is not None and method == "blended_heat_map":
             draw_picture(axis, np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2))
         else:
@@ -151,7 +151,7 @@ def draw_attribution(
             values,
             picture,
             method,
-            "all" if sign == "all" else "positive",  # the sign has been seen to
+            "all" if sign == "all" else "positive",  # the sign has been handled
             (axis.figure, axis),
             outlier_perc=1e-7,  # less than any pixel's share; at 0 Captum may fail by rounding
             cmap=COLORS[sign],
@@ -163,10 +163,10 @@ def draw_attribution(
 
 
 def chw(values: Array, what: Literal["image", "perturbation", "attribution"]) -> Floats:
-    """One image, perturbation or attribution as (C, H, W), whether its channels are first or last.
+    """Return an image, perturbation or attribution as (C, H, W); its channels may come last.
 
     Args:
-        values: As for `to_picture`, or for an attribution as for `to_map`.
+        values: As for `to_picture`, or, for an attribution, as for `to_map`.
         what: An attribution may have any number of channels, the others have 1 or 3.
 
     Raises:
@@ -181,15 +181,16 @@ def chw(values: Array, what: Literal["image", "perturbation", "attribution"]) ->
     if array.ndim != 3 or array.size == 0:
         more = {4: "of a batch, give one", 5: "of a volume or a video, give one slice"}
         raise ValueError(
-            f"one {what} has shape (C, H, W), (1, C, H, W) or (H, W), not {tuple(tensor.shape)}"
+            f"one {what} must have shape (C, H, W), (1, C, H, W) or (H, W), "
+            f"not {tuple(tensor.shape)}"
             + (f": {more[tensor.dim()]}" if tensor.dim() in more and array.size else "")
         )
     if _is_channels_last(array.shape, what == "attribution"):
         array = array.transpose(2, 0, 1)
     if what != "attribution" and array.shape[0] not in (1, 3):
         raise ValueError(
-            f"one {what} has 1 or 3 channels, not {array.shape[0]}: (C, H, W) or (H, W, C) is "
-            f"wanted, and its shape is {tuple(tensor.shape)}"
+            f"one {what} must have 1 or 3 channels, not {array.shape[0]}: expected (C, H, W) or "
+            f"(H, W, C), and its shape is {tuple(tensor.shape)}"
         )
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
@@ -202,7 +203,7 @@ def check_several(images: Array | Sequence[Array]) -> None:
     """Raise ValueError for a tensor that is one image: its channels would be taken for images."""
     if isinstance(images, torch.Tensor | np.ndarray) and images.ndim != 4:
         raise ValueError(
-            f"images are a tensor (N, C, H, W) or a list of (C, H, W), not a tensor of shape "
+            f"images must be a tensor (N, C, H, W) or a list of (C, H, W), not a tensor of shape "
             f"{tuple(images.shape)}: put one image alone in a list"
         )
 
@@ -227,7 +228,7 @@ def _per_channel(values: Channels, default: float) -> Floats:
 
 def _signed(values: Floats, sign: Sign) -> Floats:
     if sign not in COLORS:
-        raise ValueError(f"sign is one of {', '.join(COLORS)}, not {sign!r}")
+        raise ValueError(f"sign must be one of {', '.join(COLORS)}, not {sign!r}")
     if sign == "all":
         return values
     if sign == "positive":
@@ -236,14 +237,14 @@ def _signed(values: Floats, sign: Sign) -> Floats:
 
 
 def relative(values: Floats, scale: float) -> Floats:
-    """Values over the scale, clipped to [-1, 1]; the smallest float is a scale like any other."""
+    """Divide values by the scale and clip them to [-1, 1]; any scale above 0 will do."""
     if scale == 0:
         return np.zeros_like(values)
     return np.clip(values, -scale, scale) / scale
 
 
 def bare(axis: Axes) -> None:
-    """Takes the ticks away and leaves a thin gray frame."""
+    """Remove the ticks, and leave a thin gray frame."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(linewidth=0.5, color="0.75")

@@ -1,8 +1,8 @@
-r"""Training, watched: effective weights and gates over the steps of a run.
+r"""Effective weights and gates over the steps of a training run.
 
 Two views of one network in training. Its effective weights say what affine map it has become at
-each of some inputs (arXiv 2511.05628); its gates say along which paths, and whether these stand
-still (arXiv 2507.22832).
+each of some inputs (arXiv 2511.05628); its gates say along which paths, and whether these stay
+the same (arXiv 2507.22832).
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ class TrainingLens:
         lens.record(model, step + 1)
         print(lens.similarity().margin, lens.agreement())
 
-    Watched are the gates of ReLU's family, max pools, and GELU, SiLU and hardswish, which count
+    It watches the gates of the ReLU family, max pools, and GELU, SiLU and hardswish, which count
     as open where they pass on more than half. The measures of paths (agreement, settledness, open
     shares, temperatures, the averaged-gate machine) are exact for gates that are open or closed,
-    as the hypothesis has them; for these three a path is what their gates are rounded to. Gates of
+    as the hypothesis assumes; for these three, gates are rounded to open or closed. Gates of
     normalization, attention and products are not watched.
 
     Each record is a file, whole or absent; a run that is started again skips the steps that are
     there. Memory holds one step at a time.
 
     Args:
-        inputs: The examples to watch, (N, ...); some tens to hundreds. Held out ones tell about
-            the function, training ones about its training.
+        inputs: The examples to watch, (N, ...); some tens to hundreds. Held out ones show
+            the function, training ones how it was trained.
         labels: Their classes, (N,), integers.
-        folder: Where to keep the record; None for a temporary folder that goes with the lens.
+        folder: Where to keep the record; None for a temporary folder that is removed with the lens.
         gates: Whether to record gates: N forward passes a step.
         weights: ``"all"`` records the effective weights of all C classes (C backward passes for
             each example), ``"label"`` those of each example's own class alone (one), and None
@@ -92,7 +92,7 @@ class TrainingLens:
     ) -> None:
         watched = Watched(inputs.detach().cpu(), torch.as_tensor(labels).cpu(), batch_size)
         if not gates and weights is None:
-            raise ValueError("there is nothing to record without gates and without weights")
+            raise ValueError("there is nothing to record: gates and weights are both off")
         self.inputs, self.labels = watched.inputs, watched.labels
         self.gates, self.weights, self.kept = gates, weights, kept
         self.batch_size, self.max_bytes = batch_size, max_bytes
@@ -121,15 +121,15 @@ class TrainingLens:
 
         Raises:
             NotPiecewiseLinearError: Weights are recorded, and the network with its gates held is
-                no affine map.
-            SofteningError: Gates are recorded, and none was met.
+                not an affine map.
+            SofteningError: Gates are recorded, but none ran.
         """
         return self._recorder.record(model, step)
 
     def interval(self, classes: int, batch_size: int, share: float = 0.05) -> int:
-        """The least number of steps between records that keeps their cost to a share of training.
+        """Return how many steps to leave between records to keep their cost at a share of training.
 
-        Cost is counted in passes of one example through the network, forward or backward to its
+        Cost is counted in passes of one example through the network, forward or backward to the
         input; a training step's backward pass, which also goes to the weights, counts two. So a
         step of B examples costs 3 B, and a record of N costs N for gates, and N (2 + C) for the
         weights of C classes (3 N for ``weights="label"``) where they fit into ``max_bytes``.
@@ -137,7 +137,7 @@ class TrainingLens:
         Args:
             classes: C.
             batch_size: B, of the training.
-            share: Of the cost of the training, above 0.
+            share: The share of the training's cost, above 0.
         """
         rows = {"all": 2 + classes, "label": 3, None: 0}[self.weights]
         cost = len(self.labels) * (int(self.gates) + rows)
@@ -146,7 +146,7 @@ class TrainingLens:
     def callback(
         self, every: int, model: Callable[[Any], nn.Module] = lambda module: module
     ) -> Any:
-        """A Lightning callback that records every so many steps, and the end.
+        """Return a Lightning callback that records every ``every`` steps, and at the end.
 
         Args:
             every: Steps between records; see `interval`.
@@ -161,7 +161,7 @@ class TrainingLens:
     # Effective weights
 
     def similarity(self, rows: Rows = "label") -> Similarity:
-        """Cosine similarity of effective weights within and between classes, over training.
+        """Measure the cosine similarity of effective weights within and between classes.
 
         Args:
             rows: ``"label"`` compares the weights of each example's own class, ``"all"`` those
@@ -171,15 +171,15 @@ class TrainingLens:
         return trajectories.similarity(self._reader, rows)
 
     def subclasses(self, rows: Rows = "label") -> Subclasses:
-        """Two groups in each class at the last step, and when they came apart."""
+        """Split each class in two groups at the last step, and follow them back in time."""
         return trajectories.subclasses(self._reader, rows)
 
     def accuracy(self) -> Floats:
-        """The share of the examples that came out right, for each step, (S,)."""
+        """Return the share of the examples that were classified correctly, for each step, (S,)."""
         return trajectories.accuracy(self._reader)
 
     def rows(self, steps: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
-        """Weights of each example's own class, of length 1 and perhaps sketched, (S, N, kept).
+        """Return weights of each example's own class, of length 1, perhaps sketched, (S, N, kept).
 
         Args:
             steps: Which of the recorded steps; None for all.
@@ -192,7 +192,7 @@ class TrainingLens:
         steps: Sequence[int] | None = None,
         seed: int = 0,
     ) -> Floats:
-        """Trajectories of the weights of each example's own class in two dimensions, (S, N, 2).
+        """Project the weights of each example's own class to two dimensions, (S, N, 2).
 
         One map for all steps, of weights scaled to length 1.
 
@@ -202,7 +202,7 @@ class TrainingLens:
             seed: Of t-SNE.
 
         Raises:
-            ImportError: For t-SNE scikit-learn is wanted, ``pip install 'captum-pullback[lens]'``.
+            ImportError: t-SNE needs scikit-learn: ``pip install 'captum-pullback[lens]'``.
         """
         return trajectories.projected(self.rows(steps), method, seed)
 
@@ -210,21 +210,21 @@ class TrainingLens:
 
     @property
     def layers(self) -> list[str]:
-        """The names of the gates of single units, in the order of running."""
+        """The names of the gates of single units, in the order in which they ran."""
         return self._reader.layers()
 
     def agreement(self) -> dict[str, Floats]:
-        """For each layer, the share of gates that are at each step as they are at last, (S,)."""
+        """Return, for each layer, the share of gates that agree with the last step, (S,)."""
         return settling.agreement(self._reader)
 
     def settled_share(self) -> dict[str, Floats]:
-        """For each layer, the share of gates that stay as they are from each step on, (S,)."""
+        """Return, for each layer, the share of gates that never change after each step, (S,)."""
         return settling.settled_share(self._reader)
 
     def settledness(self, model: nn.Module, since: float = 0.5) -> dict[str, Settledness]:
-        """For each layer, how well :math:`|z|` of the final model tells which gates are settled.
+        """Measure, for each layer, how well the final :math:`|z|` predicts which gates are settled.
 
-        Settled is a gate that was as it is at last at every record from the share ``since`` of
+        A gate is settled if it equals its final state at every record from the share ``since`` of
         the training on.
 
         Args:
@@ -234,7 +234,7 @@ class TrainingLens:
         return settling.settled_units(self._reader, model, since)
 
     def open_share(self, model: nn.Module, since: float = 0.5) -> dict[str, tuple[Floats, Floats]]:
-        """For each layer, final pre-activations z, and the share of records each gate was open.
+        """Return, for each layer, final pre-activations z and how often each gate was open.
 
         Args:
             model: The model of the last record.
@@ -249,7 +249,7 @@ class TrainingLens:
     def fit_temperatures(
         self, model: nn.Module, since: float = 0.5, *, per_channel: bool = False
     ) -> dict[str, float | Tensor]:
-        r"""The temperatures for which :math:`\sigma(z/T)` best is the probability to be open.
+        r"""Fit temperatures, such that :math:`\sigma(z/T)` is the probability that a gate is open.
 
         By maximum likelihood, over the records from the share ``since`` of training on; the last
         record itself, whose z is asked, does not count.
@@ -271,7 +271,7 @@ class TrainingLens:
     # The fixed-path machine
 
     def averaged_gates(self, examples: slice, since: float = 0.0) -> AbstractContextManager[None]:
-        """Gradients inside go through the gates averaged over training, at these examples.
+        """Send gradients inside the block through gates averaged over training, at these examples.
 
         A forward pass over ``lens.inputs[examples]`` inside gives the model's usual output, and
         its gradient is the fixed-path machine's of the path stability hypothesis (arXiv
@@ -290,7 +290,7 @@ class TrainingLens:
         *,
         since: float = 0.0,
     ) -> Alignment:
-        """Cosine similarity of pullbacks and of the gradient with the averaged-gate machine's.
+        """Compare pullbacks and the gradient with the averaged-gate machine, by cosine.
 
         All are gradients of the logit of the example's own class with respect to the input.
 
@@ -302,5 +302,5 @@ class TrainingLens:
         return machine.aligned(self._reader, model, temperatures, since)
 
     def machine(self, model: nn.Module, *, since: float = 0.0) -> Tensor:
-        """The averaged-gate machine's gradients of the examples' own classes, (N, ...)."""
+        """Return the averaged-gate machine's gradients of the examples' own classes, (N, ...)."""
         return machine.machine_gradients(self._reader, model, since)

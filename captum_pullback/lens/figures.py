@@ -1,4 +1,4 @@
-"""Figures of what a `TrainingLens` has measured. None of them touches pyplot's global state."""
+"""Figures of a `TrainingLens`'s measures. None of them changes pyplot's global state."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from captum_pullback.lens.style import (
     BETWEEN,
     GRAY,
     WITHIN,
-    class_colour,
-    depth_colour,
+    class_color,
+    depth_color,
     over_training,
     plain,
     spread,
@@ -44,13 +44,13 @@ def similarity_figure(
     accuracy: Floats | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Mean cosine within and between classes over training, the margin shaded; per class beside.
+    """Draw the mean cosine within and between classes over training, and beside it each class.
 
     Args:
         similarity: What `TrainingLens.similarity` gives.
         classes: The classes' names, in the order of their numbers.
         accuracy: At each step, (S,), drawn above.
-        title: Of the figure; None says what the curves do.
+        title: The figure's title; None for a description of the curves.
     """
     figure = Figure(figsize=(9.2, 4.2), layout="constrained")
     if title is None:
@@ -78,11 +78,11 @@ def similarity_figure(
             steps, curve, **style, label=f"{name}: {_number(curve[0])} → {_number(curve[-1])}"
         )
     over_training(left, steps)
-    # Below, since the curves may run anywhere.
+    # Below the axes, since the curves may be anywhere.
     left.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     left.set_ylabel("mean cosine similarity of effective weights")
     for k, curve in enumerate(similarity.per_class.T):
-        right.plot(steps, curve, lw=1.3, color=class_colour(k, len(classes)), label=classes[k])
+        right.plot(steps, curve, lw=1.3, color=class_color(k, len(classes)), label=classes[k])
     right.set_title("within each class", fontsize=9)
     over_training(right, steps)
     _legend(right, len(classes))
@@ -92,7 +92,7 @@ def similarity_figure(
 def subclass_figure(
     found: Subclasses, steps: Sequence[int], classes: Sequence[str], most: int = 3
 ) -> Figure:
-    """The classes that split most: similarity within and between their two groups.
+    """Draw the classes that split most: similarity within and between their two groups.
 
     Args:
         found: What `TrainingLens.subclasses` gives.
@@ -118,7 +118,7 @@ def subclass_figure(
 def gates_figure(
     steps: Sequence[int], agreement: Mapping[str, Floats], settled: Mapping[str, Floats]
 ) -> Figure:
-    """Agreement with the final pattern, and the share that never flips again, by layer.
+    """Draw the share of gates that agree with the end, and that never flip again, by layer.
 
     Args:
         steps: The steps, (S,).
@@ -130,7 +130,7 @@ def gates_figure(
     titles = ("gates that are as they are at the end", "gates that never flip again")
     for axis, curves, title in zip(axes, (agreement, settled), titles, strict=True):
         for number, (name, curve) in enumerate(curves.items()):
-            axis.plot(steps, curve, lw=1.1, color=depth_colour(number, len(curves)), label=name)
+            axis.plot(steps, curve, lw=1.1, color=depth_color(number, len(curves)), label=name)
         mean = np.mean(list(curves.values()), axis=0)
         axis.plot(steps, mean, color="black", lw=2.2, label="mean of the layers")
         axis.set_title(title, fontsize=10)
@@ -143,7 +143,7 @@ def gates_figure(
 
 
 def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
-    """Does :math:`|z|` of the final model tell which gates are settled? ROC curves by layer.
+    """Draw ROC curves, by layer: does the final :math:`|z|` predict which gates are settled?
 
     Args:
         measured: What `TrainingLens.settledness` gives.
@@ -154,7 +154,7 @@ def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
     for number, (name, layer) in enumerate(measured.items()):
         axis.plot(
             layer.false_positives, layer.true_positives, lw=1.3,
-            color=depth_colour(number, len(measured)), label=f"{name}: {layer.auc:.2f}",
+            color=depth_color(number, len(measured)), label=f"{name}: {layer.auc:.2f}",
         )  # fmt: skip
     axis.set(box_aspect=1, xlim=(0, 1), ylim=(0, 1.003))
     axis.set_xlabel("of the gates that still flip, share with |z| above a threshold")
@@ -170,7 +170,7 @@ def roc_figure(measured: Mapping[str, Settledness]) -> Figure:
 def open_figure(
     shares: Mapping[str, tuple[Floats, Floats]], temperatures: Mapping[str, float], most: int = 6
 ) -> Figure:
-    """How often a gate was open, by its final z; with the sigmoid that was fitted.
+    """Draw how often a gate was open, by its final z, with the fitted sigmoid.
 
     Args:
         shares: What `TrainingLens.open_share` gives.
@@ -210,7 +210,7 @@ def open_figure(
 def alignment_figure(
     gradient: Floats, pullback: Mapping[float, Floats], fitted: Sequence[float] = ()
 ) -> Figure:
-    """Cosine similarity with the averaged-gate machine at each temperature, and the gradient's.
+    """Draw the cosine with the averaged-gate machine for each temperature and the gradient.
 
     Args:
         gradient: For each example, or for each seed, (N,).

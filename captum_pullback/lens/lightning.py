@@ -1,4 +1,4 @@
-"""A `TrainingLens` as a Lightning callback; Lightning is imported only where there is one."""
+"""A `TrainingLens` as a Lightning callback; Lightning is imported only if it is installed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def callback(
 ) -> Any:
     """See `TrainingLens.callback`; ``record(model, step)`` is what it calls."""
     if every < 1:
-        raise ValueError(f"every is {every}; give a number of steps, 1 or more")
+        raise ValueError(f"every must be at least 1 step, not {every}")
 
     class LensCallback(_base()):  # type: ignore[misc]
-        """Records at the start, after every so many steps, and at the end."""
+        """Records at the start, every ``every`` steps, and at the end."""
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._record(trainer, pl_module)

@@ -1,7 +1,7 @@
-r"""The gates of one forward pass: which are open, and a pass through gates that are given.
+r"""The gates of one forward pass: which are open; and a pass through given gates.
 
-A path through a network is a choice of gates. If gates are fixed from outside, by their averages
-over training say, the network is linear in its input along those paths: the fixed-path machine of
+A path through a network is a choice of gates. If gates are fixed from outside, for instance by
+their averages over training, the network is linear in its input: this is the fixed-path machine of
 the path stability hypothesis (arXiv 2507.22832).
 """
 
@@ -32,7 +32,7 @@ GRADED = frozenset(("gelu", "silu", "hardswish"))
 #: The rules of the gates that are watched.
 WATCHED = {**EXCITATION, **{kind: SEMANTIC[kind] for kind in GRADED}}
 
-# What a gate of these passes on where it is closed: not zero, but its value at -1, negated.
+# What a closed gate of these passes on: not zero, but its value at -1, negated.
 _LEAKY = frozenset(("leaky_relu", "prelu", "rrelu"))
 _OPEN_ABOVE_ZERO = _LEAKY | {"relu"} | GRADED
 
@@ -43,9 +43,9 @@ class Gate:
 
     Attributes:
         name: The module's name; with " (2)" and so on where it ran more gates than one.
-        module: The module's name alone, as temperatures want it.
-        operation: PyTorch's name of it.
-        z: The gate's input, of shape (N, ...); None unless it was asked for.
+        module: The module's name alone, as in temperatures.
+        operation: PyTorch's name for it.
+        z: The gate's input, of shape (N, ...); None unless it was requested.
         open: For a gate of single units, whether each is open, a graded one more than half: a
             bool tensor like z.
         choice: For a max pool, the place in the plane of the entry that passed.
@@ -60,7 +60,7 @@ class Gate:
 
 
 class _Calls(Observer):
-    """Remembers the call of the gate that `watch` is going to see."""
+    """Remembers the call of the gate that `watch` will see."""
 
     #: The function, and its arguments after the input.
     call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -75,7 +75,7 @@ class _Calls(Observer):
 def read_gates(
     model: Callable[..., Any], inputs: Tensor, *, keep_z: bool = False
 ) -> tuple[list[Gate], Tensor]:
-    """The gates of a forward pass, in the order in which they ran, and the output.
+    """Run a forward pass; return its gates, in the order in which they ran, and the output.
 
     Args:
         model: The network, in the mode in which it is to be watched.
@@ -83,7 +83,7 @@ def read_gates(
         keep_z: Whether to keep the gates' inputs.
 
     Raises:
-        SofteningError: No gate ran where it could be met.
+        SofteningError: No gate ran where it can be seen.
     """
     gates: list[Gate] = []
     names: dict[str, int] = {}
@@ -102,7 +102,7 @@ def read_gates(
         output = on_copies(model, inputs)
     if not gates:
         raise SofteningError(
-            "no gate was met: no ReLU, GELU, SiLU, hardswish or max pool ran, or they ran inside "
+            "no gate was seen: no ReLU, GELU, SiLU, hardswish or max pool ran, or they ran inside "
             "compiled or scripted code"
         )
     return gates, output
@@ -111,7 +111,7 @@ def read_gates(
 def _open(operation: str, z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
     if operation in _OPEN_ABOVE_ZERO:
         return z > 0
-    # ReLU6, hardtanh, clamp: what passes is what they leave alone.
+    # ReLU6, hardtanh, clamp: a gate is open where they leave the input unchanged.
     left_alone: Tensor = func(z.clone(), *rest, **named) == z
     return left_alone
 
@@ -125,12 +125,12 @@ def _choice(z: Tensor, func: Any, rest: Any, named: Any) -> Tensor:
 
 
 class FixedPaths(TorchFunctionMode):
-    r"""A forward pass inside is as always; its gradient goes through gates that are given.
+    r"""A mode that leaves the forward pass unchanged; its gradient goes through given gates.
 
     Args:
-        gates: For each gating operation in the order of running: how open its units are, 0 to 1,
-            of the shape of its input; or for a max pool the choices and the weight of each, of
-            shape (choices, \*output shape) and (choices,), in a tuple.
+        gates: For each gating operation, in the order in which they run: how open its units are,
+            0 to 1, of the shape of its input; or for a max pool the choices and the weight of
+            each, of shape (choices, \*output shape) and (choices,), in a tuple.
     """
 
     def __init__(self, gates: Iterable[Tensor | tuple[Tensor, Tensor]]) -> None:
@@ -167,7 +167,7 @@ class FixedPaths(TorchFunctionMode):
 
 
 def _through(gate: Tensor, closed: Any) -> Callable[[Context, Tensor], Tensor]:
-    """The pull of gates that are so open, and pass on this much where they are closed."""
+    """Return the backward pass of gates that are partly open, and of what closed ones pass on."""
 
     def pull(context: Context, grad: Tensor) -> Tensor:
         opened = gate.to(grad)
@@ -178,10 +178,10 @@ def _through(gate: Tensor, closed: Any) -> Callable[[Context, Tensor], Tensor]:
 
 
 def _to_choices(choices: Tensor, weights: Tensor) -> Callable[[Context, Tensor], Tensor]:
-    """The pull of a max pool: to the entries that were chosen, averaged over the choices."""
+    """Return the backward pass of a max pool, averaged over the entries that were chosen."""
 
     def pull(context: Context, grad: Tensor) -> Tensor:
-        assert context.shape is not None  # it was asked for
+        assert context.shape is not None  # the rule asks for it
         dimensions = len(context.shape) - 2
         pulled = grad.new_zeros(context.shape).flatten(-dimensions)
         for choice, weight in zip(choices.to(grad.device), weights.to(grad), strict=True):

@@ -1,4 +1,4 @@
-"""Reading back what was recorded, as the measures want it."""
+"""Reading back what was recorded, in the form that the measures need."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Final", "Reader"]
 
 Floats = npt.NDArray[np.float64]
 
-_MOST_GATES = 2**20  # of one layer, for measures that sort or fit: more change no digit
+_MOST_GATES = 2**20  # of one layer, for measures that sort or fit: more do not change a digit
 
 
 @dataclass(frozen=True)
 class Final:
-    """A layer's gates as the final model has them, at a sample of its units."""
+    """A layer's gates in the final model, at a sample of its units."""
 
     name: str
     module: str
@@ -36,10 +36,10 @@ class Final:
 
 
 def _sample(count: int, units: int, whole: bool) -> npt.NDArray[np.int64]:
-    """Places in the flattened gates (count, units): evenly spread, at most about a million."""
+    """Return indices into the flattened gates (count, units), evenly spread, a million at most."""
     stride = max(1, -(-count * units // _MOST_GATES))
     if not whole:
-        # Prime to the units, or the same few units would be taken of every example.
+        # Coprime to the number of units: otherwise every example would give the same few units.
         while math.gcd(stride, units) > 1:
             stride += 1
         return np.arange(0, count * units, stride)
@@ -57,16 +57,16 @@ class Reader:
         self.gates, self.weights = gates, weights
 
     def recorded(self) -> list[int]:
-        """The steps, of which there must be some."""
+        """Return the recorded steps; there must be at least one."""
         steps = self.files.steps
         if not steps:
             raise LensError("nothing is recorded yet: call record(model, step)")
         return steps
 
     def span(self, since: float) -> list[int]:
-        """The steps from this share of the training on."""
+        """Return the recorded steps after this share of the training."""
         if not 0 <= since < 1:
-            raise ValueError(f"since is {since}; give a share of the training from 0 to below 1")
+            raise ValueError(f"since must be a share of the training in [0, 1), not {since}")
         if not self.gates:
             raise LensError("gates were not recorded: make the lens with gates=True")
         steps = self.recorded()
@@ -77,24 +77,24 @@ class Reader:
         return span
 
     def key(self, rows: Rows) -> str:
-        """Under which name these weights' inner products are kept."""
+        """Return the name under which these weights' inner products are kept."""
         if self.weights is None or (rows == "all" and self.weights == "label"):
             raise LensError(f"these weights were not recorded: make the lens with weights={rows!r}")
         return f"gram_{rows}"
 
     def layers(self) -> list[str]:
-        """The names of the gates of single units, in the order of running."""
+        """Return the names of the gates of single units, in the order in which they ran."""
         with self.files.read(self.recorded()[-1]) as arrays:
             return [_name_of(key) for key in arrays if key.startswith("open:")]
 
     def arrays(self, steps: Sequence[int] | None = None) -> Iterator[Mapping[str, Array]]:
-        """What was recorded at each step, read when it is asked for."""
+        """Yield what was recorded at each step; it is read when it is accessed."""
         for step in self.recorded() if steps is None else steps:
             with self.files.read(step) as arrays:
                 yield arrays
 
     def open_gates(self, step: int) -> dict[str, tuple[Array, int]]:
-        """For each layer its gates at a step, eight to a byte, and how many units it has."""
+        """Return each layer's gates at a step, eight to a byte, and its number of units."""
         if not self.gates:
             raise LensError("gates were not recorded: make the lens with gates=True")
         with self.files.read(step) as arrays:
@@ -105,14 +105,14 @@ class Reader:
             }
 
     def states(self, step: int, gate: Final) -> npt.NDArray[np.bool_]:
-        """Which of a layer's sampled gates were open at a step."""
+        """Return which of a layer's sampled gates were open at a step."""
         with self.files.read(step) as arrays:
             bits = np.unpackbits(arrays[gate.key], axis=1, count=math.prod(gate.shape))
         states: npt.NDArray[np.bool_] = bits.ravel()[gate.sample].astype(bool)
         return states
 
     def share_open(self, gate: Final, steps: Sequence[int]) -> Floats:
-        """The share of these steps for which each of a layer's sampled gates was open."""
+        """Return the share of these steps for which each of a layer's sampled gates was open."""
         total = np.zeros(gate.z.shape)
         for step in steps:
             total += self.states(step, gate)
@@ -120,7 +120,7 @@ class Reader:
         return share
 
     def final_gates(self, model: nn.Module, *, whole: bool = False) -> list[Final]:
-        """The gates of the last step with their z, of as many units as measures need.
+        """Return the gates of the last step with their z, for as many units as the measures need.
 
         With ``whole``, all units of fewer examples.
         """
@@ -142,7 +142,7 @@ class Reader:
         with self.files.read(last) as arrays:
             keys = {_name_of(key): key for key in arrays if key.startswith("open:")}
         if list(keys) != list(parts):
-            raise LensError("this model runs other gates than the one that was recorded")
+            raise LensError("this model has other gates than the one that was recorded")
         finals = []
         for name, calls in parts.items():
             gate = calls[0][0]
@@ -152,12 +152,12 @@ class Reader:
             final = Final(name, gate.module, keys[name], shape, sample, z, opened)
             if np.mean(self.states(last, final) == opened) < 0.999:
                 raise LensError(
-                    f"this is not the model of the last record, step {last}: its gates are others"
+                    f"this is not the model of the last record, step {last}: its gates differ"
                 )
             finals.append(final)
         return finals
 
 
 def _name_of(key: str) -> str:
-    """The gate's name in the name of an array."""
+    """Return the name of the gate that an array is of."""
     return key.split(":", 2)[2]

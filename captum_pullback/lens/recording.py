@@ -22,7 +22,7 @@ Rows = Literal["label", "all"]
 
 
 class Recorder:
-    """Writes what a model is at the watched examples; the arguments are `TrainingLens`'s."""
+    """Writes gates and weights at the watched examples; its arguments are `TrainingLens`'s."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Recorder:
     def record(self, model: nn.Module, step: int) -> bool:
         """See `TrainingLens.record`."""
         if step < 0:
-            raise ValueError(f"step is {step}; steps are 0 or more")
+            raise ValueError(f"step must be 0 or more, not {step}")
         if step in self.files:
             return False
         arrays: dict[str, Array] = {}
@@ -55,13 +55,13 @@ class Recorder:
         return True
 
     def _gates(self, model: nn.Module) -> list[tuple[Gate, Array]]:
-        """Each gate as one batch ran it, and its states for all examples as they are kept."""
+        """Return each gate of one batch, and its packed states for all examples."""
         parts: list[list[Gate]] = []
         for _, inputs, _ in self.watched.on(device_of(model)):
             gates, _ = read_gates(model, inputs)
             parts.append(gates)
             if [gate.name for gate in gates] != [gate.name for gate in parts[0]]:
-                raise LensError("the network runs other gates for some inputs than for others")
+                raise LensError("the network runs different gates for different inputs")
         return [
             (calls[0], np.concatenate([_packed(call) for call in calls]))
             for calls in zip(*parts, strict=True)
@@ -75,7 +75,7 @@ class Recorder:
         classes = logits.shape[1]
         if int(labels.max()) >= classes:
             raise LensError(
-                f"there are labels up to {int(labels.max())}, and the network has logits for "
+                f"there are labels up to {int(labels.max())}, but the network has logits for "
                 f"{classes} classes only"
             )
         size = self.watched.inputs[0].numel()
@@ -112,7 +112,7 @@ def _states(gate: Gate) -> Tensor:
 
 
 def _packed(gate: Gate) -> Array:
-    """Eight gates to a byte, (N, bytes); or choices as small integers, of their own shape."""
+    """Pack gates, eight to a byte, (N, bytes); or choices as small integers of the same shape."""
     states = _states(gate).cpu().numpy()
     if gate.open is not None:
         return np.packbits(states.reshape(len(states), -1), axis=1)
@@ -120,7 +120,7 @@ def _packed(gate: Gate) -> Array:
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """Inner products, (N, N), of rows (N, D), summed in float64 part by part."""
+    """Return inner products, (N, N), of rows (N, D), summed in float64 part by part."""
     total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for part in torch.split(rows, 2**16, dim=1):
         wide = part.double()
@@ -129,7 +129,7 @@ def _gram(rows: Tensor) -> Tensor:
 
 
 def _sketched(rows: Tensor, kept: int) -> Tensor:
-    """Rows (N, D) as they are, or their count sketch (N, kept) where D is more.
+    """Return rows (N, D) as they are, or their count sketch (N, kept) where D is more.
 
     Each entry is added, with a random sign, into a random bin: inner products are kept on
     average (Charikar, Chen and Farach-Colton 2004). Bins and signs depend on D alone.

@@ -1,4 +1,4 @@
-"""Gates over training: when they settle, and the temperatures at which they are as likely open."""
+"""Gates over training: when they settle, and which temperatures fit how often they are open."""
 
 from __future__ import annotations
 

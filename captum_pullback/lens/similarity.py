@@ -1,7 +1,7 @@
 """Similarity of effective weights, measured from matrices of inner products.
 
 Everything here takes Gram matrices, ``G[i, j] = <w_i, w_j>`` over N examples: weights of any size
-come down to N x N numbers.
+are reduced to N x N numbers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Similarity:
 
     Attributes:
         steps: The steps, (S,).
-        within: Mean over pairs of different examples of one class, each class counting the same,
+        within: Mean over pairs of different examples of one class, every class with equal weight,
             (S,).
-        between: Mean over pairs of examples of two classes, each pair of classes counting the
-            same, (S,).
-        matrix: The same for each pair of classes, (S, K, K); the diagonal leaves out an example's
+        between: Mean over pairs of examples of two classes, every pair of classes with equal
+            weight, (S,).
+        matrix: The mean for each pair of classes, (S, K, K); the diagonal leaves out an example's
             pair with itself.
     """
 
@@ -38,13 +38,13 @@ class Similarity:
 
     @property
     def margin(self) -> Floats:
-        """Within less between, (S,)."""
+        """Within minus between, (S,)."""
         margin: Floats = self.within - self.between
         return margin
 
     @property
     def per_class(self) -> Floats:
-        """Within each class, (S, K)."""
+        """The mean within each class, (S, K)."""
         diagonal: Floats = np.diagonal(self.matrix, axis1=1, axis2=2)
         return diagonal
 
@@ -68,7 +68,7 @@ class Subclasses:
 
 
 def cosines(gram: npt.ArrayLike) -> Floats:
-    """Cosine similarities from inner products; 0 with what has no length."""
+    """Return cosine similarities from inner products; 0 for vectors of length 0."""
     inner = np.asarray(gram, dtype=np.float64)
     norms = np.sqrt(np.clip(np.diagonal(inner), 0, None))
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
@@ -77,7 +77,7 @@ def cosines(gram: npt.ArrayLike) -> Floats:
 
 
 def class_similarity(similarity: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
-    """Mean of a similarity over the pairs of examples of each two classes.
+    """Average a similarity over the pairs of examples of each pair of classes.
 
     Args:
         similarity: Shape (N, N), symmetric.
@@ -99,7 +99,7 @@ def class_similarity(similarity: npt.ArrayLike, labels: npt.ArrayLike) -> Floats
 
 
 def summarized(steps: npt.ArrayLike, matrices: list[Floats]) -> Similarity:
-    """Means within and between classes of a matrix for each step."""
+    """Average the matrix of each step within and between classes."""
     matrix = np.stack(matrices)
     classes = matrix.shape[1]
     off = ~np.eye(classes, dtype=bool)
@@ -120,7 +120,7 @@ def subclasses(grams: list[Floats], labels: npt.ArrayLike) -> Subclasses:
     groups = np.zeros(len(answers), dtype=np.int64)
     for label in classes:
         members = np.flatnonzero(answers == label)
-        _, vectors = np.linalg.eigh(_centred(steps[-1][np.ix_(members, members)]))
+        _, vectors = np.linalg.eigh(_centered(steps[-1][np.ix_(members, members)]))
         groups[members] = vectors[:, -1] > 0
     shape = (len(steps), len(classes))
     within, between, share = (np.full(shape, np.nan) for _ in range(3))
@@ -128,7 +128,7 @@ def subclasses(grams: list[Floats], labels: npt.ArrayLike) -> Subclasses:
         for k, label in enumerate(classes):
             members = np.flatnonzero(answers == label)
             block = similarity[np.ix_(members, members)]
-            values = np.clip(np.linalg.eigvalsh(_centred(block)), 0, None)
+            values = np.clip(np.linalg.eigvalsh(_centered(block)), 0, None)
             share[s, k] = values[-1] / values.sum() if values.sum() > 0 else np.nan
             pairs = class_similarity(block, groups[members])
             if pairs.shape == (2, 2):
@@ -138,8 +138,8 @@ def subclasses(grams: list[Floats], labels: npt.ArrayLike) -> Subclasses:
     return Subclasses(groups, within, between, share)
 
 
-def _centred(gram: Floats) -> Floats:
-    """Inner products of what is left when the mean is taken away."""
+def _centered(gram: Floats) -> Floats:
+    """Return inner products after subtracting the mean."""
     rows = gram.mean(0, keepdims=True)
     centered: Floats = gram - rows - rows.T + gram.mean()
     return centered

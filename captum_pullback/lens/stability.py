@@ -1,7 +1,7 @@
-"""Measures of path stability: what gates do over training, from arrays of who was open when.
+"""Measures of path stability: gates over training, from recorded gate states.
 
 The path stability hypothesis (arXiv 2507.22832): gates settle early, and how far the final
-pre-activation is from 0 tells how settled a gate is.
+pre-activation is from 0 predicts how settled a gate is.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
 _BISECTIONS = 60
-_BETAS = (1e-4, 1e4)  # of 1 / T: between them the likelihood's maximum is looked for
+_BETAS = (1e-4, 1e4)  # of 1 / T: the interval in which the likelihood's maximum is searched
 
 
 @dataclass(frozen=True)
 class Settledness:
-    """How well :math:`|z|` of a model tells which of its gates are settled.
+    """How well :math:`|z|` of a model predicts which of its gates are settled.
 
     Attributes:
         share: The share of gates that are settled, 0 to 1.
@@ -48,9 +48,9 @@ class Settledness:
 
 
 def step_weights(steps: npt.ArrayLike) -> Floats:
-    """The share of training for which each recorded step stands; they sum to 1.
+    """Return the share of training for which each recorded step stands; they sum to 1.
 
-    A step stands for the time half way to its neighbors (trapezoidal rule), so that records
+    A step represents the time up to halfway to its neighbors (trapezoidal rule), so that records
     crowded at the start of training do not count for more.
     """
     at = np.asarray(steps, dtype=np.float64)
@@ -65,9 +65,9 @@ def step_weights(steps: npt.ArrayLike) -> Floats:
 
 
 def roc(score: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """The ROC curve of a score: shares of negatives and of positives above each threshold.
+    """Return the ROC curve of a score: shares of negatives and of positives above each threshold.
 
-    Equal scores make one sloping step, which counts half their pairs.
+    Equal scores give one sloping step, which counts half of their pairs.
     """
     values, truth = np.asarray(score).ravel(), np.asarray(positive, dtype=bool).ravel()
     order = np.argsort(-values, kind="stable")
@@ -81,7 +81,7 @@ def roc(score: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[Floats, Floats]:
 
 
 def auc(score: npt.ArrayLike, positive: npt.ArrayLike) -> float:
-    """Area under the ROC curve; NaN where all are positive or none is."""
+    """Return the area under the ROC curve; NaN where all are positive or none is."""
     return _area(*roc(score, positive))
 
 
@@ -90,7 +90,7 @@ def _area(across: Floats, up: Floats) -> float:
 
 
 def settledness(z: npt.ArrayLike, settled: npt.ArrayLike, points: int = 200) -> Settledness:
-    """ROC of :math:`|z|`, on so many points of the curve as a figure needs."""
+    """Return the ROC of :math:`|z|`, at as many points of the curve as a figure needs."""
     truth = np.asarray(settled, dtype=bool)
     across, up = roc(np.abs(np.asarray(z)), truth)
     area = _area(across, up)
@@ -99,7 +99,7 @@ def settledness(z: npt.ArrayLike, settled: npt.ArrayLike, points: int = 200) -> 
 
 
 def log_likelihood(z: Floats, opened: Floats, temperature: float) -> float:
-    r"""Mean of :math:`p \log \sigma(z/T) + (1-p) \log \sigma(-z/T)` over gates, T above 0."""
+    r"""Mean of :math:`p \log \sigma(z/T) + (1-p) \log \sigma(-z/T)` over gates; T is above 0."""
     scaled = z / temperature
     return float(
         np.mean(-opened * np.logaddexp(0, -scaled) - (1 - opened) * np.logaddexp(0, scaled))
@@ -107,7 +107,7 @@ def log_likelihood(z: Floats, opened: Floats, temperature: float) -> float:
 
 
 def likeliest_temperature(z: npt.ArrayLike, opened: npt.ArrayLike) -> Floats:
-    r"""The T for which :math:`\sigma(z / T)` best is the probability that a gate is open.
+    r"""Return the T for which :math:`\sigma(z / T)` best fits the probability that a gate is open.
 
     Maximum likelihood over T, of gates that were open for a share p of the time:
 
@@ -122,7 +122,7 @@ def likeliest_temperature(z: npt.ArrayLike, opened: npt.ArrayLike) -> Floats:
 
     Returns:
         Temperatures, (G,), in units of z, from 1e-4 (the sign of z was right for nearly all) to
-        inf (z tells nothing, or the contrary).
+        inf (z predicts nothing, or the opposite).
     """
     values = np.atleast_2d(np.asarray(z, dtype=np.float64))
     shares = np.atleast_2d(np.asarray(opened, dtype=np.float64))

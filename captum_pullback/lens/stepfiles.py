@@ -1,4 +1,4 @@
-"""What a lens has recorded, on disk: one file for each step, there whole or not at all."""
+"""A lens's record on disk: one file for each step, either complete or absent."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _STEP = re.compile(r"step_(\d+)\.npz")
 
 
 class LensError(RuntimeError):
-    """A record that does not fit, or lacks what was asked of it; the message says what to do."""
+    """A record that does not fit, or lacks what is needed; the message says what to do."""
 
 
 class StepFiles:
     """A folder with a file of arrays for each step.
 
-    Files take their names only when they are whole and on the disk, so that a process may be
-    killed at any time: what has a step's name can be read. Several processes may write to one
+    Files get their names only when they are complete and on the disk, so that a process may be
+    killed at any time: a file with a step's name can be read. Several processes may write to one
     folder.
 
     Args:
-        folder: Made if it is not there.
-        description: What every step must have been recorded with. It is written with the first
+        folder: The folder; it is created if necessary.
+        description: The settings of every step. They are written at the first
             use of the folder, and compared at every later one.
 
     Raises:
@@ -55,7 +55,7 @@ class StepFiles:
             differs = [key for key in described if there.get(key) != described[key]]
             if differs:
                 raise LensError(
-                    f"{self.folder} holds a record of other {', '.join(differs)}: give the same "
+                    f"{self.folder} contains a record of other {', '.join(differs)}: give the same "
                     "inputs and settings, or another folder"
                 )
         else:
@@ -64,7 +64,7 @@ class StepFiles:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that are there, ascending."""
+        """The steps in the folder, ascending."""
         found = (_STEP.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(match[1]) for match in found if match)
 
@@ -79,7 +79,7 @@ class StepFiles:
 
     @contextmanager
     def read(self, step: int) -> Iterator[Mapping[str, Array]]:
-        """The arrays of one step, each read when it is asked for.
+        """Open the arrays of one step; each is read when it is accessed.
 
         Raises:
             LensError: The file is damaged, or lacks an array.
@@ -90,7 +90,7 @@ class StepFiles:
                 file = stack.enter_context(path.open("rb"))
                 arrays = np.load(file, allow_pickle=False)
                 if not isinstance(arrays, np.lib.npyio.NpzFile):
-                    raise ValueError("one array, and no archive of them")
+                    raise ValueError("one array, not an archive")
             yield _Arrays(path, stack.enter_context(arrays))
 
     def _path(self, step: int) -> Path:
@@ -98,7 +98,7 @@ class StepFiles:
 
 
 class _Arrays(Mapping[str, Array]):
-    """A file's arrays, of which a damaged one is an error that names the file."""
+    """A file's arrays; a damaged one raises an error that names the file."""
 
     def __init__(self, path: Path, arrays: Mapping[str, Array]) -> None:
         self._path, self._arrays = path, arrays
@@ -116,7 +116,7 @@ class _Arrays(Mapping[str, Array]):
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """What goes wrong in here is the file's fault."""
+    """Turn any error inside the block into one that names the file."""
     try:
         yield
     except (KeyError, OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
@@ -126,7 +126,7 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def _description(path: Path) -> Mapping[str, Any]:
-    """What a folder's steps were recorded with."""
+    """Return what a folder's steps were recorded with."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

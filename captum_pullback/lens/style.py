@@ -1,4 +1,4 @@
-"""What the figures of a lens share: colors, axes and names of steps."""
+"""The common style of a lens's figures: colors, axes and names of steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = [
     "BETWEEN",
     "GRAY",
     "WITHIN",
-    "class_colour",
-    "depth_colour",
+    "class_color",
+    "depth_color",
     "over_training",
     "plain",
     "shown_step",
@@ -25,7 +25,7 @@ WITHIN, BETWEEN, GRAY = "#b2182b", "#2166ac", "#777777"
 
 
 def over_training(axis: Axes, steps: npt.NDArray[Any]) -> None:
-    """A step axis that shows the first steps as well as the last ones."""
+    """Scale the step axis so that the first steps are visible as well as the last ones."""
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
     axis.set_xlim(0, max(1, int(steps[-1])))
     last = int(steps[-1])
@@ -37,30 +37,30 @@ def over_training(axis: Axes, steps: npt.NDArray[Any]) -> None:
 
 
 def plain(axis: Axes) -> None:
-    """No frame above and at the right, and small labels."""
+    """Remove the frame above and at the right, and shrink the labels."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.xaxis.label.set_fontsize(9)
     axis.yaxis.label.set_fontsize(9)
 
 
-def class_colour(number: int, of: int) -> Any:
-    """The color of a class, of so many."""
+def class_color(number: int, of: int) -> Any:
+    """Return the color of one of so many classes."""
     return mpl.colormaps["tab10" if of <= 10 else "nipy_spectral"](
         number if of <= 10 else (number + 0.5) / of
     )
 
 
-def depth_colour(number: int, of: int) -> Any:
-    """The color of a layer, of so many."""
+def depth_color(number: int, of: int) -> Any:
+    """Return the color of one of so many layers."""
     return mpl.colormaps["viridis"](0.92 * number / max(1, of - 1))
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Indices of at most so many of the entries, from first to last, evenly."""
+    """Return evenly spaced indices, at most so many, from the first entry to the last."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))})
 
 
 def shown_step(step: int) -> str:
-    """A step as titles have it."""
+    """Return a step as titles show it."""
     return f"step {step:,}"

@@ -1,4 +1,4 @@
-"""Effective weights over training: how similar they are, and where they go."""
+"""Effective weights over training: their similarities and trajectories."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def unit_rows(reader: Reader, steps: Sequence[int] | None) -> npt.NDArray[np.flo
 
 
 def projected(rows: npt.NDArray[np.float32], method: Literal["pca", "tsne"], seed: int) -> Floats:
-    """Rows (S, N, D) in two dimensions, (S, N, 2): see `TrainingLens.projection`."""
+    """Project rows (S, N, D) to two dimensions, (S, N, 2): see `TrainingLens.projection`."""
     flat = rows.reshape(-1, rows.shape[2]).astype(np.float64)
     flat -= flat.mean(0)
     _, _, axes = np.linalg.svd(flat, full_matrices=False)
-    # An axis has no sign of its own: its largest entry is positive.
+    # An axis has no sign of its own: make its largest entry positive.
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])
     places = flat @ (axes * signs[:, None])[: 2 if method == "pca" else 30].T
     if method == "tsne":
@@ -72,7 +72,7 @@ def projected(rows: npt.NDArray[np.float32], method: Literal["pca", "tsne"], see
 
 
 def scikit_learn(module: str) -> Any:
-    """A module of scikit-learn, which only t-SNE and the digits need."""
+    """Import a module of scikit-learn, which only t-SNE and the digits need."""
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:

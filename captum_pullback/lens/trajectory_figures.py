@@ -1,4 +1,4 @@
-"""Where effective weights go in two dimensions: a figure at four steps, and an animation."""
+"""Effective weights in two dimensions: a figure of four steps, and an animation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from captum_pullback.lens.style import class_colour, shown_step, spread
+from captum_pullback.lens.style import class_color, shown_step, spread
 
 __all__ = ["animate", "trajectory_figure"]
 
@@ -22,14 +22,14 @@ Floats = npt.NDArray[np.float64]
 def trajectory_figure(
     places: Floats, labels: npt.ArrayLike, steps: Sequence[int], classes: Sequence[str], kind: str
 ) -> Figure:
-    """Where the effective weights are in two dimensions at four steps, on one map.
+    """Draw the effective weights in two dimensions at four steps.
 
     Args:
         places: What `TrainingLens.projection` gives, (S, N, 2).
         labels: Classes of the examples, (N,).
         steps: The steps, (S,).
         classes: The classes' names.
-        kind: What the map is, for the axes.
+        kind: The name of the projection, for the axes.
     """
     shown = spread(len(steps), 4)
     figure = Figure(figsize=(10, 3.1), layout="constrained")
@@ -55,10 +55,10 @@ def animate(
     classes: Sequence[str],
     between: int = 6,
 ) -> None:
-    """An animated GIF of the trajectories.
+    """Write an animated GIF of the trajectories.
 
     Args:
-        path: Of the file.
+        path: The file.
         places: As for `trajectory_figure`, (S, N, 2), as are ``labels``, ``steps`` and ``classes``.
         labels: See there.
         steps: See there.
@@ -88,7 +88,7 @@ def _cloud(
 ) -> None:
     for k, label in enumerate(np.unique(labels)):
         x, y = places[step, labels == label].T
-        axis.plot(x, y, "o", ms=2.8, mew=0, alpha=0.8, color=class_colour(k, len(classes)),
+        axis.plot(x, y, "o", ms=2.8, mew=0, alpha=0.8, color=class_color(k, len(classes)),
                   label=classes[k])  # fmt: skip
     low, high = places.min((0, 1)), places.max((0, 1))
     pad = 0.05 * (high - low)

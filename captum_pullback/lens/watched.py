@@ -1,4 +1,4 @@
-"""What a lens looks at, and how a model is looked at."""
+"""The examples that a lens watches, and how a model is run on them."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ class Watched:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What tells these examples from others."""
+        """Identifies these examples."""
         digest = hashlib.sha256(self.inputs.contiguous().numpy().tobytes()).hexdigest()
         return {"inputs": digest, "labels": self.labels.tolist()}
 
     def batches(self) -> Iterator[slice]:
-        """The examples, by so many as go into the network at once."""
+        """Yield the examples in batches."""
         for start in range(0, len(self.labels), self.batch_size):
             yield slice(start, start + self.batch_size)
 
     def on(self, device: torch.device) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Each batch, with its inputs and labels on a device."""
+        """Yield each batch, with its inputs and labels on a device."""
         for batch in self.batches():
             yield batch, self.inputs[batch].to(device), self.labels[batch].to(device)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; the CPU for a model without any."""
+    """Return the device of the model's parameters; the CPU for a model without any."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode for a while, and then in the mode in which it was."""
+    """Put every module in eval mode for a while, and then back in its own mode."""
     modes = [(module, module.training) for _, module in named_modules(model)]
     try:
-        model.eval()  # a subclass's own, which may fail half way
+        model.eval()  # a subclass's own, which may fail halfway
         yield
     finally:
         for module, training in modes:

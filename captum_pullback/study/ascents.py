@@ -1,4 +1,4 @@
-"""Ascents of the pullback from photographs: in which ways, and their steps."""
+"""Ascents from photographs: their settings and their steps."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from captum_pullback.zoo.networks import Network
 __all__ = ["PLAIN", "Climb", "Ways", "trace"]
 
 PLAIN = Softness(0.0, rules={})
-"""No rules at all: the plain gradient."""
+"""No rules: the plain gradient."""
 
 
 @dataclass(frozen=True)
 class Climb:
-    """How an ascent goes: see `PullbackAscent`, of which lengths are the relative ones.
+    """The settings of a `PullbackAscent` with ``relative=True``.
 
     Attributes:
         steps: How many.
         step_size: A fraction of the photograph's norm.
         radius: Likewise.
         bounded: Whether pixels stay between black and white.
-        compare: Whether to go along the plain gradient besides.
+        compare: Whether to ascend along the plain gradient, too.
     """
 
     steps: int = 5
@@ -39,7 +39,7 @@ class Climb:
     compare: bool = False
 
     def ascent(self, network: Network, softness: Softness) -> PullbackAscent:
-        """What ascends, with gates so soft."""
+        """Make the ascent of a network whose gates are this soft."""
         return PullbackAscent(
             network.model,
             softness.temperature,
@@ -55,10 +55,10 @@ class Climb:
 
 @dataclass(frozen=True)
 class Ways(Climb, Softness):
-    """How soft gates are, and how to ascend."""
+    """How soft the gates are, and how to ascend."""
 
     def ascents(self, network: Network) -> dict[str, PullbackAscent]:
-        """For each way's title, what ascends."""
+        """Return, for each method's title, what ascends."""
         title = f"along the excitation pullback, T = {temperature_text(self.temperature, 3)}"
         ways: dict[str, Softness] = {title: self}
         if self.compare:
@@ -69,7 +69,7 @@ class Ways(Climb, Softness):
 def trace(
     network: Network, ascent: PullbackAscent, inputs: Tensor, targets: Sequence[int]
 ) -> list[AscentStep[Tensor]]:
-    """The ascents from one photograph to several targets, as many at once as is wise.
+    """Run the ascents from one photograph toward several targets, several at once.
 
     Args:
         network: Whose ``input_size`` says how many that is.

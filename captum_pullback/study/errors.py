@@ -1,4 +1,4 @@
-"""Errors that are for the user to read, and the lines of the user's own code that led to them."""
+"""Errors for the user to read, and the lines of the user's own code that led to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_FRAMES, _MOST_LETTERS = 5, 500
 
 
 class UsageError(Exception):
-    """What was asked cannot be done.
+    """The request cannot be carried out.
 
     Attributes:
         lines: The user's own code that led to it, ready to print under the message.
@@ -35,11 +35,11 @@ class ScoreError(UsageError):
 
 
 def blamed(error: BaseException, what: str) -> UsageError:
-    """The error of somebody's network or module as one to read.
+    """Turn an error of the user's network or module into one for the user to read.
 
     Args:
         error: What was raised.
-        what: What failed, whose it is named, as "mymod:make fails on cat.jpg".
+        what: What failed, and whose it is, as in "mymod:make fails on cat.jpg".
     """
     lines = own_lines(error)
     whose = " (raised in its own code:)" if lines else ""
@@ -47,7 +47,7 @@ def blamed(error: BaseException, what: str) -> UsageError:
 
 
 def reason(error: BaseException) -> str:
-    """An error in one line, with its type where the message alone says too little."""
+    """Return an error in one line, with its type if the message alone says too little."""
     text = " ".join(str(error).split())
     if len(text) > _MOST_LETTERS:
         text = f"{text[:_MOST_LETTERS]}..."
@@ -57,7 +57,7 @@ def reason(error: BaseException) -> str:
 
 
 def own_lines(error: BaseException) -> tuple[str, ...]:
-    """Where in the user's own files an error, or the one that it was raised from, began.
+    """Return the lines of the user's own files that led to an error, or to its cause.
 
     Frames of this package, of installed packages and of Python's library are left out.
     """
@@ -95,9 +95,9 @@ def _others() -> list[Path]:
 
 
 def _short(file: str) -> str:
-    """A file's name from the working folder, where it is in there."""
+    """Return a file's path relative to the working folder, if it is inside it."""
     try:
         shown = os.path.relpath(file)
-    except (OSError, ValueError):  # no such folder any more, or another drive
+    except (OSError, ValueError):  # the folder has been removed, or is on another drive
         return file
     return file if shown.startswith(os.pardir) else shown

@@ -1,4 +1,4 @@
-"""What every command begins with: the network, the photographs and the classes that were asked."""
+"""The inputs of every command: the network, the photographs and the classes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Seen:
 
     Attributes:
         photo: The photograph's name, printable.
-        inputs: What the network saw, (C, H, W), on the CPU.
-        prediction: What it gave.
+        inputs: The network's input, (C, H, W), on the CPU.
+        prediction: Its prediction.
     """
 
     photo: str
@@ -53,10 +53,10 @@ class Seen:
 def load_network(
     name: str = "embedded", weights: str | None = None, device: str = "cpu", seed: int = 0
 ) -> Network:
-    """A network by name, on a device.
+    """Load a network by name, on a device.
 
     Args:
-        name: As `zoo.load` takes it, as well as ``weights``.
+        name: The name for `zoo.load`.
         weights: See there.
         device: As torch knows it.
         seed: Of ``weights="random"``.
@@ -75,30 +75,30 @@ def load_network(
             return zoo.load(name, weights, device)
     except zoo.ZooError as error:
         raise UsageError(str(error), own_lines(error)) from error
-    except (Exception, SystemExit) as error:  # of any kind: it is somebody's own function
-        raise blamed(error, f"{name} cannot be made") from error
+    except (Exception, SystemExit) as error:  # anything at all: the function is the user's own
+        raise blamed(error, f"{name} cannot be created") from error
 
 
 def suggested_temperature(network: Network) -> float:
-    """What is known to suit the network, or else what the published ImageNet runs use."""
+    """Return the network's own temperature, or else that of the published ImageNet runs."""
     return float(network.meta.get("temperature", 0.3))
 
 
 def check_classes(targets: Sequence[int], count: int) -> None:
-    """Makes sure that the network, which has ``count`` classes, has these.
+    """Check that the network, which has ``count`` classes, has these.
 
     Raises:
         UsageError: It has not.
     """
     if max(targets, default=0) >= count:
-        raise UsageError(f"class {max(targets)} is not within 0 to {count - 1}")
+        raise UsageError(f"class {max(targets)} is not in the range 0 to {count - 1}")
 
 
 def target_classes(network: Network, names: Sequence[str]) -> list[int]:
-    """The numbers of classes; a name that is none is taken to be several, between commas.
+    """Return the numbers of classes; an unknown name is split at its commas.
 
     Raises:
-        UsageError: No class, or more than one, is called so.
+        UsageError: No class, or more than one, has this name.
     """
     targets = []
     try:
@@ -115,9 +115,9 @@ def target_classes(network: Network, names: Sequence[str]) -> list[int]:
 
 
 def photographs(names: Sequence[str]) -> list[str]:
-    """Names of photographs, a pattern such as ``*.jpg`` replaced by the files that it fits.
+    """Expand patterns such as ``*.jpg`` among names of photographs.
 
-    Shells other than Windows's do that themselves. A pattern that fits nothing stays, to be
+    Shells other than Windows's do that themselves. A pattern that matches nothing stays, to be
     missed like any other file.
     """
     found: list[str] = []
@@ -128,25 +128,25 @@ def photographs(names: Sequence[str]) -> list[str]:
 
 
 def sample_name(photo: str) -> str | None:
-    """The sample photograph that is meant, if it is not a file that is."""
+    """Return the name of a sample photograph; None if it is a file or anything else."""
     is_sample = Path(photo).stem in SAMPLES and photo in (Path(photo).stem, "grace_hopper.jpg")
     return Path(photo).stem if is_sample and not os.path.exists(photo) else None
 
 
 def load_photo(photo: str) -> Image.Image:
-    """A picture file, or a sample photograph by its name.
+    """Read a picture file, or a sample photograph by its name.
 
     Raises:
         PhotoError: It cannot be read.
     """
     if glob.has_magic(photo) and not os.path.lexists(photo):
-        raise PhotoError(f"{photo}: no file fits this pattern")
+        raise PhotoError(f"{photo}: no file matches this pattern")
     sample = sample_name(photo)
     return read_photo(photo) if sample is None else sample_photo(sample)
 
 
 def see(network: Network, photo: str, device: str = "cpu") -> Seen:
-    """Shows the network a photograph.
+    """Run the network on a photograph.
 
     Raises:
         PhotoError: It cannot be read.
@@ -160,7 +160,7 @@ def see(network: Network, photo: str, device: str = "cpu") -> Seen:
 def look(
     network: Network, image: Image.Image, device: str, model: str, photo: str
 ) -> tuple[Tensor, Prediction]:
-    """A photograph as the network sees it, (1, C, H, W), on its device, and what it gives.
+    """Run the network on an image; return its input (1, C, H, W) and its prediction.
 
     Args:
         network: Its model is on the device.
@@ -178,11 +178,11 @@ def look(
         with torch.no_grad():
             output = on_copies(network.model, inputs)
         if not isinstance(output, Tensor) or output.dim() != 2 or not output.numel():
-            raise TypeError(f"it gives {_kind(output)}; one tensor (N, classes) is wanted")
+            raise TypeError(f"it returns {_kind(output)}; expected one tensor (N, classes)")
         return inputs, predicted(output[0], lambda: squashes(network.model, inputs))
     except ScoreError as error:
         raise ScoreError(f"{model} fails on {photo}: {error}") from error
-    except Exception as error:  # of any kind: it is somebody's own module
+    except Exception as error:  # anything at all: the module is the user's own
         raise blamed(error, f"{model} fails on {photo}") from error
 
 

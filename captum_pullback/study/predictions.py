@@ -1,4 +1,4 @@
-"""What a row of a network's outputs says: logits, probabilities, several labels, or one number."""
+"""What a row of a network's outputs means: logits, probabilities, labels, or one number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["logits", "probabilities", "labels", "one"]
 
 _SUM_TOLERANCE = 2e-3  # a softmax of 1,000 classes in half precision sums to 1 within this
 _SQUASHING = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward")
-#: What only moves numbers, or converts them: what was squashed before is so after.
+#: Operations that only move or convert numbers, and so keep them between 0 and 1.
 _MOVING = (
     "AliasBackward", "AsStridedBackward", "CatBackward", "CloneBackward", "PermuteBackward",
     "ReshapeAliasBackward", "SelectBackward", "SliceBackward", "SqueezeBackward", "StackBackward",
@@ -44,31 +44,31 @@ class Prediction:
 
     @property
     def probabilities(self) -> Tensor:
-        """For each score its probability, (K,); NaN for a single output, which has none.
+        """The probability for each score, (K,); NaN for a single output, which has none.
 
-        Logits go through a softmax, and what are probabilities already stay as they are.
+        Logits go through a softmax; scores that already are probabilities stay as they are.
         """
         if self.kind == "logits":
             return self.scores.softmax(dim=0)
         return self.scores if self.kind != "one" else torch.full_like(self.scores, torch.nan)
 
     def top(self, count: int) -> list[int]:
-        """The classes of the greatest scores, the greatest first."""
+        """Return the classes of the greatest scores, the greatest first."""
         return [int(i) for i in self.scores.topk(min(count, len(self.scores))).indices]
 
     def text(self, index: int) -> str:
-        """A class's probability for people, or the score itself where there is none."""
+        """Format a class's probability, or the score itself if there is none."""
         if self.kind == "one":
             return f"score {float(self.scores[index]):.3g}"
         return percent(self.probabilities[index])
 
 
 def predicted(scores: Tensor, squashed: Callable[[], bool] = lambda: False) -> Prediction:
-    """What a row of scores is.
+    """Find out what a row of scores is.
 
     Args:
         scores: A network's outputs for one input, (K,).
-        squashed: Whether the network ends in a sigmoid. It is asked only where the numbers leave
+        squashed: Whether the network ends in a sigmoid. It is called only if the numbers leave
             it open, because they lie in [0, 1] and do not sum to 1.
 
     Raises:
@@ -91,7 +91,7 @@ def predicted(scores: Tensor, squashed: Callable[[], bool] = lambda: False) -> P
 
 
 def squashes(model: Callable[..., Any], inputs: Tensor) -> bool:
-    """Whether the last thing that a model does to its scores is to put them between 0 and 1.
+    """Return whether a model ends in an operation that puts its scores between 0 and 1.
 
     Read from autograd's graph; False where the model has none.
     """
@@ -99,7 +99,7 @@ def squashes(model: Callable[..., Any], inputs: Tensor) -> bool:
         with torch.enable_grad():
             output = on_copies(model, inputs.detach().clone().requires_grad_())
         node = output.grad_fn
-    except Exception:  # of any kind: the model did run without gradients, and that has to do
+    except Exception:  # anything at all: the model did run without gradients, which has to do
         return False
     while node is not None and node.name().startswith(_MOVING):
         node = next((before for before, _ in node.next_functions if before is not None), None)

@@ -1,4 +1,4 @@
-"""What came out of a run of explanations, as a figure, as a table and as arrays."""
+"""The results of a run: a figure, a table and arrays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Explanation:
         seen: The photograph, as the network sees it.
         target: The class that is explained.
         maps: For each method's name, its attribution and scores.
-        cut: What was cut off the scores to save time, for people.
+        cut: A description of the samples that the scores lack to save time.
     """
 
     seen: Seen
@@ -44,12 +44,12 @@ class Explanation:
 
 
 def methods_of(explanations: Sequence[Explanation]) -> list[str]:
-    """The methods that explained at least one photograph."""
+    """Return the methods that explained at least one photograph."""
     return list(dict.fromkeys(method for e in explanations for method in e.maps))
 
 
 def class_name(network: Network, index: int) -> str:
-    """A class's name, or its number where nobody knows the names."""
+    """Return a class's name, or its number if the names are unknown."""
     return network.classes[index] if index < len(network.classes) else f"class {index}"
 
 
@@ -59,7 +59,7 @@ def figure(
     settings: Settings,
     method: DrawingMethod = "heat_map",
 ) -> Figure:
-    """Photographs and maps side by side, predictions and scores under them."""
+    """Draw photographs and maps side by side, with predictions and scores below them."""
     columns = {
         title(method, settings): [e.maps.get(method) for e in explanations]
         for method in methods_of(explanations)
@@ -87,7 +87,7 @@ def figure(
 
 
 def table(network: Network, explanations: Sequence[Explanation], settings: Settings) -> str:
-    """The same in words and numbers."""
+    """Return a table of predictions and scores."""
     titles = {method: title(method, settings) for e in explanations for method in e.maps}
     width = max(32, *map(len, titles.values()))
     row = f"  {{:<{width}}} {{:>10}} {{:>16}} {{:>9}}".format
@@ -110,7 +110,7 @@ def table(network: Network, explanations: Sequence[Explanation], settings: Setti
 
 
 def arrays(explanations: Sequence[Explanation], settings: Settings) -> dict[str, npt.NDArray[Any]]:
-    """Everything as arrays, an example per photograph and target.
+    """Return all results as arrays, one example for each photograph and target.
 
     ``photographs`` (N,), ``inputs`` (N, C, H, W) as the network saw them, ``targets`` (N,),
     ``scores`` (N, K) as the network gave them, ``probabilities`` (N, K), which are NaN for a single
@@ -149,7 +149,7 @@ _HEADER = ("infidelity", "max-sensitivity", "time")
 def _predictions(
     network: Network, explanation: Explanation, count: int = 3, mark: str = ""
 ) -> list[str]:
-    """The most probable classes, the target marked; and the target, if it is none of them."""
+    """Return the most probable classes and the target, which is marked."""
     prediction = explanation.seen.prediction
     shown = prediction.top(count)
     if explanation.target not in shown:
@@ -161,7 +161,7 @@ def _predictions(
 
 
 def caption(scored: Scored) -> str:
-    """What an attribution was worth, in lines."""
+    """Return the scores of an attribution, as lines."""
     scores = {"infidelity": scored.infidelity, "max-sensitivity": scored.sensitivity}
     lines = [f"{name} {value:.3g}" for name, value in scores.items() if not math.isnan(value)]
     return "\n".join([*lines, duration(scored.seconds)])

@@ -1,7 +1,7 @@
-"""What attributions are worth: Captum's infidelity and max-sensitivity, and their time.
+"""Scores of attributions: Captum's infidelity and max-sensitivity, and their time.
 
-A photograph is perturbed once. The network's answers serve all methods and targets, and all methods
-are asked about the same neighbors, as many of them as a budget of time allows.
+A photograph is perturbed once. The network's outputs serve all methods and targets, and all methods
+are run on the same neighbors, as many of them as a time budget allows.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SENSITIVITY_SAMPLES = 10
 
 #: Seconds that a photograph's quick scores may take.
 BUDGET = 20.0
-_FEWEST_SQUARES = 8  # whatever they take: fewer say nothing
+_FEWEST_SQUARES = 8  # however long they take: fewer are meaningless
 
-#: What the scores are, in the words of the table's last line.
+#: A description of the scores: the table's last line.
 SCORES = (
     f"infidelity: {INFIDELITY_SAMPLES} squares of 1/2 and 1/4 of the side, replaced by noise; "
     f"max-sensitivity: {SENSITIVITY_SAMPLES} draws of noise within {SENSITIVITY_RADIUS:g} of the "
@@ -47,7 +47,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Scored:
-    """An attribution (C, H, W) and what it was worth; the scores are NaN where there are none."""
+    """An attribution (C, H, W) and its scores, which are NaN if there are none."""
 
     attribution: Tensor
     infidelity: float
@@ -73,7 +73,7 @@ class Rated:
 
     @property
     def cut(self) -> str:
-        """What the budget cut off, for people; "" for nothing."""
+        """A description of what the budget left out; "" for nothing."""
         parts = []
         if self.squares < INFIDELITY_SAMPLES:
             parts.append(f"infidelity over {self.squares} of {INFIDELITY_SAMPLES} squares")
@@ -90,7 +90,7 @@ class Rated:
 
 
 def score(network: Network, inputs: Tensor, target: int, method: str, settings: Settings) -> Scored:
-    """One photograph's attribution by one method, with its scores: `attributed`, then `rate`."""
+    """Compute one photograph's attribution by one method, with its scores."""
     scored = attributed(network, inputs, target, method, settings)
     if settings.scores == "none":
         return scored
@@ -100,7 +100,7 @@ def score(network: Network, inputs: Tensor, target: int, method: str, settings: 
 def attributed(
     network: Network, inputs: Tensor, target: int, method: str, settings: Settings
 ) -> Scored:
-    """One photograph's attribution by one method, and its time, without scores.
+    """Compute one photograph's attribution by one method, and time it, without scores.
 
     The time is that of one call, the quickest of three, or of fewer if they are slow. Afterwards
     the state of torch's generators is as before.
@@ -129,7 +129,7 @@ def rate(
     explained: Sequence[tuple[int, Mapping[str, Scored]]],
     settings: Settings,
 ) -> Rated:
-    """One photograph's attributions with their scores, all over the same perturbations.
+    """Score one photograph's attributions, all over the same perturbations.
 
     The scores are Captum's. Infidelity, at its best scale (``normalize=True``), is over random
     squares filled with uniform noise; a method that multiplies by the inputs is scored with
@@ -188,7 +188,7 @@ def rate(
 
 
 def _answers(network: Network, inputs: Tensor, end: float) -> Answers:
-    """What the network says of squares of noise, of as many as it has the time for."""
+    """Run the network on squares of noise, as many as time allows."""
     perturbed = squares(network, inputs, INFIDELITY_SAMPLES)
     some = min(INFIDELITY_SAMPLES, at_once(network), _FEWEST_SQUARES)
     scores: list[Tensor] = []
@@ -205,7 +205,7 @@ def _answers(network: Network, inputs: Tensor, end: float) -> Answers:
 def _affordable(
     explained: Sequence[tuple[int, Mapping[str, Scored]]], seconds: float
 ) -> tuple[int, tuple[str, ...]]:
-    """How many draws of each method fit into so many seconds, and which methods get none."""
+    """Return how many draws of each method fit into so many seconds, and which get none."""
     costs: dict[str, float] = {}
     for _, maps in explained:
         for method, each in maps.items():
@@ -229,7 +229,7 @@ def _detached(attribute: Attribute) -> Callable[[Any, Any], Tensor]:
 
 
 def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[Tensor, float]:
-    """The attribution, and the seconds of the fastest of three calls, or of one if it is slow."""
+    """Return the attribution, and the seconds of the fastest of up to three calls."""
     fastest, spent = math.inf, 0.0
     for _ in range(3):
         torch.manual_seed(seed)
@@ -246,7 +246,7 @@ def _timed(attribute: Callable[[], Tensor], inputs: Tensor, seed: int) -> tuple[
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Captum's warnings on every ordinary call; torch's generators stay as they were."""
+    """Hide Captum's warnings on every ordinary call, and restore torch's generators."""
     with warnings.catch_warnings(), forked_generators():
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
         warnings.filterwarnings("ignore", message="Setting .* hooks on ReLU")

@@ -1,4 +1,4 @@
-"""Temperatures and rules as text, and back; and whether they fit a network."""
+"""Temperatures and rules as text, and back; checks that they fit a network."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = [
     "temperature_text",
 ]  # fmt: skip
 
-#: How the engine's warning begins that no gate ran under an entry of a temperature.
+#: The beginning of the engine's warning that no gate ran under an entry of a temperature.
 UNUSED = "no gate ran under"
 
 _COMPOSITES: dict[str, RulesLike] = {"excitation": EXCITATION, "semantic": SEMANTIC}
 
 
 def read_temperature(text: str) -> TemperatureLike:
-    """The temperature that a text spells: see `spelling`.
+    """Read a temperature: see `spelling`.
 
     Raises:
-        UsageError: It spells none.
+        UsageError: It is not a temperature.
     """
     try:
         found = {
@@ -45,11 +45,11 @@ def read_temperature(text: str) -> TemperatureLike:
 
 
 def temperature_text(given: TemperatureLike | Tensor, digits: int | None = None) -> str:
-    """How a temperature is spelled, so that it can be read again.
+    """Format a temperature so that it can be read again.
 
     Args:
-        given: A number, a `Spread`, or a mapping to such; of tensors only the shape is told.
-        digits: To how many it is rounded; None for all.
+        given: A number, a `Spread`, or a mapping to such; a tensor is shown by its shape.
+        digits: The number of digits; None for all.
     """
     if isinstance(given, Mapping):
         rest = [temperature_text(given[""], digits)] if "" in given else []
@@ -65,10 +65,10 @@ def temperature_text(given: TemperatureLike | Tensor, digits: int | None = None)
 
 
 def read_rules(text: str) -> RulesLike:
-    """The rules that a text spells: see `spelling`.
+    """Read rules: see `spelling`.
 
     Raises:
-        UsageError: It spells none, or names no kind of gate, or no reading of its kind.
+        UsageError: It is not a rule, or names an unknown kind of gate or reading.
     """
     try:
         named = readings(text)
@@ -81,11 +81,11 @@ def read_rules(text: str) -> RulesLike:
             raise UsageError(
                 f"no kind of gate is called {kind!r}"
                 + (f" (did you mean {near[0]!r}?)" if near else "")
-                + f"; there are {', '.join(READINGS)}"
+                + f"; choose from {', '.join(READINGS)}"
             )
         if reading not in (*READINGS[kind], NO_RULE):
             known = ", ".join((*READINGS[kind], NO_RULE))
-            raise UsageError(f"{kind} has no reading {reading!r}; there are {known}")
+            raise UsageError(f"{kind} has no reading {reading!r}; choose from {known}")
     if not named:
         return composite
     changes = {kind: None if name == NO_RULE else name for kind, name in named.items()}
@@ -93,9 +93,9 @@ def read_rules(text: str) -> RulesLike:
 
 
 def rules_text(rules: RulesLike | None) -> str:
-    """How rules are spelled, so that they can be read again; None are the default ones.
+    """Format rules so that they can be read again; None are the default rules.
 
-    Rules that are not the package's own, and those of modules, are named without their content.
+    The user's own rules, and those of modules, are named without their content.
     """
     given = SEMANTIC if rules is None else rules
     spelled: list[list[str]] = []
@@ -106,7 +106,7 @@ def rules_text(rules: RulesLike | None) -> str:
 
 
 def _changes(base: RulesLike, given: RulesLike) -> list[Any]:
-    """The kinds for which these rules say something else than a composite."""
+    """Return the kinds for which these rules differ from a composite."""
     kinds = dict.fromkeys((*given, *base))
     return [
         kind for kind in kinds if _reading(kind, given.get(kind)) != _reading(kind, base.get(kind))
@@ -126,7 +126,7 @@ def _name(kind: Any) -> str:
 
 
 def described(softness: Softness) -> str | None:
-    """What there is to be said besides one temperature and the default rules, in a line."""
+    """Describe whatever differs from one temperature and the default rules, in a line."""
     parts = []
     if isinstance(softness.temperature, Mapping):
         parts.append(f"temperature {temperature_text(softness.temperature)}")
@@ -138,7 +138,7 @@ def described(softness: Softness) -> str | None:
 
 
 def check_softness(network: Network, softness: Softness) -> None:
-    """Makes sure that what temperatures name is in a network.
+    """Check that what temperatures name is in a network.
 
     Raises:
         UsageError: It is not.

@@ -1,4 +1,4 @@
-"""How temperatures and rules are spelled in one line of text. It needs no torch.
+"""The spelling of temperatures and rules in one line of text. It does not import torch.
 
 A temperature is ``0.3``; ``1 spread``, in units of each gate's spread; or ``0.3,gelu=1,conv1=0``,
 with others for kinds of gates and for modules. Rules are ``excitation`` or ``semantic``, or
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 __all__ = ["COMPOSITES", "NO_RULE", "Amount", "amounts", "readings"]
 
-#: What rules may begin with; the last is the default.
+#: The composites that rules may begin with; the last is the default.
 COMPOSITES = ("excitation", "semantic")
-#: The reading that says that a kind of gate keeps its derivative.
+#: The reading under which a kind of gate keeps its derivative.
 NO_RULE = "none"
 
 
@@ -31,7 +31,7 @@ class Amount(NamedTuple):
     is_spread: bool = False
 
     def text(self, digits: int | None = None) -> str:
-        """How it is spelled, to so many digits; None for all."""
+        """Format it to so many digits; None for all."""
         text = f"{self.number:.{6 if digits is None else digits}g}"
         if digits is None and float(text) != self.number:
             text = repr(self.number)
@@ -39,21 +39,21 @@ class Amount(NamedTuple):
 
 
 def amounts(text: str) -> dict[str, Amount]:
-    """The temperatures that a text names, "" being all the rest.
+    """Return the temperatures in a text by name; "" stands for all other gates.
 
     Raises:
-        ValueError: It names none, or one twice, or not what holds for the rest.
+        ValueError: There is none, one is given twice, or the one for other gates is missing.
     """
     found = {name: _amount(value) for name, value in _entries(text, "temperature").items()}
     if "" not in found:
         raise ValueError(
-            f"temperature {text!r} has none for all the rest: begin with it, as in '0.3,gelu=1'"
+            f"temperature {text!r} lacks one for all other gates: put it first, as in '0.3,gelu=1'"
         )
     return found
 
 
 def readings(text: str) -> dict[str, str]:
-    """The composite that a text begins with, under "", and the readings for kinds of gates.
+    """Return the readings in a text by kind of gate, and its composite under "".
 
     Raises:
         ValueError: It names no composite, or a kind twice.
@@ -62,19 +62,20 @@ def readings(text: str) -> dict[str, str]:
     composite = found.setdefault("", COMPOSITES[-1])
     if composite not in COMPOSITES:
         raise ValueError(
-            f"rules are {' or '.join(COMPOSITES)}, and then such as gelu=none, not {composite!r}"
+            f"rules begin with {' or '.join(COMPOSITES)}, then readings like gelu=none, "
+            f"not {composite!r}"
         )
     return found
 
 
 def _entries(text: str, what: str) -> dict[str, str]:
-    """The parts between commas, by name; the first may have none."""
+    """Split a text at commas, into values by name; the first may have no name."""
     found: dict[str, str] = {}
     for number, part in enumerate(text.split(",")):
         name, equals, value = (piece.strip() for piece in part.rpartition("="))
         if not value or bool(name) != bool(equals) or (number and not name):
-            form = " for a kind of gate is wanted as NAME=VALUE, with commas between"
-            raise ValueError(f"a {what}{form if equals or number else ' is wanted'}, not {text!r}")
+            form = " for a kind of gate as NAME=VALUE, separated by commas"
+            raise ValueError(f"expected a {what}{form if equals or number else ''}, not {text!r}")
         if name in found:
             raise ValueError(f"{text!r} has two {what}s for {name!r}")
         found[name] = value
@@ -89,7 +90,7 @@ def _amount(text: str) -> Amount:
         number = math.nan
     if match is None or not number >= 0:
         raise ValueError(
-            f"a temperature is a number from 0 to inf, not {text!r}; or one in units of spread, "
+            f"a temperature must be a number from 0 to inf, not {text!r}; or in units of spread, "
             "such as '1 spread'; or several, such as '0.3,gelu=1'"
         )
     return Amount(abs(number), match[2] is not None)

@@ -1,4 +1,4 @@
-"""Names and numbers for people."""
+"""Formatting of names and numbers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["duration", "percent", "printable"]
 
 
 def printable(text: str) -> str:
-    """A file's name fit for one line of a terminal or a figure, whatever is in it."""
+    """Make any file's name fit for one line of a terminal or a figure."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def percent(probability: SupportsFloat) -> str:
-    """A probability; a dash where there is none."""
+    """Format a probability; NaN is a dash."""
     value = float(probability)
     if value != value:
         return "\N{EN DASH}"
@@ -21,5 +21,5 @@ def percent(probability: SupportsFloat) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time."""
+    """Format a time."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -14,13 +14,13 @@ __all__ = ["class_index", "close"]
 
 
 def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> int:
-    """The number of a class, by its number or by its name in any case.
+    """Return the number of a class, given by its number or by its name in any case.
 
-    A whole name goes first, then one of the names in ``"tabby, tabby cat"``, then the beginning
+    A whole name is preferred, then one of the names in ``"tabby, tabby cat"``, then the beginning
     or a word of a name, so that ``"cat"`` never matches a catamaran.
 
     Raises:
-        ZooError: No class is meant, or more than one.
+        ZooError: No class matches, or more than one.
     """
     if not isinstance(name_or_number, str):
         return _in_range(classes, operator.index(name_or_number))
@@ -41,21 +41,21 @@ def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> 
         if re.fullmatch(r"[+-]?\d{1,18}", wanted):
             return _in_range(classes, int(wanted))
     if not classes:
-        raise ZooError(f"no class is called {name_or_number!r}: this network's have numbers only")
+        raise ZooError(f"no class is called {name_or_number!r}: these classes have only numbers")
     raise ZooError(f"no class is called {name_or_number!r}{close(wanted, plain)}")
 
 
 def close(name: str, known: Sequence[str]) -> str:
-    """The end of a message: which of the known names are like this one."""
+    """Return the end of a message that suggests known names similar to this one."""
     found = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    return f"; close to it are {', '.join(map(repr, found))}" if found else ""
+    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""
 
 
 def _in_range(classes: Sequence[str], number: int) -> int:
     if number < 0 and not classes:
         raise ZooError(f"class {number}: classes without names are numbered from 0")
     if number < 0 or (classes and number >= len(classes)):
-        raise ZooError(f"class {number} is not within 0 to {len(classes) - 1}")
+        raise ZooError(f"class {number} is not in the range 0 to {len(classes) - 1}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Networks that functions of the user's own make."""
+"""Networks that are made by the user's own functions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["from_function"]
 
 
 def from_function(name: str, weights: str | Path | None) -> Network:
-    """What a function returns that is called without arguments.
+    """Load the network that a function without arguments returns.
 
     Args:
         name: ``"package.module:function"``.
         weights: None for the function's own, or a file.
 
     Raises:
-        ZooError: There is no such function, it returns no network, or the file does not fit.
-            What the function raises comes through.
+        ZooError: There is no such function, it does not return a network, or the file does not fit.
+            Exceptions of the function itself are not caught.
     """
     where, _, attribute = name.partition(":")
     if where.endswith(".py"):
@@ -32,7 +32,7 @@ def from_function(name: str, weights: str | Path | None) -> Network:
         raise ZooError(f"{name!r}: give the module's name, without .py: {stem}:{attribute}")
     try:
         module = importlib.import_module(where)
-    except (Exception, SystemExit) as error:  # of any kind: it is somebody's own module
+    except (Exception, SystemExit) as error:  # anything at all: the module is the user's own
         if isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}."):
             raise ZooError(
                 f"{name!r}: there is no module {error.name!r} in this folder, nor is one "
@@ -46,13 +46,13 @@ def from_function(name: str, weights: str | Path | None) -> Network:
         )
     made = getattr(module, attribute)
     if not callable(made) or isinstance(made, nn.Module):
-        raise ZooError(f"{name!r} is no function, but a {type(made).__name__}")
+        raise ZooError(f"{name!r} is of type {type(made).__name__}, not a function")
     network = made()
     if isinstance(network, nn.Module):
         network = Network(network, (), preprocessing(224, 256), name=name)
     if not isinstance(network, Network):
         kind = type(network).__name__
-        raise ZooError(f"{name!r} returned a {kind}, neither an nn.Module nor a Network")
+        raise ZooError(f"{name!r} returned an object of type {kind}, not an nn.Module or a Network")
     network = replace(network, name=network.name or name)
     if weights == "random":
         raise ZooError(f"{name!r} makes its own weights; 'random' is for networks of the zoo")

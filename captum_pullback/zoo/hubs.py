@@ -38,7 +38,7 @@ class Logits(nn.Module):
 
 
 def from_timm(name: str, weights: str | Path | None) -> Network:
-    """One of timm's classifiers, with its own preprocessing and the names of its classes.
+    """Load one of timm's classifiers, with its own preprocessing and class names.
 
     Args:
         name: ``"timm:resnet18.a1_in1k"``, whatever ``timm.create_model`` takes after the colon.
@@ -55,7 +55,7 @@ def from_timm(name: str, weights: str | Path | None) -> Network:
             raise ZooError(f"timm has no model {wanted!r}{close(wanted.partition('.')[0], known)}")
         model = timm.create_model(wanted, pretrained=weights is None)
     if not getattr(model, "num_classes", 0):
-        raise ZooError(f"{name!r} is no classifier: timm says that it has no classes")
+        raise ZooError(f"{name!r} is not a classifier: timm says that it has no classes")
     settings = timm.data.resolve_data_config(model.pretrained_cfg, model=model)
     prepare = Preprocess(timm.data.create_transform(**settings, is_training=False))
     subset = timm.data.infer_imagenet_subset(model)
@@ -64,7 +64,7 @@ def from_timm(name: str, weights: str | Path | None) -> Network:
 
 
 def from_hugging_face(name: str, weights: str | Path | None) -> Network:
-    """An image classifier of transformers, with its own preprocessing and names of classes.
+    """Load an image classifier of transformers, with its own preprocessing and class names.
 
     Args:
         name: ``"hf:google/vit-base-patch16-224"``; or ``"hf:FOLDER"``, with what
@@ -84,8 +84,8 @@ def from_hugging_face(name: str, weights: str | Path | None) -> Network:
             missing = [*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]
             if missing:
                 raise ZooError(
-                    f"{name!r} is no trained classifier: its weights lack {len(missing)} tensors "
-                    f"({', '.join(map(str, sorted(missing)[:3]))})"
+                    f"{name!r} is not a trained classifier: its weights lack {len(missing)} "
+                    f"tensors ({', '.join(map(str, sorted(missing)[:3]))})"
                 )
         else:
             config = hugging.AutoConfig.from_pretrained(wanted, **own)
@@ -93,7 +93,7 @@ def from_hugging_face(name: str, weights: str | Path | None) -> Network:
     labels = model.config.id2label
     classes = tuple(str(labels[number]) for number in sorted(labels))
     if classes == tuple(f"LABEL_{number}" for number in range(len(classes))):
-        classes = ()  # what transformers calls classes that nobody has named
+        classes = ()  # the names that transformers gives to unnamed classes
 
     def prepare(image: Image.Image) -> Tensor:
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
@@ -109,7 +109,7 @@ def _network(
     prepare: Callable[[Image.Image], Tensor],
     weights: str | Path | None,
 ) -> Network:
-    # Mean and deviation are read off two plain pictures, whatever a processor calls its options.
+    # Mean and deviation come from two plain pictures, whatever a processor calls its options.
     black, white = (prepare(Image.new("RGB", (256, 256), (v,) * 3)) for v in (0, 255))
     middle = black.shape[-1] // 2
     low, high = (picture[:, middle, middle].double() for picture in (black, white))
@@ -127,14 +127,14 @@ def _installed(package: str, extra: str, name: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ZooError(
-            f"{name!r} is from an extra, and {package} is not installed: "
+            f"{name!r} needs an extra, and {package} is not installed: "
             f"pip install 'captum-pullback[{extra}]'"
         ) from error
 
 
 @contextmanager
 def _loading(name: str, weights: str | Path | None) -> Iterator[None]:
-    """Say in one line what went wrong; meanwhile the hub's retries are not logged."""
+    """Report errors in one line, and hide the hub's log of retries."""
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.CRITICAL)
@@ -146,7 +146,7 @@ def _loading(name: str, weights: str | Path | None) -> Iterator[None]:
     except Exception as error:  # of the hub, the disk, the configuration or the checksum
         said = " ".join(str(error).split())[:300]
         raise ZooError(
-            f"{name!r} could not be loaded: {said}. Without a network give a copy of its files: "
+            f"{name!r} could not be loaded: {said}. Offline, give a copy of its files: "
             "--weights FILE for timm's models, hf:FOLDER for Hugging Face's"
         ) from error
     finally:

@@ -22,16 +22,16 @@ _NAME = "efficientnet_lite0"
 
 
 def efficientnet_lite0(weights: str | Path | None = None) -> Network:
-    """EfficientNet-Lite0 with its 1,000 classes of ImageNet, from the extra ``imagenet``.
+    """Load EfficientNet-Lite0 with ImageNet's 1,000 classes, from the extra ``imagenet``.
 
-    ReLU6 and BatchNorm, no squeeze-and-excitation, 4.7 million parameters. The short side of a
-    photograph is brought to 256 pixels, and the middle 224 x 224 are taken, from -1 to 1.
+    It has ReLU6, BatchNorm, no squeeze-and-excitation, and 4.7 million parameters. The short side
+    of a photograph is resized to 256 pixels, and the central 224 x 224 are scaled to -1 to 1.
 
     Args:
-        weights: None for those that are installed; the file of a state dict; or ``"random"``.
+        weights: None for the installed ones; the file of a state dict; or ``"random"``.
 
     Returns:
-        It on the CPU; nothing is downloaded.
+        The network on the CPU; nothing is downloaded.
 
     Raises:
         ZooError: The extra is not installed, or the file does not fit.
@@ -53,6 +53,6 @@ def _installed(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ZooError(
-            f"{_NAME!r} is from an extra, and {package} is not installed: "
+            f"{_NAME!r} needs an extra, and {package} is not installed: "
             "pip install 'captum-pullback[imagenet]'"
         ) from error

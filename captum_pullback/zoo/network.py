@@ -1,4 +1,4 @@
-"""A classifier with what is needed to show it a photograph."""
+"""A classifier with all that it takes to run it on a photograph."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Network:
-    """A classifier with what is needed to show it a photograph.
+    """A classifier with all that it takes to run it on a photograph.
 
     Attributes:
         model: In eval mode; maps ``(N, 3, H, W)`` to logits ``(N, classes)``.
-        classes: A name for each logit; empty where nobody knows them.
+        classes: A name for each logit; empty if they are unknown.
         preprocess: Turns a PIL image into the model's input, ``(3, input_size, input_size)``.
         mean: What ``preprocess`` subtracts from each channel of a picture in [0, 1].
         std: What it divides by afterwards.
-        input_size: In pixels.
-        name: What ``load`` knows it by.
-        meta: Where the weights come from and what was measured of them.
+        input_size: Height and width of the input, in pixels.
+        name: Its name for ``load``.
+        meta: Where the weights come from, and measurements of them.
     """
 
     model: nn.Module
@@ -52,19 +52,19 @@ class Network:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """Undoes the normalization: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
+        """Undo the normalization: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
         mean, std = (inputs.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """An image transform that takes any PIL image, by way of RGB."""
+    """An image transform that converts any PIL image to RGB first."""
 
     transform: Callable[[Image.Image], Tensor]
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Returns the model's input, ``(3, size, size)``."""
+        """Return the model's input, ``(3, size, size)``."""
         return self.transform(image.convert("RGB"))
 
 
@@ -74,13 +74,13 @@ def preprocessing(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Preprocess:
-    """Short side to ``resize``, the middle ``size`` square, normalized.
+    """Make a transform: resize the short side to ``resize``, crop the center, normalize.
 
     Args:
-        size: Of the result, in pixels.
-        resize: To how many pixels the short side is brought before; None for ``size``.
-        mean: Of each channel of a picture in [0, 1], subtracted.
-        std: Of each channel, by which it is divided afterwards.
+        size: Height and width of the result, in pixels.
+        resize: The length of the short side before the crop, in pixels; None for ``size``.
+        mean: The mean of each channel of a picture in [0, 1], which is subtracted.
+        std: The standard deviation of each channel, by which it is divided afterwards.
 
     Returns:
         A function from a PIL image of any mode to a tensor (3, size, size).
@@ -92,12 +92,12 @@ def preprocessing(
 def with_weights(
     network: Network, weights: str | Path, state: Mapping[str, Tensor] | None = None
 ) -> Network:
-    """The network with the state dict in a file, or with the weights that it has.
+    """Load the state dict in a file into a network, or keep the weights that it has.
 
     Args:
-        network: Its ``meta``, which is of other weights, is forgotten.
-        weights: A file, as `statefiles.read_state` reads it; or ``"random"``: it stays as it is.
-        state: What is in the file, where that is known already.
+        network: The network. Its ``meta``, which describes other weights, is dropped.
+        weights: A file, as `statefiles.read_state` reads it; or ``"random"`` to keep its own.
+        state: The contents of the file, if they have been read already.
 
     Raises:
         ZooError: The file cannot be read, does not fit, or has NaN in it.

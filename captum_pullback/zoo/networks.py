@@ -48,16 +48,16 @@ EMBEDDED = Path(__file__).with_name("weights") / "reference.pt"
 
 
 def reference_network(device: str | torch.device = "cpu") -> Network:
-    """The small residual network, and its weights, that come with the package.
+    """Load the small residual network, and its weights, that come with the package.
 
     Args:
-        device: Where the model goes.
+        device: The device of the model.
 
     Returns:
-        It in eval mode; ``meta`` has its accuracy and the temperature that suits it.
+        The network in eval mode; ``meta`` has its accuracy and the temperature that suits it.
 
     Raises:
-        ZooError: The file of the weights is missing or damaged.
+        ZooError: The weights' file is missing or damaged.
     """
     return read_network(EMBEDDED, "embedded", device)
 
@@ -67,7 +67,7 @@ def load(
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
 ) -> Network:
-    """A network by name, in eval mode.
+    """Load a network by name, in eval mode.
 
     Args:
         name: ``"embedded"``; ``"efficientnet_lite0"``, an ImageNet network from the extra
@@ -79,11 +79,11 @@ def load(
             the name of one of torchvision's weights (``"IMAGENET1K_V1"``); the file of a state
             dict, as `statefiles.read_state` reads it; or ``"random"``, drawn from torch's global
             generator.
-        device: Where the model goes.
+        device: The device of the model.
 
     Raises:
         ZooError: Unknown name, failed download, or weights that are damaged or do not fit. What
-            a function of one's own raises comes through.
+            the user's own function raises is not caught.
     """
     if name in _NAMED:
         network = _NAMED[name](weights)
@@ -103,7 +103,7 @@ def load(
 
 
 def names() -> list[str]:
-    """What ``load`` takes besides what has a colon: hubs and ``package.module:function``."""
+    """Return the names that ``load`` takes, apart from those with a colon."""
     return [*_NAMED, *vision.names()]
 
 
@@ -139,13 +139,13 @@ def _embedded(weights: str | Path | None) -> Network:
     return with_weights(replace(network, model=model), weights)
 
 
-#: What ``load`` knows by a whole name, from ``weights`` to the network on the CPU.
+#: By whole name: functions from ``weights`` to the network on the CPU.
 _NAMED: dict[str, Callable[[str | Path | None], Network]] = {
     "embedded": _embedded,
     "efficientnet_lite0": efficientnet_lite0,
 }
 
-#: What it knows by what stands before a colon.
+#: By what comes before a colon: functions from name and ``weights`` to the network.
 HUBS: dict[str, Callable[[str, str | Path | None], Network]] = {
     "timm": from_timm,
     "hf": from_hugging_face,

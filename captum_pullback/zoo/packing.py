@@ -1,4 +1,4 @@
-"""How the weights of the small networks are made small: kernels and matrices as int8."""
+"""Compression of the small networks' weights: kernels and matrices as int8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum_pullback.zoo.reference import ReferenceNet
 
 __all__ = ["NETWORKS", "dequantize", "pack", "quantize", "unpack"]
 
-#: The networks that a file may hold, by the name that it gives.
+#: The networks that a file may contain, by the name in the file.
 NETWORKS: dict[str, type[ReferenceNet | HybridNet]] = {
     "ReferenceNet": ReferenceNet,
     "HybridNet": HybridNet,
@@ -21,7 +21,7 @@ NETWORKS: dict[str, type[ReferenceNet | HybridNet]] = {
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds a weight to int8, with one scale for each output channel.
+    """Round a weight to int8, with one scale for each output channel.
 
     Returns:
         ``(rounded, scale)``, of the shapes ``(out, ...)`` and ``(out,)``. No entry of
@@ -33,12 +33,12 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(rounded: Tensor, scale: Tensor) -> Tensor:
-    """The float32 weight that ``quantize`` stands for."""
+    """Return the float32 weight that ``quantize`` stands for."""
     return rounded.float() * _per_output(scale, rounded)
 
 
 def pack(model: ReferenceNet | HybridNet) -> bytes:
-    """The file of a network: its kernels and matrices as int8, all other state as it is."""
+    """Pack a network into bytes: its kernels and matrices as int8, all other state as it is."""
     state: dict[str, Any] = {}
     for key, value in model.state_dict().items():
         state[key] = quantize(value.contiguous()) if value.ndim > 1 else value
@@ -50,7 +50,7 @@ def pack(model: ReferenceNet | HybridNet) -> bytes:
 
 
 def unpack(data: bytes) -> ReferenceNet | HybridNet:
-    """The network in such a file, in training mode."""
+    """Unpack a network, in training mode."""
     saved = torch.load(io.BytesIO(data), weights_only=True)
     with torch.device("meta"):  # draws no random numbers for weights that are replaced
         model = NETWORKS[saved.get("network", "ReferenceNet")](**saved["settings"])

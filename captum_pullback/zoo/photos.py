@@ -1,4 +1,4 @@
-"""Reading photographs: any ordinary picture file in, 8-bit upright RGB out, or one clear line."""
+"""Reading photographs: from any ordinary picture file to upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_PIXELS = 178_956_970
 #: The longer side to which larger photographs are reduced. Networks look at 64 to 600 pixels.
 MAX_SIDE = 2048
 
-#: The photographs that installed packages carry: matplotlib the first, scikit-image the others.
+#: Photographs in installed packages: the first is matplotlib's, the others scikit-image's.
 SAMPLES = ("grace_hopper", "chelsea", "coffee", "rocket")
 
 # A list of formats to try, and not all that Pillow knows: its EPS reader, for one, starts
@@ -59,14 +59,14 @@ class PhotoError(ValueError):
 
 
 def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Image.Image:
-    """Reads a picture file as an upright RGB photograph with 8 bits per channel.
+    """Read a picture file as an upright RGB photograph with 8 bits per channel.
 
     Turned as its EXIF orientation says; the first frame, where there are several; transparency is
     laid on white; gray, palette and CMYK are converted as Pillow converts them, without color
     profiles, which is how the networks' training pictures were read. 16-bit gray is divided by
     257 and rounded, so that 65,535 becomes 255 (12-bit by 4095 / 255). Floating point is taken to
-    be in [0, 1] where it fits; it and 32-bit integers are otherwise stretched from their own
-    minimum and maximum, for want of an agreed white.
+    be in [0, 1] if it fits; otherwise it, like 32-bit integers, is stretched from its own
+    minimum and maximum, as there is no agreed white.
 
     Args:
         path: The file.
@@ -84,7 +84,7 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
     if _is_heif(name):
         _add_heif_reader()
     with warnings.catch_warnings():
-        # Pillow warns of odd EXIF, of palettes and of bombs. The first two do no harm here and
+        # Pillow warns about odd EXIF, palettes and bombs. The first two do no harm here and
         # the last has a limit, and an error, of its own below.
         warnings.simplefilter("ignore")
         try:
@@ -105,9 +105,9 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
             ) from None
         except PhotoError:
             raise
-        except Exception as error:  # whatever a parser of untrusted bytes may come up with
+        except Exception as error:  # whatever parsing untrusted bytes may raise
             raise PhotoError(_unreadable(name, error)) from error
-    photo.info.clear()  # what it says, of orientation or transparency, has been done
+    photo.info.clear()  # orientation and transparency have been applied
     if turn is not None:
         photo = photo.transpose(turn)
     if max(photo.size) > max_side:
@@ -116,7 +116,7 @@ def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Ima
 
 
 def sample_photo(name: str) -> Image.Image:
-    """A photograph that an installed package carries: nothing is downloaded.
+    """Read a photograph that comes with an installed package: nothing is downloaded.
 
     Args:
         name: ``grace_hopper`` (matplotlib's), or ``chelsea``, ``coffee`` or ``rocket``
@@ -127,7 +127,9 @@ def sample_photo(name: str) -> Image.Image:
     """
     stem = Path(name).stem
     if stem not in SAMPLES:
-        raise PhotoError(f"no sample photograph is called {name!r}; there are {', '.join(SAMPLES)}")
+        raise PhotoError(
+            f"no sample photograph is called {name!r}; choose from {', '.join(SAMPLES)}"
+        )
     if stem == "grace_hopper":
         from matplotlib import cbook
 
@@ -149,23 +151,23 @@ def _check_file(name: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise PhotoError(f"{name!r}: cannot be opened ({_reason(error)})") from None
     if stat.S_ISDIR(status.st_mode):
-        raise PhotoError(f"{name}: is a folder; name the photographs in it, as in {name}/*.jpg")
-    if not stat.S_ISREG(status.st_mode):  # a pipe without a writer would wait for ever
+        raise PhotoError(f"{name}: is a folder; give the photographs in it, as in {name}/*.jpg")
+    if not stat.S_ISREG(status.st_mode):  # a pipe without a writer would wait forever
         raise PhotoError(f"{name}: is not a regular file; save the photograph to one first")
     if status.st_size == 0:
-        raise PhotoError(f"{name}: is empty; fetch the photograph again")
+        raise PhotoError(f"{name}: is empty; get the photograph again")
 
 
 def _is_heif(name: str) -> bool:
     try:
         with open(name, "rb") as file:
             return file.read(12)[4:12] in _HEIF
-    except OSError:  # whoever opens it next says why
+    except OSError:  # opening it below will say why
         return False
 
 
 def _add_heif_reader() -> None:
-    """Lets Pillow read HEIC, as iPhones write it, where pillow-heif is installed."""
+    """Let Pillow read iPhones' HEIC, if pillow-heif is installed."""
     with contextlib.suppress(ImportError):
         import_module("pillow_heif").register_heif_opener()
 
@@ -176,22 +178,22 @@ def _formats() -> list[str]:
 
 
 def _fit(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size of a width x height picture once its longer side is reduced to ``side``."""
+    """Return the size of a width x height picture once its longer side is reduced to ``side``."""
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _unreadable(name: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return f"{name}: may not be read; change its permissions"
+        return f"{name}: cannot be read; change its permissions"
     if isinstance(error, UnidentifiedImageError):
         if _is_heif(name):
             return (
-                f"{name}: is HEIC, which Pillow does not read by itself; pip install pillow-heif, "
+                f"{name}: is HEIC, which Pillow cannot read by itself; pip install pillow-heif, "
                 "or save it as JPEG or PNG"
             )
-        return f"{name}: is not a picture that Pillow reads; save it as JPEG or PNG"
-    return f"{name}: is broken or truncated ({_reason(error)}); fetch the photograph again"
+        return f"{name}: is not a picture that Pillow can read; save it as JPEG or PNG"
+    return f"{name}: is broken or truncated ({_reason(error)}); get the photograph again"
 
 
 def _reason(error: Exception) -> str:
@@ -202,12 +204,12 @@ def _reason(error: Exception) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a broken EXIF block says nothing about which way is up
+    except Exception:  # a broken EXIF block does not say which way is up
         return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """A copy of a loaded image of any of Pillow's modes, in RGB."""
+    """Convert a loaded image of any of Pillow's modes to RGB."""
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_levels(image)).convert("RGB")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -218,7 +220,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _levels(image: Image.Image) -> np.ndarray:
-    """A picture of deep gray as 8-bit levels, (H, W)."""
+    """Reduce 16- or 32-bit gray to 8-bit levels, (H, W)."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it has values that are not finite")

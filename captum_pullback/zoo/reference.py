@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(shortcut, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``(N, inputs, H, W)`` to ``(N, outputs, H / stride, W / stride)``."""
+        """Map ``(N, inputs, H, W)`` to ``(N, outputs, H / stride, W / stride)``."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         gated: Tensor = self.relu(y + self.downsample(x))
@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
 class ReferenceNet(nn.Module):
     """A small residual classifier: a ResNet-18 of half the width, with a stem for 64 x 64 pixels.
 
-    Modules bear torchvision's ResNet names. Without BatchNorm the weights start as in Fixup
+    Modules have torchvision's ResNet names. Without BatchNorm the weights start as in Fixup
     (arXiv 1901.09321): each residual branch, and the linear layer, begins at zero.
 
     Args:
@@ -77,9 +77,9 @@ class ReferenceNet(nn.Module):
         self.layer4 = _stage(third, fourth, 2, batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(fourth, classes)
-        self._initialise(fixup=not batch_norm)
+        self._initialize(fixup=not batch_norm)
 
-    def _initialise(self, fixup: bool) -> None:
+    def _initialize(self, fixup: bool) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -95,7 +95,7 @@ class ReferenceNet(nn.Module):
                 self.fc.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images ``(N, 3, H, W)`` to logits ``(N, classes)``."""
+        """Map images ``(N, 3, H, W)`` to logits ``(N, classes)``."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))

@@ -1,4 +1,4 @@
-"""Files of weights as people save them, and how they are brought to fit a network."""
+"""Files of weights as training scripts save them, and how they are fitted to a network."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from captum_pullback.zoo.errors import ZooError
 
 __all__ = ["fill", "load", "read_state"]
 
-#: Under which names training scripts put a state dict into a file, the likelier first.
+#: The names under which training scripts save a state dict, the likelier first.
 WRAPPED = ("state_dict", "model_state_dict", "model", "model_state", "network", "net", "weights")
 _MOST_NAMED = 3
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a file, alone or under one of the names that are usual.
+    """Read the state dict in a file, alone or under one of the usual names.
 
     Args:
-        path: What ``torch.save`` wrote, or a ``.safetensors`` file.
+        path: A file written by ``torch.save``, or a ``.safetensors`` file.
 
     Raises:
-        ZooError: There is no such file, or no state dict in it.
+        ZooError: There is no such file, or it contains no state dict.
     """
     saved = load(path)
     while isinstance(saved, Mapping):
@@ -36,22 +36,25 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             break
         saved = saved[inner]
     if not isinstance(saved, Mapping):
-        raise ZooError(f"{path} holds no state dict of tensors, but {type(saved).__name__}")
+        raise ZooError(
+            f"{path} contains no state dict of tensors, only an object of type "
+            f"{type(saved).__name__}"
+        )
     others = [
         key for key, value in saved.items()
         if not isinstance(value, Tensor) and not str(key).endswith("_extra_state")
     ]  # fmt: skip
     if others or not saved:
-        held = f", but {', '.join(map(repr, others[:_MOST_NAMED]))}" if others else ": it is empty"
+        held = f", only {', '.join(map(repr, others[:_MOST_NAMED]))}" if others else ": it is empty"
         raise ZooError(
-            f"{path} holds no state dict of tensors{held}; save one by "
+            f"{path} contains no state dict of tensors{held}; save one with "
             "torch.save(model.state_dict(), FILE)"
         )
     return {str(key): value for key, value in saved.items()}
 
 
 def load(path: str | Path) -> Any:
-    """What a file holds, on the CPU; nothing in it is ever run.
+    """Load a file's contents, on the CPU; code in it is never run.
 
     Raises:
         ZooError: There is no such file, or it cannot be read.
@@ -70,22 +73,22 @@ def load(path: str | Path) -> Any:
 
 
 def fill(model: nn.Module, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
-    """Loads a file's state dict into a model, whole.
+    """Load a file's state dict into a model, whole.
 
-    Prefixes that wrappers put before all names are taken away or added: ``module.`` of
+    Prefixes that wrappers put before all names are removed or added: ``module.`` of
     DataParallel, ``_orig_mod.`` of torch.compile, a LightningModule's attribute.
 
     Args:
-        model: Of the user's own, or of ours.
+        model: The model.
         path: The file.
-        state: What is in it, where that is known already.
+        state: The contents of the file, if they have been read already.
 
     Raises:
         ZooError: It cannot be read, does not fit, or has NaN in it.
     """
     state = read_state(path) if state is None else state
     wanted = model.state_dict()
-    # Where no names are the same, the model may still know what to do, as BatchNorm does.
+    # If no names match, the model may still handle it, as BatchNorm does.
     fitting = next((s for s in _candidates(state, wanted) if s.keys() == wanted.keys()), state)
     for key, value in fitting.items():
         if isinstance(value, Tensor) and value.is_floating_point() and value.float().isnan().any():
@@ -97,16 +100,16 @@ def fill(model: nn.Module, path: str | Path, state: Mapping[str, Tensor] | None 
 
 
 def _unreadable(reason: str) -> str:
-    """Why torch.load refused a file, and what to do, without its own advice to run the file."""
+    """Return why torch.load refused a file and what to do, but not its advice to run the file."""
     if "TorchScript" in reason:
         return "is a TorchScript archive; save the original model's state_dict() instead"
     held = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)", reason)
     if held:
         return (
-            f"holds a Python object, {held[1]}, and not only tensors. Loading it would run code "
+            f"contains a Python object, {held[1]}, not only tensors. Loading it would run code "
             "from the file: save the state dict alone, torch.save(model.state_dict(), FILE)"
         )
-    return "is no readable state dict: it is damaged, or no file of torch.save"
+    return "is not a readable state dict: it is damaged, or torch.save did not write it"
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -116,15 +119,15 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         raise ZooError(f"{path} needs safetensors: pip install safetensors") from error
     try:
         state: dict[str, Tensor] = load_file(path)
-    except Exception as error:  # SafetensorError is no subclass of anything telling
-        raise ZooError(f"{path} is no readable .safetensors file ({error})") from error
+    except Exception as error:  # SafetensorError has no useful base class
+        raise ZooError(f"{path} is not a readable .safetensors file ({error})") from error
     return state
 
 
 def _candidates(
     state: Mapping[str, Tensor], wanted: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Tensor]]:
-    """The state dict as it is, and with a prefix taken away or added."""
+    """Yield the state dict as it is, and with a prefix removed or added."""
     yield state
     for prefix in _prefixes(state):
         yield {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -133,13 +136,13 @@ def _candidates(
 
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
-    """Beginnings of names that end in a dot, the shortest first."""
+    """Return all beginnings of names that end in a dot, the shortest first."""
     found = {key[: place.end()] for key in state for place in re.finditer(r"\.", key)}
     return sorted(found, key=lambda prefix: (prefix.count("."), prefix))
 
 
 def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
-    """Which names are missing, which are not known, and which are of another shape."""
+    """Describe which names are missing, which are unknown, and which have another shape."""
     parts = []
     for keys, what in (
         ([key for key in wanted if key not in state], "missing"),
@@ -151,5 +154,5 @@ def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
     for key, value in state.items():
         shape = getattr(wanted.get(key), "shape", value.shape)
         if value.shape != shape:
-            parts.append(f"{key} is {tuple(value.shape)}, and {tuple(shape)} in the network")
-    return ", ".join(parts[: _MOST_NAMED + 2]) or "its tensors are of other kinds"
+            parts.append(f"{key} is {tuple(value.shape)}, but {tuple(shape)} in the network")
+    return ", ".join(parts[: _MOST_NAMED + 2]) or "its tensors have other types"

@@ -18,16 +18,16 @@ __all__ = ["from_torchvision", "names"]
 
 
 def names() -> list[str]:
-    """The names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers."""
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def from_torchvision(name: str, weights: str | Path | None) -> Network:
-    """One of torchvision's classifiers, with the preprocessing and the classes of its weights.
+    """Load one of torchvision's classifiers, with its weights' preprocessing and classes.
 
     Args:
         name: One of ``names()``.
-        weights: None for the best that there are; the name of others (``"IMAGENET1K_V1"``); a file;
+        weights: None for the best; the name of others (``"IMAGENET1K_V1"``); a file;
             or ``"random"``.
 
     Raises:
@@ -44,7 +44,7 @@ def from_torchvision(name: str, weights: str | Path | None) -> Network:
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
         raise ZooError(
             f"torchvision's weights of {name!r} could not be loaded: {error}. They are expected "
-            f"from {known.url} or as {cache}; where there is no network, give a copy of that "
+            f"from {known.url} or as {cache}; offline, give a copy of that "
             "file: weights=FILE, or --weights FILE on the command line."
         ) from error
     shown = known.transforms()
@@ -65,7 +65,7 @@ def from_torchvision(name: str, weights: str | Path | None) -> Network:
 
 
 def _renamed(name: str, weights: str | Path) -> dict[str, Tensor] | None:
-    # torchvision renames the keys of its own old files of DenseNets like so.
+    # torchvision renames the keys of its own old DenseNet files in this way.
     if weights == "random" or not name.startswith("densenet"):
         return None
     old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.")

@@ -2,16 +2,15 @@
 From zero to a comparison figure
 ================================
 
-A network, two photographs, three methods, and what each scores: the figure that one wants first
-of a new network.
+A network, two photographs, three methods, and their scores: a first figure of a new network.
 """
 
 # %%
 # A network and photographs
 # -------------------------
 # The embedded network is small and needs no download; ``load("resnet50")`` in its place gets
-# torchvision's. A ``Network`` is a model with what is needed to show it a photograph: class names,
-# preprocessing, mean and standard deviation.
+# torchvision's. A ``Network`` is a model with all that it takes to run it on a photograph: class
+# names, preprocessing, mean and standard deviation.
 
 import torch
 
@@ -32,13 +31,13 @@ for name, target, row in zip(names, targets, probabilities, strict=True):
 # Three attributions
 # ------------------
 # All three are Captum attributions: the same arguments, the same shapes. The temperature of 1 is
-# what suits this network (``network.meta["temperature"]``).
+# the one that suits this network (``network.meta["temperature"]``).
 
 from captum.attr import IntegratedGradients, Saliency
 
 from captum_pullback import ExcitationPullback
 
-inputs = images.clone().requires_grad_()  # or Captum warns that it sets this itself
+inputs = images.clone().requires_grad_()  # otherwise Captum warns that it sets this itself
 attributions = {
     "Gradient": Saliency(network.model).attribute(inputs, targets, abs=False),
     "Integrated Gradients": IntegratedGradients(network.model).attribute(inputs, target=targets),
@@ -46,8 +45,8 @@ attributions = {
 }
 
 # %%
-# What each scores
-# ----------------
+# Scores
+# ------
 # Captum's infidelity: how well an attribution predicts what a perturbation does to the score,
 # lower is better. Gradients go with perturbations in the inputs' units, and Integrated
 # Gradients, which are multiplied by the inputs, with relative ones. ``normalize=True`` scores
@@ -62,7 +61,7 @@ black, white = (0 - mean) / std, (1 - mean) / std
 
 scores = {}
 for title, attribution in attributions.items():
-    torch.manual_seed(0)  # the same perturbations for each
+    torch.manual_seed(0)  # the same perturbations for each method
     relative = title == "Integrated Gradients"
     perturb = infidelity_perturb_func_decorator(relative)(noise_squares(black, white))
     with torch.no_grad():

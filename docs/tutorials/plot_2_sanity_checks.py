@@ -2,10 +2,10 @@
 Sanity checks on your own model
 ===============================
 
-A map can look convincing and say nothing of the model. Two checks that every attribution should
+A map can look convincing and say nothing about the model. Two checks that every attribution should
 pass (Adebayo et al. 2018, arXiv 1810.03292, and the random-logit test): it must change when the
 model's weights are randomized, and when another class is asked for. Put your own model and inputs
-in the first step; the rest stays as it is.
+in the first step; the rest stays the same.
 """
 
 # %%
@@ -39,7 +39,7 @@ methods = {
 # Model parameter randomization
 # -----------------------------
 # From the output to the input, the weights of one stage after another are replaced by untrained
-# ones, on a copy. A map that stays as it was has not looked at those weights. Means of three.
+# ones, on a copy. A map that does not change does not depend on those weights. Means of three.
 
 seeds = (1, 2, 3)
 curves = {}
@@ -98,8 +98,8 @@ figure.set_label(
 # %%
 # How to read it
 # --------------
-# Good are curves that fall to about zero, and a random class that is near zero or below. A
+# A good curve falls to about zero, and a random class should be near zero or below. A
 # correlation that stays high is a warning: such a map would look the same for a model that has
-# learnt nothing. Bear in mind that random weights have other scales than trained ones, so that
-# one temperature does not mean the same to both, and that three random networks are a small
+# learned nothing. Bear in mind that random weights have other scales than trained ones, so
+# one temperature does not mean the same for both, and that three random networks are a small
 # sample.

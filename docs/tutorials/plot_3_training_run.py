@@ -2,9 +2,9 @@
 Following your own training run
 ===============================
 
-``TrainingLens`` watches some held out examples while a network is trained: what affine map the
-network has become at each of them, and which gates still flip. Here on scikit-learn's handwritten
-digits; in your own loop two lines are new.
+``TrainingLens`` watches some held-out examples while a network is trained: which affine map the
+network has become at each of them, and which gates still flip. Here it watches a training on
+scikit-learn's handwritten digits; your own loop needs two new lines.
 """
 
 # %%
@@ -29,10 +29,10 @@ model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()
 # %%
 # The loop
 # --------
-# New are the lens, and ``lens.record``. ``interval`` says how often to record so that it takes
-# at most such a share of the training's cost; early steps are cheap to add, and much happens
-# there. With a folder, as in ``TrainingLens(inputs, labels, "runs/lens")``, a run that was
-# killed goes on where it stopped.
+# The new lines create the lens and call ``lens.record``. ``interval`` says how often to record so
+# that this takes at most a given share of the training's cost; early steps are cheap to add, and
+# much happens there. With a folder, as in ``TrainingLens(inputs, labels, "runs/lens")``, a run that
+# was killed continues where it stopped.
 
 from captum_pullback import TrainingLens
 
@@ -57,7 +57,7 @@ print(f"recorded at {len(lens.steps)} steps; {100 * lens.accuracy()[-1]:.0f} % r
 # %%
 # Effective weights
 # -----------------
-# At each example the network is an affine map. Do the maps of one class come together?
+# At each example the network is an affine map. Do the maps of one class become similar?
 
 from captum_pullback.lens.figures import similarity_figure
 
@@ -71,7 +71,7 @@ figure.set_label(
 # %%
 # Gates
 # -----
-# How many gates are as they will be at the end, and how many will not flip again.
+# How many gates have reached their final state, and how many will not flip again.
 
 from captum_pullback.lens.figures import gates_figure
 
@@ -84,8 +84,8 @@ figure.set_label(
 # %%
 # A temperature from the gates
 # ----------------------------
-# The temperatures for which :math:`\sigma(z / T)` of the final pre-activation is likeliest to be
-# how often the gate was open in the later half. They go into ``ExcitationPullback`` as they are.
+# The temperatures for which :math:`\sigma(z / T)` of the final pre-activation best fits how often
+# the gate was open in the later half. ``ExcitationPullback`` takes them directly.
 
 from captum_pullback import ExcitationPullback
 
@@ -96,9 +96,9 @@ attribution = ExcitationPullback(model, temperatures).attribute(
 )
 
 # %%
-# Do not read too much into one short run of a small network: :doc:`/are_paths_stable` has what
-# was measured over several, and what speaks against the idea. For checkpoints that are there
-# already there is a command:
+# Do not read too much into one short run of a small network: :doc:`/are_paths_stable` reports
+# measurements over several runs, and evidence against the idea. For existing checkpoints there is
+# a command:
 #
 # .. code-block:: shell
 #

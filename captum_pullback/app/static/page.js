@@ -209,6 +209,10 @@
       if (remove.title !== label) remove.title = label;
     }
     for (const clear of all("#cp-targets .remove-all")) name(clear, "Remove all classes");
+    const fit = find("#cp-fit");
+    if (fit && !fit.hasAttribute("aria-describedby")) {
+      fit.setAttribute("aria-describedby", "cp-fit-hint");
+    }
     for (const scroller of all(".cm-scroller")) scroller.tabIndex = 0;
   };
   const tidy = () => { paint(); names(); };
