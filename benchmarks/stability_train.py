@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
             out.mkdir(parents=True, exist_ok=True)
             own = ["--data", str(args.data), "--out", str(out), "--seed", str(seed)]
             own += ["--epochs", str(args.epochs), *recipe]
-            train_reference.train(train_reference.parse([*RECIPE, *own]), data)
+            given = train_reference.parse([*RECIPE, *own])
+            train_reference.train(given, data, train_reference.build)
 
 
 if __name__ == "__main__":

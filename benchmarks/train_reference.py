@@ -16,9 +16,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ log = logging.getLogger("train_reference")
 SIZE = 64
 STATISTICS = (IMAGENET_MEAN, IMAGENET_STD)
 Split = tuple[Tensor, Tensor, list[str]]
+Trained = TypeVar("Trained", bound=nn.Module)
 EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 """Steps at which a checkpoint is kept besides the ends of epochs: gates change most here."""
 
@@ -185,7 +186,11 @@ def mix(x: Tensor, amount: float, generator: torch.Generator) -> tuple[Tensor, T
     return torch.lerp(x, x[other], share), other, share
 
 
-def train(args: argparse.Namespace, data: dict[str, Split]) -> ReferenceNet | HybridNet:
+def train(
+    args: argparse.Namespace,
+    data: dict[str, Split],
+    build: Callable[[argparse.Namespace, int], Trained],
+) -> Trained:
     """Trains, or goes on training, and leaves its checkpoints in ``args.out``.
 
     The network is the last step's: validation accuracy is logged and chooses nothing.
@@ -399,7 +404,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.use_deterministic_algorithms(True)
     args.out.mkdir(parents=True, exist_ok=True)
     data = {split: read_split(args.data / split) for split in ("train", "val")}
-    model = train(args, data)
+    model = train(args, data, build)
     if args.export:
         export(model, args, data)
 

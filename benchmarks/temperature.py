@@ -1,0 +1,313 @@
+"""Which temperature transfers from network to network, chosen on one half of them.
+
+``python -m benchmarks.temperature --data DIR --imagenet DIR --networks DIR --stage choose`` scores
+every candidate on the first half of `temperature_networks`; ``--stage report`` scores what was
+chosen, and its rivals, on both. Rows go to ``benchmarks/results/temperature.csv``, one for each
+photograph and method; networks that stand there already are left out. ``--data`` holds
+``val/<class>/*``, ``--imagenet`` the photographs with their ``classes.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from captum.attr import IntegratedGradients, Saliency
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.provenance import device, versions
+from benchmarks.temperature_networks import on_disk
+from captum_pullback import SEMANTIC, ExcitationPullback, Spread
+from captum_pullback.engine.rules import READINGS
+from captum_pullback.engine.spread import _rows
+from captum_pullback.faithfulness import Perturbed, cosine, indices, other_classes
+from captum_pullback.perturbations import seeded
+from captum_pullback.study.metrics import max_sensitivity
+from captum_pullback.study.metrics.disturbances import noise_squares_of, uniform_noise_of
+from captum_pullback.zoo.networks import Network
+
+log = logging.getLogger("temperature")
+RESULTS = Path(__file__).with_name("results")
+CELLS = 4  # a side
+SQUARES = 32
+NEIGHBORS = 10
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Measured(Spread):
+    """A temperature in units of something else than the standard deviation of a gate's input.
+
+    All are scaled so that they are 1 for an input that is standard normal.
+
+    Attributes:
+        measure: Its name in `MEASURES`.
+    """
+
+    measure: str = "deviation"
+
+    def of(self, z: Tensor, batch: int | None = None) -> float | Tensor:
+        """The temperature for an input z of shape (N, ...)."""
+        z = z.detach()
+        if z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0]):
+            return super().of(z, batch)
+        rows = _rows(z, batch)
+        found = self.scale * MEASURES[self.measure](rows)
+        found = torch.where(found.isfinite(), found, 0.0)
+        return found.view(len(rows), -1, *[1] * (rows.dim() - 2)) if rows.dim() > 1 else 0.0
+
+
+def _flat(rows: Tensor) -> Tensor:
+    return rows.flatten(1)
+
+
+def _mills(rows: Tensor) -> Tensor:
+    """Of a normal input: the deviation times Mills' ratio at the mean, over that at 0."""
+    mean, deviation = _flat(rows).mean(1), _flat(rows).std(1, correction=0)
+    m = (mean / deviation).clamp(-6, 6).double()
+    ratio = torch.special.ndtr(m) / torch.exp(-m * m / 2)
+    return deviation * (2 * ratio).clamp(max=4).to(deviation)
+
+
+def _excited(rows: Tensor) -> Tensor:
+    """The mean of what is above 0."""
+    flat = _flat(rows)
+    return flat.clamp(min=0).sum(1) / (flat > 0).sum(1) * math.sqrt(math.pi / 2)
+
+
+def _rectified(rows: Tensor) -> Tensor:
+    """The mean of the gate's output."""
+    return _flat(rows).clamp(min=0).mean(1) * math.sqrt(2 * math.pi)
+
+
+def _channels(rows: Tensor) -> Tensor:
+    """The deviation of each channel."""
+    if rows.dim() < 3:
+        return _flat(rows).std(1, correction=0)
+    return rows.flatten(2).std(2, correction=0)
+
+
+#: From rows (N, ...) to one number for each, or for each channel.
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "deviation": lambda rows: _flat(rows).std(1, correction=0),
+    "root mean square": lambda rows: _flat(rows).square().mean(1).sqrt(),
+    "deviation per channel": _channels,
+    "median size": lambda rows: _flat(rows).abs().median(1).values / 0.6744898,
+    "Mills": _mills,
+    "mean open": _excited,
+    "mean output": _rectified,
+}
+SCALES = (0.25, 0.5, 1.0)
+#: What ReLU6 is read as: held as in `SEMANTIC`, by its derivative, or open above 6.
+RULES = {
+    "": SEMANTIC,
+    ", ReLU6 by its derivative": {**SEMANTIC, "relu6": READINGS["relu6"]["derivative"]},
+    ", ReLU6 open above": {**SEMANTIC, "relu6": READINGS["relu6"]["excited"]},
+}
+
+
+def pullbacks(network: Network, stage: str) -> dict[str, Any]:
+    """The temperature and rules of each pullback that is scored."""
+    capped = any(isinstance(module, torch.nn.ReLU6) for module in network.model.modules())
+    rules = RULES if capped else {"": SEMANTIC}
+    found: dict[str, Any] = {f"T = {t:g}": (t, SEMANTIC) for t in (0.0, 0.3, 1.0)}
+    if stage == "choose":
+        for measure in MEASURES:
+            for scale in SCALES:
+                found[f"{scale:g} {measure}"] = (Measured(scale, measure), SEMANTIC)
+        for name in list(rules)[1:]:
+            for scale in SCALES:
+                found[f"{scale:g} deviation{name}"] = (Measured(scale), rules[name])
+    return found
+
+
+Given = Callable[[Network], Iterator[tuple[list[str], Tensor]]]
+
+
+def batches(network: Network, files: list[Path]) -> Iterator[tuple[list[str], Tensor]]:
+    """Yield names and inputs (N, 3, H, W) of N photographs at a time."""
+    for start in range(0, len(files), BATCH):
+        part = files[start : start + BATCH]
+        pictures = []
+        for file in part:
+            with Image.open(file) as image:
+                pictures.append(network.preprocess(image))
+        yield [file.name for file in part], torch.stack(pictures)
+
+
+def gray_cells(inputs: Tensor) -> Tensor:
+    """Copies (N n^2, C, H, W) of N inputs, each with one cell of an n x n grid at the mean, 0."""
+    copies = inputs.clone()
+    height, width = inputs.shape[-2:]
+    for number, example in enumerate(copies):
+        row, column = divmod(number % CELLS**2, CELLS)
+        rows = slice(row * height // CELLS, (row + 1) * height // CELLS)
+        columns = slice(column * width // CELLS, (column + 1) * width // CELLS)
+        example[:, rows, columns] = 0
+    return copies
+
+
+def correlation(perturbed: Perturbed, maps: list[Tensor]) -> Tensor:
+    """Pearson's correlation of what each map foretells and what happens, (K, N)."""
+    (differences,) = perturbed._pieces()
+    found = []
+    for each in maps:
+        foretold = torch.einsum("nsd,nd->ns", differences[0].double(), each.double().flatten(1))
+        happened = perturbed._changes
+        pair = [given - given.mean(1, keepdim=True) for given in (foretold, happened)]
+        product = (pair[0] * pair[1]).sum(1)
+        found.append(product / (pair[0].norm(dim=1) * pair[1].norm(dim=1)))
+    return torch.stack(found)
+
+
+def score(
+    network: Network, inputs: Tensor, methods: dict[str, Callable[..., list[Tensor]]], *, near: bool
+) -> list[dict[str, Any]]:
+    """Score each method on each input, in the order of methods and then of inputs."""
+    model = network.model
+    with torch.no_grad():
+        output = model(inputs)
+    target = output.argmax(1)
+    where = indices(target, output)
+    others = [each[:, 0] for each in other_classes(output, where, 0)]
+    made = {
+        name: [each.detach() for each in attribute(inputs, [target, *others])]
+        for name, attribute in methods.items()
+    }
+    first = [maps[0] for maps in made.values()]
+    squares = Perturbed(
+        model, inputs, where, None, noise_squares_of(network), samples=SQUARES, at_once=64, seed=0
+    )
+    infidelity = squares.infidelities(first)
+    cells = Perturbed(
+        model, inputs, where, None, gray_cells,
+        samples=CELLS**2, at_once=len(inputs) * CELLS**2, seed=0,
+    )  # fmt: skip
+    correlations = correlation(cells, first)
+    rows = []
+    for number, (name, maps) in enumerate(made.items()):
+        cosines = [cosine(maps[0], other) for other in maps[1:]]
+        for example in range(len(inputs)):
+            row = {
+                "method": name,
+                "infidelity": float(infidelity[number, example]),
+                "correlation": float(correlations[number, example]),
+                "runner_up": float(cosines[0][example]),
+                "random_class": float(cosines[1][example]),
+            }
+            if near:
+                row["max_sensitivity"] = sensitivity(
+                    network, methods[name], inputs[example], maps[0][example], target[example]
+                )
+            rows.append(row)
+    return rows
+
+
+def sensitivity(
+    network: Network, attribute: Any, given: Tensor, base: Tensor, target: Tensor
+) -> float:
+    """Captum's max-sensitivity of one method at one input."""
+    with seeded(0):
+        near = uniform_noise_of(network)(given[None].repeat(NEIGHBORS, 1, 1, 1))
+
+    def explain(inputs: Any, target: int) -> Tensor:
+        return attribute(inputs, [torch.full((len(inputs),), target)])[0].detach()
+
+    return max_sensitivity(explain, given[None], base[None], near, int(target))
+
+
+def methods_for(network: Network, stage: str) -> dict[str, Callable[..., list[Tensor]]]:
+    """What attributes to inputs (N, C, H, W), for each of several targets (N,)."""
+    model = network.model
+
+    def gradient(inputs: Tensor, targets: list[Tensor]) -> list[Tensor]:
+        saliency = Saliency(model)
+        leaf = inputs.clone().requires_grad_()
+        return [saliency.attribute(leaf, target, abs=False) for target in targets]
+
+    def integrated(inputs: Tensor, targets: list[Tensor]) -> list[Tensor]:
+        # Derivatives, as all others are: their mean over the path.
+        method = IntegratedGradients(model, multiply_by_inputs=False)
+        return [
+            method.attribute(inputs, target=target, n_steps=50, internal_batch_size=64)
+            for target in targets
+        ]
+
+    def pullback(temperature: Any, rules: Any) -> Callable[..., list[Tensor]]:
+        method = ExcitationPullback(model, temperature, rules=rules)
+        return lambda inputs, targets: list(method.attribute_targets(inputs, targets))
+
+    found: dict[str, Callable[..., list[Tensor]]] = {"gradient": gradient}
+    if stage == "report":
+        found["Integrated Gradients"] = integrated
+    for name, (temperature, rules) in pullbacks(network, stage).items():
+        found[name] = pullback(temperature, rules)
+    return found
+
+
+def photographs(args: argparse.Namespace, network: Network, count: int) -> list[Path]:
+    """The first photographs of each class, one class after another, or every n-th of ImageNet's."""
+    if len(network.classes) == 1000:
+        files = sorted(args.imagenet.glob("*.jpg"))
+        return files[:: max(len(files) // count, 1)][:count]
+    folders = sorted(path for path in (args.data / "val").iterdir() if path.is_dir())
+    each = math.ceil(count / len(folders))
+    return [sorted(folder.iterdir())[number] for number in range(each) for folder in folders][
+        :count
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Score what is not in the results yet."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    parser = argparse.ArgumentParser(prog="benchmarks.temperature", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imagenet", type=Path, required=True)
+    parser.add_argument("--networks", type=Path, required=True)
+    parser.add_argument("--stage", choices=["choose", "report"], required=True)
+    parser.add_argument("--count", type=int, default=24, help="photographs for each network")
+    parser.add_argument("--only", nargs="+", help="networks")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
+    table = args.out / f"temperature_{args.stage}.csv"
+    done = pd.read_csv(table) if table.exists() else pd.DataFrame()
+    for half, networks in on_disk(args.networks).items():
+        if args.stage == "choose" and half != "chosen with":
+            continue
+        for name, make in networks.items():
+            if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
+                continue
+            network, begin = make(), time.perf_counter()
+            methods = methods_for(network, args.stage)
+            rows = []
+            for names, inputs in batches(network, photographs(args, network, args.count)):
+                scored = score(network, inputs, methods, near=args.stage == "report")
+                for number, row in enumerate(scored):
+                    photograph = names[number % len(names)]
+                    rows.append({"half": half, "network": name, "photograph": photograph} | row)
+            done = pd.concat([done, pd.DataFrame(rows)])
+            done.to_csv(table, index=False)
+            log.info("%s: %.0f s", name, time.perf_counter() - begin)
+            print(pd.DataFrame(rows).groupby("method", sort=False).mean(numeric_only=True))
+    meta = {
+        "command": "python -m benchmarks.temperature --data DIR --imagenet DIR --networks DIR "
+        f"--stage {args.stage} --count {args.count}",
+        "seed": 0,
+        "device": device("cpu"),
+        "versions": versions(),
+    }
+    table.with_suffix(".json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
