@@ -77,6 +77,7 @@ class Kind:
         residual: Whether blocks have shortcuts.
         blocks: Of two convolutions each, in each of the three stages.
         width: Channels of the first stage; they double twice.
+        epochs: For how long it is trained.
     """
 
     norm: Callable[[int], nn.Module] = batch_norm
@@ -84,6 +85,7 @@ class Kind:
     residual: bool = False
     blocks: int = 1
     width: int = 16
+    epochs: int = 8
 
 
 class SmallNet(nn.Module):
@@ -127,9 +129,9 @@ class SmallNet(nn.Module):
 
 #: The small networks, by name.
 KINDS = {
-    "plain": Kind(),
-    "plain-groupnorm": Kind(norm=group_norm, blocks=2),
-    "residual-20": Kind(residual=True, blocks=3),
+    "plain": Kind(epochs=10),
+    "plain-groupnorm": Kind(norm=group_norm, blocks=2, epochs=10),
+    "residual-20": Kind(residual=True, blocks=3, epochs=6),
     "plain-nonorm": Kind(norm=no_norm),
     "residual-silu": Kind(gate=nn.SiLU, residual=True),
     "residual-nonorm": Kind(norm=no_norm, residual=True, blocks=2),
@@ -178,13 +180,17 @@ def on_disk(folder: Path) -> dict[str, dict[str, Callable[[], Network]]]:
     }
 
 
+def build(kind: Kind, _: argparse.Namespace, classes: int) -> SmallNet:
+    """Return a small network with fresh weights."""
+    return SmallNet(kind, classes)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train what is not there yet."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(prog="benchmarks.temperature_networks", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the networks")
-    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
     args = parser.parse_args(argv)
     data = {}
@@ -195,13 +201,11 @@ def main(argv: list[str] | None = None) -> None:
         out = args.out / name
         out.mkdir(parents=True, exist_ok=True)
         normalized = KINDS[name].norm is not no_norm
-        own = ["--data", str(args.data), "--out", str(out), "--epochs", str(args.epochs)]
+        own = ["--data", str(args.data), "--out", str(out), "--epochs", str(KINDS[name].epochs)]
         own += ["--polish", "0", "--no-bf16", "--optimizer", "adamw", "--clip", "1"]
         own += ["--lr", "0.004" if normalized else "0.002"]
         logging.info(name)
-        train_reference.train(
-            train_reference.parse(own), data, lambda _, classes: SmallNet(KINDS[name], classes)
-        )
+        train_reference.train(train_reference.parse(own), data, partial(build, KINDS[name]))
 
 
 if __name__ == "__main__":
