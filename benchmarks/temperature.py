@@ -90,6 +90,21 @@ def _rectified(rows: Tensor) -> Tensor:
     return _flat(rows).clamp(min=0).mean(1) * math.sqrt(2 * math.pi)
 
 
+def _overlap(rows: Tensor) -> Tensor:
+    """The lesser of the means of what is above 0 and of what is below, each over all."""
+    flat = _flat(rows)
+    sides = [flat.clamp(min=0).mean(1), -flat.clamp(max=0).mean(1)]
+    return torch.minimum(*sides) * math.sqrt(2 * math.pi)
+
+
+def _sides(rows: Tensor) -> Tensor:
+    """The lesser of the means among what is above 0 and among what is below."""
+    flat = _flat(rows)
+    above, below = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
+    found = torch.minimum(above / (flat > 0).sum(1), below / (flat < 0).sum(1))
+    return found * math.sqrt(math.pi / 2)
+
+
 def _channels(rows: Tensor) -> Tensor:
     """The deviation of each channel."""
     if rows.dim() < 3:
@@ -106,6 +121,8 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "Mills": _mills,
     "mean open": _excited,
     "mean output": _rectified,
+    "overlap": _overlap,
+    "sides": _sides,
 }
 SCALES = (0.25, 0.5, 1.0)
 #: What ReLU6 is read as: held as in `SEMANTIC`, by its derivative, or open above 6.
@@ -116,18 +133,18 @@ RULES = {
 }
 
 
-def pullbacks(network: Network, stage: str) -> dict[str, Any]:
+def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
     """The temperature and rules of each pullback that is scored."""
     capped = any(isinstance(module, torch.nn.ReLU6) for module in network.model.modules())
     rules = RULES if capped else {"": SEMANTIC}
     found: dict[str, Any] = {f"T = {t:g}": (t, SEMANTIC) for t in (0.0, 0.3, 1.0)}
-    if stage == "choose":
-        for measure in MEASURES:
-            for scale in SCALES:
+    if args.stage == "choose":
+        for measure in args.measures:
+            for scale in args.scales:
                 found[f"{scale:g} {measure}"] = (Measured(scale, measure), SEMANTIC)
         for name in list(rules)[1:]:
-            for scale in SCALES:
-                found[f"{scale:g} deviation{name}"] = (Measured(scale), rules[name])
+            for scale in args.scales:
+                found[f"{scale:g} mean output{name}"] = (Measured(scale, "mean output"), rules[name])
     return found
 
 
@@ -226,7 +243,7 @@ def sensitivity(
     return max_sensitivity(explain, given[None], base[None], near, int(target))
 
 
-def methods_for(network: Network, stage: str) -> dict[str, Callable[..., list[Tensor]]]:
+def methods_for(network: Network, args: argparse.Namespace) -> dict[str, Callable[..., list[Tensor]]]:
     """What attributes to inputs (N, C, H, W), for each of several targets (N,)."""
     model = network.model
 
@@ -248,9 +265,9 @@ def methods_for(network: Network, stage: str) -> dict[str, Callable[..., list[Te
         return lambda inputs, targets: list(method.attribute_targets(inputs, targets))
 
     found: dict[str, Callable[..., list[Tensor]]] = {"gradient": gradient}
-    if stage == "report":
+    if args.stage == "report":
         found["Integrated Gradients"] = integrated
-    for name, (temperature, rules) in pullbacks(network, stage).items():
+    for name, (temperature, rules) in pullbacks(network, args).items():
         found[name] = pullback(temperature, rules)
     return found
 
@@ -277,6 +294,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--stage", choices=["choose", "report"], required=True)
     parser.add_argument("--count", type=int, default=24, help="photographs for each network")
     parser.add_argument("--only", nargs="+", help="networks")
+    parser.add_argument("--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES))
+    parser.add_argument("--scales", nargs="+", type=float, default=SCALES)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     table = args.out / f"temperature_{args.stage}.csv"
@@ -288,7 +307,7 @@ def main(argv: list[str] | None = None) -> None:
             if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
                 continue
             network, begin = make(), time.perf_counter()
-            methods = methods_for(network, args.stage)
+            methods = methods_for(network, args)
             rows = []
             for names, inputs in batches(network, photographs(args, network, args.count)):
                 scored = score(network, inputs, methods, near=args.stage == "report")
