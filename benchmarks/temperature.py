@@ -56,11 +56,11 @@ class Measured(Spread):
 
     measure: str = "deviation"
 
-    def of(self, z: Tensor, batch: int | None = None) -> float | Tensor:
+    def of(self, z: Tensor, batch: int | None = None, *, compared: bool = False) -> float | Tensor:
         """The temperature for an input z of shape (N, ...)."""
         z = z.detach()
-        if z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0]):
-            return super().of(z, batch)
+        if compared or (z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0])):
+            return super().of(z, batch, compared=compared)
         rows = _rows(z, batch)
         found = self.scale * MEASURES[self.measure](rows)
         found = torch.where(found.isfinite(), found, 0.0)
@@ -83,11 +83,6 @@ def _excited(rows: Tensor) -> Tensor:
     """The mean of what is above 0."""
     flat = _flat(rows)
     return flat.clamp(min=0).sum(1) / (flat > 0).sum(1) * math.sqrt(math.pi / 2)
-
-
-def _rectified(rows: Tensor) -> Tensor:
-    """The mean of the gate's output."""
-    return _flat(rows).clamp(min=0).mean(1) * math.sqrt(2 * math.pi)
 
 
 def _overlap(rows: Tensor) -> Tensor:
@@ -120,31 +115,35 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "median size": lambda rows: _flat(rows).abs().median(1).values / 0.6744898,
     "Mills": _mills,
     "mean open": _excited,
-    "mean output": _rectified,
+    "mean output": lambda rows: _flat(rows).clamp(min=0).mean(1) * math.sqrt(2 * math.pi),
     "overlap": _overlap,
     "sides": _sides,
 }
 SCALES = (0.25, 0.5, 1.0)
 #: What ReLU6 is read as: held as in `SEMANTIC`, by its derivative, or open above 6.
 RULES = {
-    "": SEMANTIC,
     ", ReLU6 by its derivative": {**SEMANTIC, "relu6": READINGS["relu6"]["derivative"]},
     ", ReLU6 open above": {**SEMANTIC, "relu6": READINGS["relu6"]["excited"]},
 }
 
 
+def temperature(scale: float, measure: str) -> Spread:
+    """A temperature in these units: by the package where it has them."""
+    if measure == "mean output":
+        return Spread(scale, "output")
+    return Spread(scale) if measure == "deviation" else Measured(scale, measure=measure)
+
+
 def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
     """The temperature and rules of each pullback that is scored."""
     capped = any(isinstance(module, torch.nn.ReLU6) for module in network.model.modules())
-    rules = RULES if capped else {"": SEMANTIC}
     found: dict[str, Any] = {f"T = {t:g}": (t, SEMANTIC) for t in (0.0, 0.3, 1.0)}
     if args.stage == "choose":
-        for measure in args.measures:
-            for scale in args.scales:
-                found[f"{scale:g} {measure}"] = (Measured(scale, measure), SEMANTIC)
-        for name in list(rules)[1:]:
-            for scale in args.scales:
-                found[f"{scale:g} mean output{name}"] = (Measured(scale, "mean output"), rules[name])
+        for scale in args.scales:
+            for measure in args.measures:
+                found[f"{scale:g} {measure}"] = (temperature(scale, measure), SEMANTIC)
+            for name, rules in RULES.items() if capped else ():
+                found[f"{scale:g} mean output{name}"] = (Spread(scale, "output"), rules)
     return found
 
 
@@ -243,7 +242,9 @@ def sensitivity(
     return max_sensitivity(explain, given[None], base[None], near, int(target))
 
 
-def methods_for(network: Network, args: argparse.Namespace) -> dict[str, Callable[..., list[Tensor]]]:
+def methods_for(
+    network: Network, args: argparse.Namespace
+) -> dict[str, Callable[..., list[Tensor]]]:
     """What attributes to inputs (N, C, H, W), for each of several targets (N,)."""
     model = network.model
 

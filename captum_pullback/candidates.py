@@ -131,7 +131,7 @@ class Judge:
 
     def _maps(self, temperature: Any) -> list[Any]:
         """The attributions of the target and of the other classes."""
-        hard = temperature in (0.0, Spread(0.0))
+        hard = (temperature.scale if isinstance(temperature, Spread) else temperature) == 0.0
         pullback = ExcitationPullback(
             self._forward,
             temperature,

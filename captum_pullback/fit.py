@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from captum_pullback.candidates import OTHERS, Candidate, Judge, gate_spreads, rank
 from captum_pullback.engine.rules import RulesLike
-from captum_pullback.engine.spread import Spread
+from captum_pullback.engine.spread import UNITS, Spread
 from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.faithfulness import default_perturbation
 from captum_pullback.perturbations import seeded
@@ -65,7 +65,7 @@ class TemperatureFit:
         first = next((each.temperature for each in self.tried if each.value), 0.0)
         unit = "temperature" if self.scale is None else "scale"
         if isinstance(first, Spread):
-            unit = "spread"
+            unit = first.unit
         names = OTHERS[: len(self.bounds)]
         lines = [f"{unit:>11}  infidelity" + "".join(f"  {name:>12}" for name in names)]
         for candidate in (self.gradient, *self.tried):
@@ -118,7 +118,7 @@ def fit_temperature(
     *,
     pool_temperature: TemperatureLike | None = None,
     rules: RulesLike | None = None,
-    units: Literal["input", "spread"] = "input",
+    units: Literal["input", "spread", "output"] = "input",
     per_gate: bool = False,
     per_kind: bool = False,
     class_margin: float = 0.1,
@@ -157,8 +157,8 @@ def fit_temperature(
         additional_forward_args: Further arguments of the network.
         pool_temperature: Of max pools, as for `ExcitationPullback`. None: it follows what is tried.
         rules: What is held of each kind of gate: see `soften`.
-        units: Of the temperature: those of the gates' inputs, or "spread" for the scale of a
-            `Spread`, which knows each example's own.
+        units: Of the temperature: those of the gates' inputs, or "spread" or "output" for the
+            scale of a `Spread` with this unit, which knows each example's own.
         per_gate: Whether to fit one scale s for all gates instead, the temperature of the gates
             of each module being s times the standard deviation of their inputs.
         per_kind: Whether to vary the temperature of each kind of gate by itself, once the best
@@ -182,15 +182,15 @@ def fit_temperature(
     Raises:
         NoTemperatureError: Nothing passes, not even 0, as can be where rules hold more than gates.
         ValueError: The infidelity is not finite (the network's output is not, say), or
-            ``per_gate`` is asked of a callable without modules, or with units of spread or
+            ``per_gate`` is asked of a callable without modules, or with other units or
             ``per_kind``; or there are no such units; or the margin is negative.
         SofteningError: Nothing was softened.
     """
-    if units not in ("input", "spread"):
-        raise ValueError(f"units must be 'input' or 'spread', not {units!r}")
-    if units == "spread" and per_gate:
+    if units not in ("input", *UNITS):
+        raise ValueError(f"units must be 'input', 'spread' or 'output', not {units!r}")
+    if units != "input" and per_gate:
         raise ValueError(
-            "per_gate fits one number per module, and units='spread' one for all: choose one"
+            f"per_gate fits one number per module, and units={units!r} one for all: choose one"
         )
     if per_gate and per_kind:
         raise ValueError("per_gate and per_kind exclude each other: choose one")
@@ -204,8 +204,8 @@ def fit_temperature(
             )
 
     def temperature(value: float) -> Any:
-        if units == "spread":
-            return Spread(value)
+        if units != "input":
+            return Spread(value, units)
         if spreads is None or not value:
             return value
         # What is held without a temperature, as norms are, asks for one all the same.
@@ -236,7 +236,7 @@ def fit_temperature(
         infidelity=best.infidelity,
         tried=tried,
         gradient=judge.gradient,
-        scale=best.value if per_gate or (units == "spread" and not per_kind) else None,
+        scale=best.value if per_gate or (units != "input" and not per_kind) else None,
         bounds=judge.bounds,
     )
 
@@ -276,7 +276,7 @@ def _by_kind(judge: Judge, best: Candidate, kinds: Sequence[str]) -> Candidate:
     common = best.temperature
 
     def of(value: float) -> Any:
-        return Spread(value) if isinstance(common, Spread) else value
+        return Spread(value, common.unit) if isinstance(common, Spread) else value
 
     for kind in kinds:
         held = best.temperature if isinstance(best.temperature, dict) else {"": common}

@@ -1,4 +1,4 @@
-"""A temperature in units of each gate's spread: for each example, whatever way a network runs."""
+"""A temperature in units of each gate's inputs: for each example, whatever way a network runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import ExcitationPullback, Spread, soften
 from captum_pullback.engine.backward import Context
-from captum_pullback.engine.spread import Temperature
+from captum_pullback.engine.spread import UNITS, Temperature
 
 C = 0.8
 SPREAD = Spread(C)
@@ -33,8 +33,19 @@ def deviation(z: Tensor) -> float:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
 
 
-def at(temperature: float | Spread, z: Tensor) -> float:
-    return temperature.scale * deviation(z) if isinstance(temperature, Spread) else temperature
+def mean_output(z: Tensor) -> float:
+    """The mean of what a ReLU lets through of one example, written out."""
+    values = z.detach().double().flatten().tolist()
+    return math.fsum(max(value, 0.0) for value in values) / len(values)
+
+
+def at(temperature: float | Spread, z: Tensor, *, compared: bool = False) -> float:
+    """The temperature of one example; of a pool, its inputs are compared with each other."""
+    if not isinstance(temperature, Spread):
+        return temperature
+    if temperature.unit == "output" and not compared:
+        return temperature.scale * math.sqrt(2 * math.pi) * mean_output(z)
+    return temperature.scale * deviation(z)
 
 
 def phi(z: Tensor) -> Tensor:
@@ -45,7 +56,10 @@ def of_each(
     function: Callable[[Tensor, float], Tensor], temperature: float | Spread
 ) -> Callable[[Tensor], Tensor]:
     """A soft operation for one example and a number, for a batch and each example's spread."""
-    return lambda z: torch.cat([function(part, at(temperature, part)) for part in z.split(1)])
+    compared = function is SOFT["pool"]
+    return lambda z: torch.cat(
+        [function(part, at(temperature, part, compared=compared)) for part in z.split(1)]
+    )
 
 
 # The soft operations, independent of the package: forward values are what the gates give.
@@ -132,19 +146,20 @@ def close(found: Tensor, expected: Tensor, tolerance: float = 1e-11) -> None:
 
 @pytest.mark.parametrize("way", [pulled, in_a_block])
 @pytest.mark.parametrize("scale", [0.05, 0.8, 3.0])
-def test_each_gate_is_softened_by_the_spread_of_each_example(
-    net: Net, x: Tensor, scale: float, way: Any
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_gate_is_softened_in_units_of_each_example(
+    net: Net, x: Tensor, scale: float, unit: Any, way: Any
 ) -> None:
-    expected = by_hand(net, x, **dict.fromkeys(SOFT, Spread(scale)))
-    close(way(net, x, Spread(scale)), expected)
+    expected = by_hand(net, x, **dict.fromkeys(SOFT, Spread(scale, unit)))
+    close(way(net, x, Spread(scale, unit)), expected)
 
 
 @pytest.mark.parametrize("way", [pulled, in_a_block])
-def test_a_batch_is_its_examples_one_by_one(net: Net, x: Tensor, way: Any) -> None:
-    alone = [
-        ExcitationPullback(net, Spread(C)).attribute(x[n : n + 1], TARGET[n]) for n in (0, 1, 2)
-    ]
-    close(way(net, x), torch.cat(alone))
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_batch_is_its_examples_one_by_one(net: Net, x: Tensor, unit: Any, way: Any) -> None:
+    given = Spread(C, unit)
+    alone = [ExcitationPullback(net, given).attribute(x[n : n + 1], TARGET[n]) for n in (0, 1, 2)]
+    close(way(net, x, given), torch.cat(alone))
     # And it is no batch of one spread.
     pooled = {"": C * deviation(x)}
     assert relative_error(pulled(net, x, pooled), torch.cat(alone)) > 0.01
@@ -196,14 +211,31 @@ def test_infinite_multiples_average_the_gates_out(net: Net, x: Tensor) -> None:
     close(pulled(net, x, Spread(math.inf)), pulled(net, x, math.inf))
 
 
+def test_both_units_are_the_same_for_a_centred_normal_input() -> None:
+    quantiles = torch.special.ndtri((torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000)
+    z = (3 * quantiles).expand(1, -1)
+    spread, output = Spread(0.5).of(z), Spread(0.5, "output").of(z)
+    assert spread == pytest.approx(1.5, rel=1e-3)
+    assert output == pytest.approx(spread, rel=1e-3)
+
+
+def test_few_open_gates_make_a_low_temperature() -> None:
+    """One of a hundred is open; the spread is the same wherever 0 lies."""
+    z = torch.full((1, 100), -1.0, dtype=torch.float64)
+    z[0, 0] = 1.0
+    assert Spread(1, "output").of(z) == pytest.approx(math.sqrt(2 * math.pi) / 100)
+    assert Spread(1).of(z) == pytest.approx(deviation(z)) == pytest.approx(0.198997, rel=1e-5)
+
+
 # --- other ways to run --------------------------------------------------------------------------
 
 
-def test_under_autocast(net: Net, x: Tensor) -> None:
-    net, small = net.float(), x.float()
+@pytest.mark.parametrize("unit", UNITS)
+def test_under_autocast(net: Net, x: Tensor, unit: Any) -> None:
+    net, small, given = net.float(), x.float(), Spread(C, unit)
     with torch.autocast("cpu", torch.bfloat16):
-        found = pulled(net, small)
-    close(found, by_hand(net.double(), small), 0.05)
+        found = pulled(net, small, given)
+    close(found, by_hand(net.double(), small, **dict.fromkeys(SOFT, given)), 0.05)
 
 
 @pytest.mark.slow
@@ -211,21 +243,23 @@ def test_under_autocast(net: Net, x: Tensor) -> None:
     "ignore:The .grad attribute of a Tensor",
     "ignore:<class 'torch.autograd.function.Function'> should not be instantiated",
 )
-@pytest.mark.parametrize("rows", [1, 3])
-def test_compiled(net: Net, x: Tensor, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "unit"), [(1, "spread"), (3, "spread"), (3, "output")])
+def test_compiled(net: Net, x: Tensor, rows: int, unit: Any) -> None:
     torch.compiler.reset()
-    compiled = torch.compile(net, backend="aot_eager")
-    close(pulled(compiled, x[:rows]), by_hand(net, x[:rows]))
-    with soften(compiled, Spread(C)) as record:
+    compiled, given = torch.compile(net, backend="aot_eager"), Spread(C, unit)
+    expected = by_hand(net, x[:rows], **dict.fromkeys(SOFT, given))
+    close(pulled(compiled, x[:rows], given), expected)
+    with soften(compiled, given) as record:
         gradient(compiled(x.requires_grad_()).sum(), x)
     assert "(compiled)" in {met.module for met in record.softened}
-    assert {met.temperature.split(" (")[0] for met in record.softened} == {"0.8 spread"}
+    assert {met.temperature.split(" (")[0] for met in record.softened} == {f"0.8 {unit}"}
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_exported(net: Net, x: Tensor, rows: int) -> None:
-    program = torch.export.export(net, (x[:rows],)).module()
-    close(pulled(program, x[:rows]), by_hand(net, x[:rows]))
+@pytest.mark.parametrize(("rows", "unit"), [(1, "spread"), (3, "spread"), (3, "output")])
+def test_exported(net: Net, x: Tensor, rows: int, unit: Any) -> None:
+    program, given = torch.export.export(net, (x[:rows],)).module(), Spread(C, unit)
+    expected = by_hand(net, x[:rows], **dict.fromkeys(SOFT, given))
+    close(pulled(program, x[:rows], given), expected)
 
 
 def test_in_float32_and_channels_last(net: Net, x: Tensor) -> None:
@@ -282,10 +316,11 @@ def test_checkpointed(net: Net, x: Tensor, reentrant: bool) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return checkpoint(self.inner, x, use_reentrant=reentrant)
 
-    leaf = x.detach().requires_grad_()
-    with soften(net, Spread(C)):
-        Checkpointed()(leaf)[range(3), TARGET].sum().backward()
-    close(leaf.grad, by_hand(net, x))
+    for given in (Spread(C), Spread(C, "output")):
+        leaf = x.detach().requires_grad_()
+        with soften(net, given):
+            Checkpointed()(leaf)[range(3), TARGET].sum().backward()
+        close(leaf.grad, by_hand(net, x, **dict.fromkeys(SOFT, given)))
 
 
 def test_under_vmap_and_grad_of_torch_func(net: Net, x: Tensor) -> None:
@@ -486,6 +521,21 @@ def test_the_range_is_over_calls_and_counts_those_without_spread() -> None:
     assert met.temperature == "1 spread (0.25 to 1; no spread and so hard in 2 of 4 calls)"
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_lets_nothing_through_is_hard(rows: int) -> None:
+    z = torch.randn(rows, 8, dtype=torch.float64)
+    z[0] = -z[0].abs()
+    z.requires_grad_()
+    with soften(nn.Identity(), Spread(C, "output")) as record:
+        found = gradient((F.relu(z) * 3).sum(), z)
+    assert torch.equal(found[0], torch.zeros(8, dtype=torch.float64))
+    met = (record.softened or record.left_hard)[0]
+    assert "no output" in str(met.temperature)
+    expected = of_each(SOFT["relu"], Spread(C, "output"))(z)[1:]
+    if rows > 1:
+        close(found[1:], gradient((expected * 3).sum(), z)[1:])
+
+
 def test_rounding_is_no_spread() -> None:
     """The mean of equal numbers is another number by the last digit."""
     for value in (0.1, 1e5 + 0.1, -1 / 3):
@@ -527,8 +577,8 @@ def test_one_example_on_the_cpu_is_a_number(net: Net, x: Tensor, monkeypatch: An
     seen: list[Temperature] = []
     plain = Context.temperature
 
-    def temperature(context: Context, z: Tensor) -> float | Tensor:
-        seen.append(plain(context, z))
+    def temperature(context: Context, z: Tensor, **given: bool) -> float | Tensor:
+        seen.append(plain(context, z, **given))
         return seen[-1]
 
     monkeypatch.setattr(Context, "temperature", temperature)
@@ -555,7 +605,14 @@ def test_a_scale_out_of_range_is_refused(scale: float) -> None:
         Spread(scale)
 
 
+@pytest.mark.parametrize("unit", ["", "z", None, "Spread"])
+def test_an_unknown_unit_is_refused(unit: Any) -> None:
+    with pytest.raises(ValueError, match=r"^unit must be 'spread' or 'output', not "):
+        Spread(1, unit)
+
+
 def test_it_is_a_value(net: Net, x: Tensor) -> None:
+    assert Spread(1) != Spread(1, "output") == Spread(1.0, unit="output")
     assert Spread(1) == Spread(1.0) != Spread(2)
     assert copy.deepcopy(Spread(0.5)) == Spread(0.5)
     assert len({Spread(1), Spread(1.0)}) == 1

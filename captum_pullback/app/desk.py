@@ -16,7 +16,7 @@ from typing import Any
 from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.question import METHODS, RULES, Loaded, Photo, Question, What
 from captum_pullback.app.work import Explanation, Seen
-from captum_pullback.engine.spread import Spread
+from captum_pullback.engine.spread import UNITS, Spread
 from captum_pullback.figures.panels import Method
 from captum_pullback.study.ascents import Climb
 
@@ -32,7 +32,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "radius": (0.05, 2, False),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "unit": ("z", "spread"),
+    "unit": ("z", *UNITS),
     "what": ("class", "neuron", "layer"),
     "method": METHODS,
     "show": ("heat_map", "blended_heat_map", "colors"),
@@ -48,7 +48,8 @@ class Wanted:
         photo: The photograph; None until one is chosen.
         targets: The classes; None for the most probable one.
         follow: Whether max pooling has the same temperature; otherwise it has ``pool``.
-        unit: The unit of ``temperature`` and ``pool``: the gates' inputs z, or their spread.
+        unit: The unit of ``temperature`` and ``pool``: the gates' inputs z, their spread, or the
+            gates' mean output.
         show: How maps are drawn.
 
     The other attributes are those of `Question` and `Climb`.
@@ -85,7 +86,9 @@ class Wanted:
 
     def _heat(self, number: float) -> float | Spread:
         """Return a temperature in its unit; 0 is hard in any unit."""
-        return Spread(number) if self.unit == "spread" and number else number
+        if self.unit == "z" or not number:
+            return number
+        return Spread(number, self.unit)  # type: ignore[arg-type]
 
     def climb(self) -> Climb:
         """Return the settings of an ascent."""

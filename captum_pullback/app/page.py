@@ -48,7 +48,7 @@ the score of the class. Classes and temperature apply here, too; step size and r
 of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
-_UNITS = [("gate inputs z", "z"), ("their spread", "spread")]
+_UNITS = [("gate inputs z", "z"), ("their spread", "spread"), ("mean output", "output")]
 _RULES = {
     "semantic": "Semantic: every gate (ReLU, GELU, norms, attention)",
     "excitation": "Excitation: ReLU family and max pools only",

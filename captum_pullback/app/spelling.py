@@ -31,7 +31,8 @@ def softness_code(softness: Softness) -> tuple[str, set[str]]:
 
 def _temperature(value: Any) -> str:
     if isinstance(value, Spread):
-        return f"Spread({_temperature(value.scale)})"
+        unit = "" if value.unit == "spread" else f", {value.unit!r}"
+        return f"Spread({_temperature(value.scale)}{unit})"
     return repr(float(value)) if math.isfinite(value) else f"float({str(value)!r})"
 
 

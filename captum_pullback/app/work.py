@@ -192,7 +192,11 @@ def fit(loaded: Loaded, seen: Seen, question: Question, job: Job[Any]) -> Temper
                 target=torch.tensor(targets, device=seen.inputs.device),
                 pool_temperature=question.pool_temperature,
                 rules=question.softness.rules,
-                units="spread" if isinstance(question.temperature, Spread) else "input",
+                units=(
+                    question.temperature.unit
+                    if isinstance(question.temperature, Spread)
+                    else "input"
+                ),
                 perturb_func=noise_squares_of(network),
                 n_perturb_samples=INFIDELITY_SAMPLES,
                 max_examples_per_batch=min(at_once(network), samples),

@@ -9,8 +9,8 @@ from typing import Any
 
 from captum_pullback.study.spelling import amounts, readings
 
-#: Words that ask for a fitted temperature: the best number, or the best multiple of spread.
-FITS = ("fit", "fit spread")
+#: Words that ask for a fitted temperature: the best number, or the best multiple of a unit.
+FITS = ("fit", "fit spread", "fit output")
 
 _LARGEST = 2**31 - 1
 
@@ -78,7 +78,7 @@ def temperature(text: str) -> str:
 
 
 def temperature_or_fit(text: str) -> str:
-    """Check the spelling of a temperature, or of 'fit' or 'fit spread', and return the text."""
+    """Check the spelling of a temperature, or of one of `FITS`, and return the text."""
     words = " ".join(text.split())
     return words if words in FITS else temperature(text)
 

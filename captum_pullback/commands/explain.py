@@ -216,7 +216,7 @@ def _fitted(
             target=torch.tensor([row.target for row in rows], device=device),
             pool_temperature=softness.pool_temperature,
             rules=softness.rules,
-            units="spread" if "spread" in what else "input",
+            units=what.removeprefix("fit").strip() or "input",  # type: ignore[arg-type]
             perturb_func=noise_squares_of(network),
             n_perturb_samples=INFIDELITY_SAMPLES,
             max_examples_per_batch=min(at_once(network), len(rows) * INFIDELITY_SAMPLES),

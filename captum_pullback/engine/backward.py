@@ -158,15 +158,16 @@ class Context:
         self.tensor = tensor
         self.force: Any = call.temperature if tensor is None else tensor
 
-    def temperature(self, z: Tensor) -> float | Tensor:
+    def temperature(self, z: Tensor, *, compared: bool = False) -> float | Tensor:
         """The temperature, as a number or as a tensor that broadcasts against z.
 
         Args:
             z: What it is in units of: of shape (N, ...), if it is the spread of each example.
+            compared: Whether its values are compared with each other, and not with 0.
         """
         given = self.force
         if isinstance(given, Spread):
-            given = self.force = given.of(z, self.call.batch)
+            given = self.force = given.of(z, self.call.batch, compared=compared)
         return 0.0 if given is None else given
 
     def temperature_of_logits(self, pieces: Iterable[Tensor]) -> float | Tensor:

@@ -45,7 +45,7 @@ def max_pool(windows: Windows | AdaptiveWindows, *, differentiated: bool = False
     """
 
     def pull(context: Context, grad: Tensor, x: Tensor) -> Tensor:
-        temperature = context.temperature(x)
+        temperature = context.temperature(x, compared=True)
         if isinstance(context.call.temperature, Spread):
             return _pull_each(context, grad, x, temperature, pull_at)
         return pull_at(context, grad, x, temperature)

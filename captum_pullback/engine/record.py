@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import has_batched_gradient, is_transformed, is_watched
-from captum_pullback.engine.spread import Spread
+from captum_pullback.engine.spread import UNITS, Spread
 
 __all__ = ["Entry", "Met", "SofteningRecord"]
 
@@ -17,8 +17,12 @@ __all__ = ["Entry", "Met", "SofteningRecord"]
 COMPILED = "(compiled)"
 #: Name that stands for where no function mode looks: threads, scripted code, custom functions.
 UNSEEN = "(unseen)"
-#: The temperature of a gate whose inputs had no spread, of which it would be a multiple.
-NO_SPREAD = "0 (no spread)"
+
+
+def nothing_to_multiply(temperature: Any) -> str | None:
+    """What is said of gates whose inputs had no spread, or that let nothing through."""
+    return f"0 (no {temperature.unit})" if isinstance(temperature, Spread) else None
+
 
 Done: TypeAlias = Literal["softened", "held", "derivative kept"]
 
@@ -91,11 +95,11 @@ class Entry:
         """The temperature, for people."""
         text = _shown(self.temperature)
         if self.low is None or self.high is None:
-            return NO_SPREAD if self.flat else text
+            return nothing_to_multiply(self.temperature) if self.flat else text
         span = f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
         if self.flat:
             calls = f"{self.calls} call" + ("" if self.calls == 1 else "s")
-            span += f"; no spread and so hard in {self.flat} of {calls}"
+            span += f"; no {self.temperature.unit} and so hard in {self.flat} of {calls}"
         return f"{text} ({span})"
 
 
@@ -254,7 +258,7 @@ class SofteningRecord:
 
 
 def _is_hard(met: Met) -> bool:
-    return met.temperature in ("0", NO_SPREAD)
+    return met.temperature in ("0", *(f"0 (no {unit})" for unit in UNITS))
 
 
 def _calls(met: list[Met], what: str) -> str:
@@ -270,7 +274,7 @@ def _shown(temperature: Any) -> str | None:
     if isinstance(temperature, Tensor):
         return f"tensor{list(temperature.shape)}"
     if isinstance(temperature, Spread):
-        return f"{temperature.scale:g} spread"
+        return f"{temperature.scale:g} {temperature.unit}"
     if temperature is None or isinstance(temperature, str):
         return temperature
     return f"{temperature:g}"

@@ -1,4 +1,4 @@
-"""A temperature in units of each gate's own spread."""
+"""A temperature in units of each gate's own inputs."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
 
-__all__ = ["Spread", "Temperature"]
+__all__ = ["UNITS", "Spread", "Temperature"]
+
+#: What a temperature may be in units of.
+UNITS = ("spread", "output")
 
 
 @dataclass(frozen=True)
 class Spread:
-    r"""A temperature in units of the standard deviation of each gate's input.
+    r"""A temperature in units of what each gate gets: its input's spread, or its mean output.
 
     .. math::
-        T_n = c \; \mathrm{std}(z_n)
+        T_n = c \; \mathrm{std}(z_n) \qquad\text{or}\qquad
+        T_n = c \sqrt{2\pi} \; \mathrm{mean}(\max(z_n, 0))
 
     over all dimensions but the batch's, for each example n and each call of each gate: nothing
     is calibrated and nothing kept, and a batch of n examples is n batches of one.
 
+    For a normal input of mean 0 the two are the same. Where few gates of a layer are open, its
+    mean output is small beside its spread: many gates that are nearly shut then stay so, and
+    together do not outweigh the few that are open. Max pools and attention compare their inputs
+    with each other, not with 0, and always use the standard deviation.
+
     Args:
         scale: c, from 0 (hard) to inf.
+        unit: "spread", the standard deviation, or "output".
 
     Raises:
         TypeError: The scale is not a number.
-        ValueError: It is negative or NaN.
+        ValueError: It is negative or NaN, or there is no such unit.
     """
 
     scale: float = 1.0
+    unit: Literal["spread", "output"] = "spread"
 
     def __post_init__(self) -> None:
         given: object = self.scale
@@ -43,9 +54,11 @@ class Spread:
         scale = float(given)
         if math.isnan(scale) or scale < 0:
             raise ValueError(f"Spread({scale}): give a number from 0 (hard gates) to inf")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit must be 'spread' or 'output', not {self.unit!r}")
         object.__setattr__(self, "scale", scale)
 
-    def of(self, z: Tensor, batch: int | None = None) -> float | Tensor:
+    def of(self, z: Tensor, batch: int | None = None, *, compared: bool = False) -> float | Tensor:
         """The temperature for an input z of shape (N, ...); a number for one example on the CPU.
 
         Where there is no spread, or none that is finite, the temperature is 0: the gate is hard.
@@ -56,18 +69,20 @@ class Spread:
                 (N k, ...) with k rows for each example in turn, such as windows or heads; what
                 could be either is taken as (N, ...), else as (T, N, C), else as (N k, ...). Where
                 it is unknown, or none of these, the first dimension is the batch's.
+            compared: Whether what it got is compared with each other, and not with 0.
         """
         z = z.detach()
         if z.numel() < 2:
             return 0.0
         z = z.to(torch.promote_types(z.dtype, torch.float32))
+        measure = _mean_output if self.unit == "output" and not compared else _moments
         if z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0]):
-            return self._scaled(*_moments(z, [0, 2]))
+            return self._scaled(*measure(z, [0, 2]))
         rows = _rows(z, batch)
         dims = list(range(1, rows.dim()))
         if not dims:
             return 0.0
-        return self._scaled(*_moments(rows, dims), like=z)
+        return self._scaled(*measure(rows, dims), like=z)
 
     def of_logits(self, pieces: Iterable[Tensor], batch: int | None = None) -> float | Tensor:
         """The same for logits (N, ..., rows, columns) of attention, less those that are masked.
@@ -133,6 +148,13 @@ def _moments(z: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
     mean = z.mean(dims, keepdim=True)
     number = math.prod(z.shape[dim] for dim in dims)
     return torch.linalg.vector_norm(z - mean, dim=dims, keepdim=True) / math.sqrt(number), mean
+
+
+def _mean_output(z: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+    """What is the standard deviation of a normal input of mean 0; and what is lost by rounding."""
+    # Sums of what is not negative lose nothing to each other.
+    found = z.clamp_min(0).mean(dims, keepdim=True) * math.sqrt(2 * math.pi)
+    return found, torch.zeros_like(found)
 
 
 Temperature = float | Tensor | Spread

@@ -36,8 +36,8 @@ def read_temperature(text: str) -> TemperatureLike:
     """
     try:
         found = {
-            name: Spread(number) if is_spread else number
-            for name, (number, is_spread) in amounts(text).items()
+            name: Spread(number, unit) if unit else number  # type: ignore[arg-type]
+            for name, (number, unit) in amounts(text).items()
         }
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -60,7 +60,7 @@ def temperature_text(given: TemperatureLike | Tensor, digits: int | None = None)
     if isinstance(given, Tensor) and given.numel() > 1:
         return f"tensor{list(given.shape)}"
     if isinstance(given, Spread):
-        return Amount(given.scale, is_spread=True).text(digits)
+        return Amount(given.scale, given.unit).text(digits)
     return Amount(float(given)).text(digits)
 
 

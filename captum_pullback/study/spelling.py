@@ -1,6 +1,7 @@
 """The spelling of temperatures and rules in one line of text. It does not import torch.
 
-A temperature is ``0.3``; ``1 spread``, in units of each gate's spread; or ``0.3,gelu=1,conv1=0``,
+A temperature is ``0.3``; ``1 spread`` or ``1 output``, in units of the spread of each gate's inputs
+or of its mean output; or ``0.3,gelu=1,conv1=0``,
 with others for kinds of gates and for modules. Rules are ``excitation`` or ``semantic``, or
 ``semantic,max_pool=differentiated,gelu=none``, with other readings for kinds of gates.
 """
@@ -24,18 +25,18 @@ class Amount(NamedTuple):
 
     Attributes:
         number: From 0 to inf.
-        is_spread: Whether it is in units of spread.
+        unit: "spread" or "output", or "" for the gates' inputs.
     """
 
     number: float
-    is_spread: bool = False
+    unit: str = ""
 
     def text(self, digits: int | None = None) -> str:
         """Format it to so many digits; None for all."""
         text = f"{self.number:.{6 if digits is None else digits}g}"
         if digits is None and float(text) != self.number:
             text = repr(self.number)
-        return f"{text} spread" if self.is_spread else text
+        return f"{text} {self.unit}".rstrip()
 
 
 def amounts(text: str) -> dict[str, Amount]:
@@ -83,7 +84,7 @@ def _entries(text: str, what: str) -> dict[str, str]:
 
 
 def _amount(text: str) -> Amount:
-    match = re.fullmatch(r"(\S+?)\s*(spread)?", text)
+    match = re.fullmatch(r"(\S+?)\s*(spread|output)?", text)
     try:
         number = float(match[1]) if match else math.nan
     except ValueError:
@@ -93,4 +94,4 @@ def _amount(text: str) -> Amount:
             f"a temperature must be a number from 0 to inf, not {text!r}; or in units of spread, "
             "such as '1 spread'; or several, such as '0.3,gelu=1'"
         )
-    return Amount(abs(number), match[2] is not None)
+    return Amount(abs(number), match[2] or "")
