@@ -121,10 +121,10 @@ def test_scores_are_of_the_same_rules_and_temperature(loaded: Loaded) -> None:
     assert shown.infidelity != other.infidelity
 
 
-@pytest.mark.parametrize("unit", ["input", "spread"])
+@pytest.mark.parametrize("unit", ["input", "spread", "output"])
 def test_a_fit_is_of_the_same_rules_and_unit(loaded: Loaded, unit: Any) -> None:
     seen = work.look(loaded, GRACE)
-    heat = Spread(0.3) if unit == "spread" else 0.3
+    heat = 0.3 if unit == "input" else Spread(0.3, unit)
     found = work.fit(loaded, seen, asked(temperature=heat, rules="excitation"), job())
     expected = fit_temperature(
         loaded.network.model, seen.inputs, 1, rules=EXCITATION, units=unit,
@@ -132,7 +132,7 @@ def test_a_fit_is_of_the_same_rules_and_unit(loaded: Loaded, unit: Any) -> None:
         show_progress=False,
     )  # fmt: skip
     assert found == expected
-    assert isinstance(found.temperature, Spread) == (unit == "spread")
+    assert getattr(found.temperature, "unit", "input") == unit
 
 
 @pytest.mark.parametrize("method", ["pullback", "smoothpullback"])

@@ -22,6 +22,7 @@ from captum_pullback import (
 )
 from captum_pullback.candidates import Candidate
 from captum_pullback.engine.errors import SofteningError
+from captum_pullback.engine.spread import UNITS
 from captum_pullback.faithfulness import cosine, indices, other_classes
 from captum_pullback.fit import TemperatureFit
 from captum_pullback.perturbations import gaussian_noise, noise_squares
@@ -272,11 +273,15 @@ def test_gaussian_noise_has_the_deviation_that_was_asked_for() -> None:
 # --- in units of spread ---
 
 
-def test_a_fit_in_units_of_spread_searches_spreads(model: nn.Module, x: Tensor) -> None:
+@pytest.mark.parametrize("units", UNITS)
+def test_a_fit_in_other_units_searches_their_multiples(
+    model: nn.Module, x: Tensor, units: Any
+) -> None:
     x = x * torch.logspace(-1, 1, len(x))[:, None]  # each example has a spread of its own
-    fit = fit_temperature(model, x, 1, units="spread", seed=5, **FEW)
+    fit = fit_temperature(model, x, 1, units=units, seed=5, **FEW)
     passing = {each.value: each.infidelity for each in fit.tried if not each.failed}
-    assert fit.temperature == Spread(fit.scale)
+    assert fit.temperature == Spread(fit.scale, units)
+    assert str(fit).startswith(f"{units:>11}  infidelity  ")
     assert fit.infidelity == min(passing.values()) == passing[fit.scale]
     for each in fit.tried[1::3]:
         assert each.infidelity == pytest.approx(by_hand(model, x, each.temperature, 5), rel=1e-5)
@@ -290,12 +295,10 @@ def test_it_finds_the_best_of_a_brute_force_search(model: nn.Module, x: Tensor) 
     grid = torch.logspace(-3, 3, 61).tolist()
     costs = [by_hand(model, x, Spread(scale), 0) for scale in grid]
     assert fit.infidelity <= min(costs) * 1.005
-    # Printed, the unit is named.
-    assert str(fit).startswith("     spread  infidelity  ")
 
 
 def test_units_that_do_not_go_are_refused(model: nn.Module, x: Tensor) -> None:
-    with pytest.raises(ValueError, match="units must be 'input' or 'spread', not 'std'"):
+    with pytest.raises(ValueError, match="units must be 'input', 'spread' or 'output', not 'std'"):
         fit_temperature(model, x, 1, units="std", **FEW)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="per_gate fits one number per module"):
         fit_temperature(model, x, 1, units="spread", per_gate=True, **FEW)

@@ -17,6 +17,7 @@ from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, PullbackAs
 from captum_pullback.commands import ascend, cli
 from captum_pullback.engine.rules import READINGS
 from captum_pullback.engine.softness import Softness
+from captum_pullback.engine.spread import UNITS
 from captum_pullback.study.ascents import trace
 from captum_pullback.study.errors import UsageError
 from captum_pullback.study.methods import Settings, title
@@ -49,6 +50,8 @@ def tiny(command: str, *arguments: str) -> int:
         ("1spread", Spread(1), "1 spread"),
         ("0.5  spread", Spread(0.5), "0.5 spread"),
         ("inf spread", Spread(math.inf), "inf spread"),
+        ("1 output", Spread(1, "output"), "1 output"),
+        ("0.5output", Spread(0.5, "output"), "0.5 output"),
         (
             "0.3, gelu = 1, attention=2",
             {"": 0.3, "gelu": 1.0, "attention": 2.0},
@@ -186,6 +189,7 @@ def test_what_is_special_is_described() -> None:
 
 ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {
     "spread": (["--temperature", "0.5 spread"], {"temperature": Spread(0.5)}),
+    "output": (["--temperature", "0.5 output"], {"temperature": Spread(0.5, "output")}),
     "by kind": (
         ["--temperature", "0.3,gelu=1 spread,max_pool=2"],
         {"temperature": {"": 0.3, "gelu": Spread(1), "max_pool": 2.0}},
@@ -283,13 +287,16 @@ def test_an_entry_without_effect_is_said_once(
     assert err.startswith("captum-pullback: warning: no gate ran under temperature['silu']")
 
 
-def test_a_fit_in_units_of_spread_is_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_fit_in_other_units_is_used(
+    folder: Path, capsys: pytest.CaptureFixture[str], unit: Any
+) -> None:
     options = ["--methods", "pullback", "--no-scores", "--npz", "m.npz", "--target", "2"]
-    assert tiny("explain", "--temperature", "fit spread", "--rules", "excitation", *options) == 0
+    assert tiny("explain", "--temperature", f"fit {unit}", "--rules", "excitation", *options) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     head = printed.out.splitlines()[0].split()
-    assert head == ["spread", "infidelity", "runner-up", "random", "class"]
+    assert head == [unit, "infidelity", "runner-up", "random", "class"]
     best = re.search(r"^ *([\d.e+-]+) .*<- best", printed.out, re.M)
     assert best
     network = zoo.load("tiny:rules")
@@ -298,6 +305,6 @@ def test_a_fit_in_units_of_spread_is_used(folder: Path, capsys: pytest.CaptureFi
         temperature = read_temperature(str(maps["temperature"]))
         assert isinstance(temperature, Spread)
         assert temperature.scale == pytest.approx(float(best[1]), rel=1e-3)
-        assert f"T = {temperature.scale:.3g} spread" in printed.out
+        assert f"T = {temperature.scale:.3g} {unit}" in printed.out
         pullback = ExcitationPullback(network.model, temperature, rules=EXCITATION)
         np.testing.assert_array_equal(maps["pullback"], pullback.attribute(inputs, 2))

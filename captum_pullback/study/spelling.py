@@ -1,8 +1,7 @@
 """The spelling of temperatures and rules in one line of text. It does not import torch.
 
 A temperature is ``0.3``; ``1 spread`` or ``1 output``, in units of the spread of each gate's inputs
-or of its mean output; or ``0.3,gelu=1,conv1=0``,
-with others for kinds of gates and for modules. Rules are ``excitation`` or ``semantic``, or
+or of its mean output; or ``0.3,gelu=1,conv1=0``, with others for kinds of gates and for modules. Rules are ``excitation`` or ``semantic``, or
 ``semantic,max_pool=differentiated,gelu=none``, with other readings for kinds of gates.
 """
 
@@ -91,7 +90,7 @@ def _amount(text: str) -> Amount:
         number = math.nan
     if match is None or not number >= 0:
         raise ValueError(
-            f"a temperature must be a number from 0 to inf, not {text!r}; or in units of spread, "
-            "such as '1 spread'; or several, such as '0.3,gelu=1'"
+            f"a temperature must be a number from 0 to inf, not {text!r}; or in other units, "
+            "such as '1 spread' or '1 output'; or several, such as '0.3,gelu=1'"
         )
     return Amount(abs(number), match[2] or "")
