@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.temperature --data DIR --imagenet DIR --networks DIR --stage choose`` scores
 every candidate on the first half of `temperature_networks`; ``--stage report`` scores what was
-chosen, and its rivals, on both. Rows go to ``benchmarks/results/temperature.csv``, one for each
-photograph and method; networks that stand there already are left out. ``--data`` holds
+chosen, and its rivals, on the half that was held back. Rows go to
+``benchmarks/results/temperature_STAGE.csv``, one for each photograph and method; networks that
+stand there already are left out. ``--data`` holds
 ``val/<class>/*``, ``--imagenet`` the photographs with their ``classes.csv``.
 """
 
@@ -32,8 +33,9 @@ from captum_pullback.engine.rules import READINGS
 from captum_pullback.engine.spread import _rows
 from captum_pullback.faithfulness import Perturbed, cosine, indices, other_classes
 from captum_pullback.perturbations import seeded
-from captum_pullback.study.metrics import max_sensitivity
+from captum_pullback.study.metrics import max_sensitivity, similarity
 from captum_pullback.study.metrics.disturbances import noise_squares_of, uniform_noise_of
+from captum_pullback.study.metrics.faithfulness_correlation import faithfulness_correlation
 from captum_pullback.zoo.networks import Network
 
 log = logging.getLogger("temperature")
@@ -75,8 +77,8 @@ def _mills(rows: Tensor) -> Tensor:
     """Of a normal input: the deviation times Mills' ratio at the mean, over that at 0."""
     mean, deviation = _flat(rows).mean(1), _flat(rows).std(1, correction=0)
     m = (mean / deviation).clamp(-6, 6).double()
-    ratio = torch.special.ndtr(m) / torch.exp(-m * m / 2)
-    return deviation * (2 * ratio).clamp(max=4).to(deviation)
+    ratio: Tensor = 2 * torch.special.ndtr(m) / torch.exp(-m * m / 2)
+    return deviation * ratio.clamp(max=4).to(deviation)
 
 
 def _excited(rows: Tensor) -> Tensor:
@@ -119,7 +121,10 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "overlap": _overlap,
     "sides": _sides,
 }
-SCALES = (0.25, 0.5, 1.0)
+SCALES = (0.25, 0.5, 1.0, 1.5)
+HALVES = {"choose": "chosen with", "report": "held back"}
+#: What was chosen.
+CHOSEN = Spread(1.0, "output")
 #: What ReLU6 is read as: held as in `SEMANTIC`, by its derivative, or open above 6.
 RULES = {
     ", ReLU6 by its derivative": {**SEMANTIC, "relu6": READINGS["relu6"]["derivative"]},
@@ -138,6 +143,8 @@ def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
     """The temperature and rules of each pullback that is scored."""
     capped = any(isinstance(module, torch.nn.ReLU6) for module in network.model.modules())
     found: dict[str, Any] = {f"T = {t:g}": (t, SEMANTIC) for t in (0.0, 0.3, 1.0)}
+    if args.stage == "report":
+        found["1 output"] = (CHOSEN, SEMANTIC)
     if args.stage == "choose":
         for scale in args.scales:
             for measure in args.measures:
@@ -145,9 +152,6 @@ def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
             for name, rules in RULES.items() if capped else ():
                 found[f"{scale:g} mean output{name}"] = (Spread(scale, "output"), rules)
     return found
-
-
-Given = Callable[[Network], Iterator[tuple[list[str], Tensor]]]
 
 
 def batches(network: Network, files: list[Path]) -> Iterator[tuple[list[str], Tensor]]:
@@ -159,31 +163,6 @@ def batches(network: Network, files: list[Path]) -> Iterator[tuple[list[str], Te
             with Image.open(file) as image:
                 pictures.append(network.preprocess(image))
         yield [file.name for file in part], torch.stack(pictures)
-
-
-def gray_cells(inputs: Tensor) -> Tensor:
-    """Copies (N n^2, C, H, W) of N inputs, each with one cell of an n x n grid at the mean, 0."""
-    copies = inputs.clone()
-    height, width = inputs.shape[-2:]
-    for number, example in enumerate(copies):
-        row, column = divmod(number % CELLS**2, CELLS)
-        rows = slice(row * height // CELLS, (row + 1) * height // CELLS)
-        columns = slice(column * width // CELLS, (column + 1) * width // CELLS)
-        example[:, rows, columns] = 0
-    return copies
-
-
-def correlation(perturbed: Perturbed, maps: list[Tensor]) -> Tensor:
-    """Pearson's correlation of what each map foretells and what happens, (K, N)."""
-    (differences,) = perturbed._pieces()
-    found = []
-    for each in maps:
-        foretold = torch.einsum("nsd,nd->ns", differences[0].double(), each.double().flatten(1))
-        happened = perturbed._changes
-        pair = [given - given.mean(1, keepdim=True) for given in (foretold, happened)]
-        product = (pair[0] * pair[1]).sum(1)
-        found.append(product / (pair[0].norm(dim=1) * pair[1].norm(dim=1)))
-    return torch.stack(found)
 
 
 def score(
@@ -205,11 +184,9 @@ def score(
         model, inputs, where, None, noise_squares_of(network), samples=SQUARES, at_once=64, seed=0
     )
     infidelity = squares.infidelities(first)
-    cells = Perturbed(
-        model, inputs, where, None, gray_cells,
-        samples=CELLS**2, at_once=len(inputs) * CELLS**2, seed=0,
-    )  # fmt: skip
-    correlations = correlation(cells, first)
+    correlations = faithfulness_correlation(
+        model, inputs, first, target, features=CELLS, multiplies_by_inputs=False
+    )
     rows = []
     for number, (name, maps) in enumerate(made.items()):
         cosines = [cosine(maps[0], other) for other in maps[1:]]
@@ -221,6 +198,8 @@ def score(
                 "runner_up": float(cosines[0][example]),
                 "random_class": float(cosines[1][example]),
             }
+            for other, given in zip(("runner_up", "random_class"), maps[1:], strict=True):
+                row[f"{other}_ranks"] = similarity(maps[0][example], given[example], absolute=False)
             if near:
                 row["max_sensitivity"] = sensitivity(
                     network, methods[name], inputs[example], maps[0][example], target[example]
@@ -237,7 +216,8 @@ def sensitivity(
         near = uniform_noise_of(network)(given[None].repeat(NEIGHBORS, 1, 1, 1))
 
     def explain(inputs: Any, target: int) -> Tensor:
-        return attribute(inputs, [torch.full((len(inputs),), target)])[0].detach()
+        found: Tensor = attribute(inputs, [torch.full((len(inputs),), target)])[0]
+        return found.detach()
 
     return max_sensitivity(explain, given[None], base[None], near, int(target))
 
@@ -302,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
     table = args.out / f"temperature_{args.stage}.csv"
     done = pd.read_csv(table) if table.exists() else pd.DataFrame()
     for half, networks in on_disk(args.networks).items():
-        if args.stage == "choose" and half != "chosen with":
+        if HALVES[args.stage] != half:
             continue
         for name, make in networks.items():
             if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
