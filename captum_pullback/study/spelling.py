@@ -1,8 +1,9 @@
 """The spelling of temperatures and rules in one line of text. It does not import torch.
 
 A temperature is ``0.3``; ``1 spread`` or ``1 output``, in units of the spread of each gate's inputs
-or of its mean output; or ``0.3,gelu=1,conv1=0``, with others for kinds of gates and for modules. Rules are ``excitation`` or ``semantic``, or
-``semantic,max_pool=differentiated,gelu=none``, with other readings for kinds of gates.
+or of its mean output; or ``0.3,gelu=1,conv1=0``, with others for kinds of gates and for modules.
+Rules are ``excitation`` or ``semantic``, or ``semantic,max_pool=differentiated,gelu=none``, with
+other readings for kinds of gates.
 """
 
 from __future__ import annotations
