@@ -331,7 +331,7 @@ def test_every_metric_and_method_is_declared() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--methods", "gradcam"], "no method is called 'gradcam'"),
+        (["--methods", "beauty"], "no method is called 'beauty'"),
         (["--metrics", "beauty"], "no metric is called 'beauty'"),
         (["--without", "beauty"], "no method is called 'beauty'"),
         ([], "box_share and pointing_game need --boxes"),
