@@ -4,8 +4,7 @@
 every candidate on the first half of `temperature_networks`; ``--stage report`` scores what was
 chosen, and its rivals, on the half that was held back. Rows go to
 ``benchmarks/results/temperature_STAGE.csv``, one for each photograph and method; networks that
-stand there already are left out. ``--data`` holds
-``val/<class>/*``, ``--imagenet`` the photographs with their ``classes.csv``.
+stand there already are left out. ``--data`` holds ``val/<class>/*``, ``--imagenet`` photographs.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Measured(Spread):
         measure: Its name in `MEASURES`.
     """
 
-    measure: str = "deviation"
+    measure: str = "root mean square"
 
     def of(self, z: Tensor, batch: int | None = None, *, compared: bool = False) -> float | Tensor:
         """The temperature for an input z of shape (N, ...)."""
@@ -111,16 +110,16 @@ def _channels(rows: Tensor) -> Tensor:
 
 #: From rows (N, ...) to one number for each, or for each channel.
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "deviation": lambda rows: _flat(rows).std(1, correction=0),
     "root mean square": lambda rows: _flat(rows).square().mean(1).sqrt(),
     "deviation per channel": _channels,
     "median size": lambda rows: _flat(rows).abs().median(1).values / 0.6744898,
     "Mills": _mills,
     "mean open": _excited,
-    "mean output": lambda rows: _flat(rows).clamp(min=0).mean(1) * math.sqrt(2 * math.pi),
     "overlap": _overlap,
     "sides": _sides,
 }
+#: What the package has, and what it has not.
+ALL = ("deviation", "mean output", *MEASURES)
 SCALES = (0.25, 0.5, 1.0, 1.5)
 HALVES = {"choose": "chosen with", "report": "held back"}
 #: What was chosen.
@@ -275,30 +274,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--stage", choices=["choose", "report"], required=True)
     parser.add_argument("--count", type=int, default=24, help="photographs for each network")
     parser.add_argument("--only", nargs="+", help="networks")
-    parser.add_argument("--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES))
+    parser.add_argument("--measures", nargs="+", choices=ALL, default=ALL)
     parser.add_argument("--scales", nargs="+", type=float, default=SCALES)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     table = args.out / f"temperature_{args.stage}.csv"
     done = pd.read_csv(table) if table.exists() else pd.DataFrame()
-    for half, networks in on_disk(args.networks).items():
-        if HALVES[args.stage] != half:
+    half = HALVES[args.stage]
+    for name, make in on_disk(args.networks)[half].items():
+        if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
             continue
-        for name, make in networks.items():
-            if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
-                continue
-            network, begin = make(), time.perf_counter()
-            methods = methods_for(network, args)
-            rows = []
-            for names, inputs in batches(network, photographs(args, network, args.count)):
-                scored = score(network, inputs, methods, near=args.stage == "report")
-                for number, row in enumerate(scored):
-                    photograph = names[number % len(names)]
-                    rows.append({"half": half, "network": name, "photograph": photograph} | row)
-            done = pd.concat([done, pd.DataFrame(rows)])
-            done.to_csv(table, index=False)
-            log.info("%s: %.0f s", name, time.perf_counter() - begin)
-            print(pd.DataFrame(rows).groupby("method", sort=False).mean(numeric_only=True))
+        network, begin = make(), time.perf_counter()
+        methods = methods_for(network, args)
+        rows = []
+        for names, inputs in batches(network, photographs(args, network, args.count)):
+            scored = score(network, inputs, methods, near=args.stage == "report")
+            for number, row in enumerate(scored):
+                photograph = names[number % len(names)]
+                rows.append({"half": half, "network": name, "photograph": photograph} | row)
+        done = pd.concat([done, pd.DataFrame(rows)])
+        done.to_csv(table, index=False)
+        log.info("%s: %.0f s", name, time.perf_counter() - begin)
+        print(pd.DataFrame(rows).groupby("method", sort=False).mean(numeric_only=True))
     meta = {
         "command": "python -m benchmarks.temperature --data DIR --imagenet DIR --networks DIR "
         f"--stage {args.stage} --count {args.count}",

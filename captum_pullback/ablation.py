@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.engine.models import as_tuple, on_copies, widened
 from captum_pullback.faithfulness import indices
 
 __all__ = ["Ablation", "features_of"]
@@ -163,7 +163,6 @@ class Ablation:
         """The score of each row of N x cases, where the mask says what is at the baseline."""
         low = self.baselines if baselines is None else baselines.to(self.inputs)
         low = low.expand_as(self.inputs)
-        wide = torch.float32 if self.inputs.device.type == "mps" else torch.float64
         found = []
         for rows in torch.split(numbers, self._at_once):
             which = rows // cases
@@ -180,5 +179,5 @@ class Ablation:
             if self._where is not None:
                 where = (torch.arange(len(output), device=output.device), *self._where[which].T)
                 output = output[where]
-            found.append(output.to(wide).reshape(len(which)))
+            found.append(widened(output).reshape(len(which)))
         return torch.cat(found)

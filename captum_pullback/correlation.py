@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from captum_pullback.engine.models import widened
+
 __all__ = ["pearson", "ranks", "spearman"]
 
 
@@ -38,7 +40,7 @@ def ranks(values: Tensor) -> Tensor:
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
     group = new.cumsum(-1) - 1
-    wide = _wide(places)
+    wide = widened(places)
     sums = torch.zeros_like(wide).scatter_add_(-1, group, wide)
     counts = torch.zeros_like(wide).scatter_add_(-1, group, torch.ones_like(wide))
     shared = (sums / counts.clamp(min=1)).gather(-1, group)
@@ -47,14 +49,10 @@ def ranks(values: Tensor) -> Tensor:
 
 def _centered(values: Tensor) -> Tensor:
     """Rows with a mean of 0 and a length of 1; NaN for constant ones."""
-    wide = _wide(values)
+    wide = widened(values)
     constant = (wide == wide[..., :1]).all(-1, keepdim=True)
     size = wide.abs().amax(-1, keepdim=True)  # so that no square is too small or too large
     wide = wide / torch.where(size > 0, size, 1.0)
     wide = wide - wide.mean(-1, keepdim=True)
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return torch.where(constant, math.nan, wide / torch.where(constant, 1.0, length))
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)

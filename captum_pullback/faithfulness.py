@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.models import as_tuple, on_copies
+from captum_pullback.engine.models import as_tuple, on_copies, widened
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 
 __all__ = ["Perturbed", "cosine", "default_perturbation", "indices", "other_classes"]
@@ -90,13 +90,13 @@ class Perturbed:
             Shape (K, N), of float64 where the device has it; not negative.
         """
         maps = [
-            torch.stack([_wide(as_tuple(given)[part]).flatten(1) for given in attributions], 1)
+            torch.stack([widened(as_tuple(given)[part]).flatten(1) for given in attributions], 1)
             for part in range(len(self._inputs))
         ]  # (N, K, D) of each part
         products = torch.cat(
             [
                 sum(
-                    torch.bmm(each, _wide(part).transpose(1, 2))
+                    torch.bmm(each, widened(part).transpose(1, 2))
                     for each, part in zip(maps, parts, strict=True)
                 )  # type: ignore[misc]
                 for parts in self._pieces()
@@ -188,7 +188,7 @@ def cosine(first: Any, second: Any) -> Tensor:
         Shape (N,), of float64 where the device has it.
     """
     one, other = (
-        torch.cat([_wide(part).flatten(1) for part in as_tuple(given)], 1)
+        torch.cat([widened(part).flatten(1) for part in as_tuple(given)], 1)
         for given in (first, second)
     )
     # Scaled first, so that no square is too small or too large.
@@ -225,15 +225,11 @@ def default_perturbation(inputs: Tensor | tuple[Tensor, ...]) -> Callable[..., A
 def _score(output: Tensor, target: Tensor | None) -> Tensor:
     """The score of each example, (N,), in the wide type."""
     if target is None:
-        return _wide(output.detach()).reshape(len(output))
+        return widened(output.detach()).reshape(len(output))
     rows = torch.arange(len(output), device=output.device)
     where = (rows, *target.T)
-    return _wide(output.detach()[where])
+    return widened(output.detach()[where])
 
 
 def _has_rows(given: Any) -> bool:
     return isinstance(given, Tensor) and given.dim() > 0
-
-
-def _wide(given: Tensor) -> Tensor:
-    return given.detach().to(torch.float32 if given.device.type == "mps" else torch.float64)

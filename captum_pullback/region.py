@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_pullback.engine.models import wide_type
+
 __all__ = ["Bounds", "Layout", "Region", "check_bounds", "norms", "unit"]
 
 Bound: TypeAlias = float | Sequence[float] | Tensor
@@ -67,7 +69,7 @@ class Layout:
         self.shapes = [part.shape for part in parts]
         self.dtypes = [part.dtype for part in parts]
         self._widths = [part[0].numel() for part in parts]
-        self._wide = torch.float32 if parts[0].device.type == "mps" else torch.float64
+        self._wide = wide_type(parts[0].device)
         #: The type that a user's own arithmetic on the parts ends in.
         self.narrow = self.dtypes[0]
         for dtype in self.dtypes:

@@ -23,9 +23,12 @@ from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
 from benchmarks.provenance import device as device_in_words
 from benchmarks.provenance import versions
+from captum_pullback.commands.arguments import positive_count
+from captum_pullback.commands.terminal import complain
 from captum_pullback.outputs import OutputError
 from captum_pullback.zoo.networks import ZooError
 
+PROGRAM = "benchmarks.compare"
 NO_BN = "benchmarks.networks:without_batch_norm"
 SWEEP = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0)
 PATHS = ("data", "boxes", "fit_data", "out", "work", "report")
@@ -41,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
                 return _run(args, here)
             except (RunError, DataError, ZooError, StoreError, OutputError) as error:
                 if here.first:
-                    _complain(str(error))
+                    complain(str(error), program=PROGRAM)
                 return 2
     except WorkerError as error:
-        _complain(str(error))
+        complain(str(error), program=PROGRAM)
         return 3
 
 
@@ -139,21 +142,10 @@ def _named(path: str) -> str:
     return f"{Path(path).parent.name or 'DIR'}/{Path(path).name}"
 
 
-def _complain(text: str) -> None:
-    print(f"benchmarks.compare: {' '.join(text.split())}", file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return count
-
-
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.compare",
+        prog=PROGRAM,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,25 +169,40 @@ def parser() -> argparse.ArgumentParser:
     add("--metrics", nargs="+", default=list(METRICS), metavar="METRIC")
     add("--without", nargs="+", default=[], metavar="NAME", help="methods and metrics to leave out")
     add("--sweep", nargs="*", type=float, default=SWEEP, metavar="T", help="temperatures to show")
-    add("--images", type=_count, default=300)
-    add("--repeated-images", type=_count, default=100, help="for metrics that repeat methods")
-    add("--seeds", type=_count, default=3)
+    add("--images", type=positive_count, default=300)
+    add(
+        "--repeated-images",
+        type=positive_count,
+        default=100,
+        help="for metrics that repeat methods",
+    )
+    add("--seeds", type=positive_count, default=3)
     add(
         "--all-seeds",
         action="store_true",
         help="for metrics that repeat methods too, which otherwise take each photograph under one "
         "of the seeds, in turn",
     )
-    add("--samples", type=_count, default=16, help="perturbed copies for infidelity")
-    add("--neighbours", type=_count, default=3, help="perturbed copies for max-sensitivity")
-    add("--stages", type=_count, default=4, help="steps of the cascading randomisation")
-    add("--fit-images", type=_count, default=64, help="photographs for fit_temperature")
+    add("--samples", type=positive_count, default=16, help="perturbed copies for infidelity")
+    add("--neighbours", type=positive_count, default=3, help="perturbed copies for max-sensitivity")
+    add("--stages", type=positive_count, default=4, help="steps of the cascading randomisation")
+    add("--fit-images", type=positive_count, default=64, help="photographs for fit_temperature")
     add("--fit-data", help="where from (default: those of --data that are not scored)")
     add("--target", choices=("label", "predicted"), default="label")
-    add("--cost-batch", type=_count, default=8, help="photographs in each batch that is timed")
-    add("--cost-rounds", type=_count, default=3)
+    add(
+        "--cost-batch",
+        type=positive_count,
+        default=8,
+        help="photographs in each batch that is timed",
+    )
+    add("--cost-rounds", type=positive_count, default=3)
     add("--device", default="cpu", help="cpu or cuda")
-    add("--threads", type=_count, default=1, help="of each process; they decide the last digits")
+    add(
+        "--threads",
+        type=positive_count,
+        default=1,
+        help="of each process; they decide the last digits",
+    )
     return parser
 
 

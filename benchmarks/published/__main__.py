@@ -34,6 +34,8 @@ from benchmarks.provenance import device as device_in_words
 from benchmarks.provenance import versions
 from benchmarks.published import scoring
 from benchmarks.published.protocol import METHODS, METRICS, PUBLISHED, READ, SOURCES, STATED, Scaled
+from captum_pullback.commands.arguments import positive_count
+from captum_pullback.commands.terminal import complain
 from captum_pullback.outputs import OutputError, replacing, writable
 from captum_pullback.study import metrics
 from captum_pullback.study.methods import Attribute
@@ -41,6 +43,7 @@ from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, ZooError
 from captum_pullback.zoo.photos import PhotoError
 
+PROGRAM = "benchmarks.published"
 MOSAIC = "mosaic "
 
 
@@ -54,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
                 return _run(args, here)
             except (DataError, ZooError, StoreError, OutputError, PhotoError) as error:
                 if here.first:
-                    _complain(str(error))
+                    complain(str(error), program=PROGRAM)
                 return 2
     except WorkerError as error:
-        _complain(str(error))
+        complain(str(error), program=PROGRAM)
         return 3
 
 
@@ -156,7 +159,7 @@ class Pictures:
         except PhotoError as error:
             if str(error) not in self._lost:
                 self._lost.add(str(error))
-                tqdm.write(f"benchmarks.published: left out: {error}", file=sys.stderr)
+                tqdm.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
             return None
         inputs = self.network.preprocess(picture)[None].to(_device(self.network))
         return inputs, self.labels[label]
@@ -170,7 +173,7 @@ class Pictures:
         try:
             return metrics.mosaics(numbers, labels, count)
         except ValueError as error:
-            tqdm.write(f"benchmarks.published: no Focus: {error}", file=sys.stderr)
+            tqdm.write(f"{PROGRAM}: no Focus: {error}", file=sys.stderr)
             return None
 
     def _classes(self) -> list[int]:
@@ -312,21 +315,10 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def _complain(text: str) -> None:
-    print(f"benchmarks.published: {' '.join(text.split())}", file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return count
-
-
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.published",
+        prog=PROGRAM,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -345,11 +337,11 @@ def parser() -> argparse.ArgumentParser:
     add("--weights", help="a file, torchvision's name of weights, or random (default: its own)")
     add("--out", type=Path, help="the result (default: published_MODEL.json)")
     add("--work", type=Path, help="folder for what is finished (default: OUT.work)")
-    add("--images", type=_count, default=1000, help="photographs (default: %(default)s)")
+    add("--images", type=positive_count, default=1000, help="photographs (default: %(default)s)")
     add("--mosaics", type=int, help="mosaics for Focus (default: as many as photographs)")
     add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    add("--threads", type=_count, default=1, help="of each process")
+    add("--threads", type=positive_count, default=1, help="of each process")
     return parser
 
 

@@ -25,9 +25,9 @@ def say(text: str) -> None:
         raise UsageError(f"standard output cannot be written ({error.strerror})") from error
 
 
-def complain(text: str, lines: Sequence[str] = ()) -> None:
+def complain(text: str, lines: Sequence[str] = (), *, program: str = PROGRAM) -> None:
     """Print one line to stderr, and below it the lines of the user's own code that failed."""
-    _print(f"{PROGRAM}: {printable(' '.join(text.split()))}", sys.stderr)
+    _print(f"{program}: {printable(' '.join(text.split()))}", sys.stderr)
     for line in lines:
         _print(printable(line), sys.stderr)
 

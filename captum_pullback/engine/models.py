@@ -1,4 +1,4 @@
-"""What kind of model is this: its arguments, its modules and their names, compiled, scripted."""
+"""What kind of model this is: its arguments, its modules and their names, compiled, scripted."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ __all__ = [
     "refuse_scripted",
     "replaced_method",
     "root_module",
+    "wide_type",
+    "widened",
 ]
 
 
@@ -98,6 +100,16 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
             wraps = isinstance(modules[parent], nn.DataParallel) or last == "_orig_mod"
             names[raw] = names[parent] if wraps else f"{names[parent]}.{last}".lstrip(".")
     return [(names[raw], module) for raw, module in modules.items()]
+
+
+def wide_type(device: torch.device) -> torch.dtype:
+    """The type in which sums are taken: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """A tensor without its history, in the `wide_type`."""
+    return tensor.detach().to(wide_type(tensor.device))
 
 
 def modules_of(model: Callable[..., Any]) -> list[nn.Module]:

@@ -19,9 +19,8 @@ COMPILED = "(compiled)"
 UNSEEN = "(unseen)"
 
 
-def nothing_to_multiply(temperature: Any) -> str | None:
-    """What is said of gates whose inputs had no spread, or that let nothing through."""
-    return f"0 (no {temperature.unit})" if isinstance(temperature, Spread) else None
+#: By unit, the temperature of gates whose inputs had nothing of which it would be a multiple.
+NOTHING = {unit: f"0 (no {unit})" for unit in UNITS}
 
 
 Done: TypeAlias = Literal["softened", "held", "derivative kept"]
@@ -95,7 +94,7 @@ class Entry:
         """The temperature, for people."""
         text = _shown(self.temperature)
         if self.low is None or self.high is None:
-            return nothing_to_multiply(self.temperature) if self.flat else text
+            return NOTHING[self.temperature.unit] if self.flat else text
         span = f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
         if self.flat:
             calls = f"{self.calls} call" + ("" if self.calls == 1 else "s")
@@ -258,7 +257,7 @@ class SofteningRecord:
 
 
 def _is_hard(met: Met) -> bool:
-    return met.temperature in ("0", *(f"0 (no {unit})" for unit in UNITS))
+    return met.temperature in ("0", *NOTHING.values())
 
 
 def _calls(met: list[Met], what: str) -> str:

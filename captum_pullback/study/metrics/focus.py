@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_pullback.engine.models import widened
 from captum_pullback.perturbations import seeded
 
 __all__ = ["Mosaics", "focus", "mosaics"]
@@ -105,8 +106,7 @@ def focus(attributions: Tensor, inside: Tensor) -> Tensor:
         (N,), of float64 where the device has it, within [0, 1], higher being better; NaN where
         nothing is positive.
     """
-    wide = torch.float32 if attributions.device.type == "mps" else torch.float64
-    positive = attributions.detach().to(wide).sum(1).clamp(min=0)
+    positive = widened(attributions).sum(1).clamp(min=0)
     height, width = (side // 2 for side in positive.shape[1:])
     quarters = torch.stack(
         [
