@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("gradio", reason="gradio is not installed")
+
 from captum_pullback.app import answering, climbing, work
 from captum_pullback.app.actions import Actions
 from captum_pullback.app.cards import message_card, progress_card
