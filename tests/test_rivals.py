@@ -126,6 +126,36 @@ class TestZennit:
         found = made("epsilonplusflat", model)(x, target=2)
         torch.testing.assert_close(found.sum((1, 2, 3)), score, rtol=1e-3, atol=1e-4)
 
+    def test_a_convolution_that_pads_by_itself_is_one(self) -> None:
+        """As those of EfficientNet-Lite0: a subclass, which torch.fx would look into."""
+
+        class Padding(nn.Conv2d):
+            def forward(self, x: Tensor) -> Tensor:
+                return F.conv2d(F.pad(x, (1, 1, 1, 1)), self.weight, self.bias)
+
+        torch.manual_seed(0)
+        itself = Padding(3, 4, 3)
+        usual = nn.Conv2d(3, 4, 3, padding=1)
+        usual.load_state_dict(itself.state_dict())
+        rest = [nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)]
+        x = images()
+        models = [nn.Sequential(first, *rest) for first in (itself, usual)]
+        found, expected = (made("epsilonplusflat", model)(x, target=1) for model in models)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+        assert found.abs().max() > 1e-4
+
+    def test_a_convolution_that_is_called_as_a_function_is_refused(self) -> None:
+        class Called(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.relu(F.conv2d(x, self.weight)).mean((2, 3))
+
+        with pytest.raises(ValueError, match="this network calls conv2d as a function"):
+            made("epsilonplusflat", Called())
+
     @pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU])
     def test_other_activations_are_refused(self, activation: type[nn.Module]) -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), activation(), nn.Linear(4, 2))

@@ -33,6 +33,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 # What the composites have no rule for, by any part of a module's or a function's name.
 _FOREIGN = ("gelu", "silu", "swish", "mish", "layer_norm", "layernorm", "softmax", "attention")
+# Whose modules have rules, which a call as a function would escape.
+_FUNCTIONS = ("conv1d", "conv2d", "conv3d", "linear", "batch_norm")
 
 
 def epsilon_plus_flat(model: nn.Module) -> Attribute:
@@ -202,6 +204,12 @@ def _zennit(
     foreign = [name for name in _names(traced) if any(part in name for part in _FOREIGN)]
     if foreign:
         raise ValueError(f"LRP's composites are for networks of ReLUs; this one has {foreign[0]}")
+    calls = [node for node in traced.graph.nodes if node.op == "call_function"]
+    unseen = [name for node in calls if (name := node.target.__name__) in _FUNCTIONS]
+    if unseen:
+        raise ValueError(
+            f"LRP's composites have rules for modules; this network calls {unseen[0]} as a function"
+        )
     merges = _norms_after(traced)
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:

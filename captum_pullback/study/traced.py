@@ -16,6 +16,14 @@ _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "rel
 _SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 
 
+class _Tracer(fx.Tracer):
+    """Keeps convolutions that pad in their own way as modules, which rules of LRP look for."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        own = isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+
 def with_own_relus(model: nn.Module, add: Callable[[], nn.Module] | None = None) -> fx.GraphModule:
     """A copy, traced by torch.fx, in which each ReLU is a module of its own, used once.
 
@@ -30,9 +38,11 @@ def with_own_relus(model: nn.Module, add: Callable[[], nn.Module] | None = None)
         ValueError: torch.fx cannot trace the network.
     """
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model))
+        tracer = _Tracer()
+        graph = tracer.trace(copy.deepcopy(model))
     except Exception as error:  # whatever the network's own code raises on a symbolic value
         raise ValueError(f"torch.fx cannot trace it: {error}") from error
+    traced = fx.GraphModule(tracer.root, graph)
     for number, node in enumerate(list(traced.graph.nodes)):
         is_module = node.op == "call_module" and isinstance(
             traced.get_submodule(node.target), nn.ReLU
