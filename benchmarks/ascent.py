@@ -24,7 +24,7 @@ from benchmarks.intervals import of_ratio
 from benchmarks.networks import without_batch_norm
 from benchmarks.provenance import device, versions
 from captum_pullback import PullbackAscent
-from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.zoo.network import pixel_bounds
 from captum_pullback.zoo.networks import Network, reference_network
 from captum_pullback.zoo.photos import read_photo
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from captum_pullback import PullbackAscent
-from captum_pullback.study.methods import pixel_bounds
+from captum_pullback.zoo.network import pixel_bounds
 from captum_pullback.zoo.networks import class_index, reference_network
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 

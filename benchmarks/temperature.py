@@ -30,8 +30,9 @@ from benchmarks.temperature_networks import on_disk
 from captum_pullback import SEMANTIC, ExcitationPullback, Spread
 from captum_pullback.engine.rules import READINGS
 from captum_pullback.engine.spread import _rows
-from captum_pullback.faithfulness import Perturbed, cosine, indices, other_classes
+from captum_pullback.fit.infidelity import Perturbed, cosine, other_classes
 from captum_pullback.perturbations import seeded
+from captum_pullback.pullback.targets import indices
 from captum_pullback.study.metrics import max_sensitivity, similarity
 from captum_pullback.study.metrics.disturbances import noise_squares_of, uniform_noise_of
 from captum_pullback.study.metrics.faithfulness_correlation import faithfulness_correlation

@@ -22,14 +22,14 @@ from captum.attr import (
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_pullback.batches import check_rows, in_chunks
 from captum_pullback.engine.graph import mark_source
 from captum_pullback.engine.models import named_modules
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
-from captum_pullback.misfits import selector_misfit
-from captum_pullback.pullback import Inputs, Pullback, Target
+from captum_pullback.pullback.batches import check_rows, in_chunks
+from captum_pullback.pullback.call import Inputs, Pullback, Target
+from captum_pullback.pullback.misfits import selector_misfit
 
 __all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
 

@@ -25,9 +25,10 @@ from captum_pullback.engine.errors import SofteningError
 from captum_pullback.study import scores
 from captum_pullback.study.ascents import Climb
 from captum_pullback.study.errors import UsageError
-from captum_pullback.study.methods import Settings, pixel_bounds
+from captum_pullback.study.methods import Settings
 from captum_pullback.study.metrics import disturbances
 from captum_pullback.zoo import networks as zoo
+from captum_pullback.zoo.network import pixel_bounds
 from captum_pullback.zoo.networks import Network, preprocessing
 from captum_pullback.zoo.photos import PhotoError
 

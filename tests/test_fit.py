@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from captum_pullback import (
     ExcitationPullback,
     Spread,
-    candidates,
-    faithfulness,
     fit_temperature,
     soften,
 )
-from captum_pullback.candidates import Candidate
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.spread import UNITS
-from captum_pullback.faithfulness import cosine, indices, other_classes
-from captum_pullback.fit import TemperatureFit
+from captum_pullback.fit import TemperatureFit, candidates
+from captum_pullback.fit.candidates import Candidate
+from captum_pullback.fit.infidelity import cosine, other_classes
 from captum_pullback.perturbations import gaussian_noise, noise_squares
+from captum_pullback.pullback.targets import indices
 
 FEW = {"n_perturb_samples": 4, "max_examples_per_batch": 16, "show_progress": False}
 
@@ -450,7 +449,7 @@ def test_perturbations_that_are_too_many_are_made_anew(
     model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = fit_temperature(model, x, 1, **FEW)
-    monkeypatch.setattr(faithfulness, "_KEPT", 0)
+    monkeypatch.setattr("captum_pullback.fit.infidelity._KEPT", 0)
     assert fit_temperature(model, x, 1, **FEW) == kept
 
 

@@ -11,9 +11,9 @@ from captum.attr import NoiseTunnel, Saliency
 from scipy import stats
 from torch import Tensor, nn
 
-from captum_pullback import correlation
-from captum_pullback.ablation import Ablation, features_of
 from captum_pullback.study import metrics
+from captum_pullback.study.metrics import correlation
+from captum_pullback.study.metrics.ablation import Ablation, features_of
 
 LINE = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
 

@@ -108,8 +108,12 @@ def test_a_number_at_the_beginning_of_a_line_or_without_a_name_is_refused() -> N
         numbers.filled("<!--n one-->?<!--/n--> is one.", {"one": "1"}, {})
 
 
-@pytest.mark.parametrize("folder", ["", "engine"])
-def test_the_maps_of_the_modules_have_no_import_upwards(
+#: How many modules and folders a map may show, on how many floors: more is a list, no drawing.
+MAPS = {"": (24, 7), "engine": (29, 12)}
+
+
+@pytest.mark.parametrize("folder", MAPS)
+def test_the_maps_of_the_modules_are_small_and_have_no_import_upwards(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs" / "figures")
@@ -118,6 +122,9 @@ def test_the_maps_of_the_modules_have_no_import_upwards(
     graph = modules.imports(folder)
     depth = modules.levels(graph)
     assert all(depth[name] < depth[used] for name in graph for used in graph[name])
+    most, floors = MAPS[folder]
+    assert len(graph) <= most
+    assert 1 + max(depth.values()) <= floors
     page = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8")
     missing = [name for name in graph if f"`{name}`" not in page]
     assert not missing, "docs/inside.md has a line for each module"
@@ -126,7 +133,7 @@ def test_the_maps_of_the_modules_have_no_import_upwards(
         assert {"gates", "norms", "attention"} <= graph["rules"]
         assert not graph["_torch"]
     else:
-        assert {"engine/", "pullback"} <= graph["attribution"]
+        assert {"engine/", "pullback/"} <= graph["attribution"]
         assert {"study/", "lens/"} <= graph["commands/"]
         assert not graph["engine/"]
         assert not any(graph[name] & {"commands/", "app/"} for name in set(graph) - {"app/"})
@@ -134,6 +141,23 @@ def test_the_maps_of_the_modules_have_no_import_upwards(
         modules.levels({"a": {"b"}, "b": {"a"}})
     sys.modules.pop("modules", None)
     sys.modules.pop("drawing", None)
+
+
+def test_the_places_that_contributors_are_told_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("## Where does a new")[2].partition("\n## ")[0]
+    places = re.findall(r"`([\w/]+(?:/|\.py|\.md))`", table)
+    assert len(places) > 15
+    missing = [
+        place
+        for place in places
+        if not ((ROOT / place).exists() or (ROOT / "captum_pullback" / place).exists())
+        and place not in ("captum_pullback/", "__init__.py")
+    ]
+    assert not missing
+    for name, place in re.findall(r"`([A-Za-z_]+)` (?:or `HUBS` )?(?:of|in) `([\w/]+\.py)`", table):
+        home = ROOT / place if (ROOT / place).exists() else ROOT / "captum_pullback" / place
+        assert re.search(rf"^(class )?{name}\b", home.read_text(encoding="utf-8"), re.M), name
 
 
 def test_the_check_of_the_site_finds_what_is_wrong(

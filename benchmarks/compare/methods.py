@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from benchmarks.compare.subjects import Subject
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.study import methods
-from captum_pullback.study.methods import at_once, integrated, noise_deviation, pixel_bounds, smooth
+from captum_pullback.study.methods import at_once, integrated, noise_deviation, smooth
 from captum_pullback.study.traced import with_own_relus
+from captum_pullback.zoo.network import pixel_bounds
 
 #: From inputs (N, C, H, W) and a class, or one for each, to attributions of the inputs' shape.
 Attribute = Callable[[Tensor, Any], Tensor]

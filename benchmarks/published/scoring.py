@@ -16,10 +16,10 @@ from benchmarks.published.protocol import (
     METHODS,
     NEIGHBORS,
 )
-from captum_pullback.ablation import Ablation
 from captum_pullback.perturbations import seeded
 from captum_pullback.study import metrics
 from captum_pullback.study.methods import Attribute, at_once
+from captum_pullback.study.metrics.ablation import Ablation
 from captum_pullback.study.scores import quietly
 from captum_pullback.zoo.networks import Network
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from captum_pullback.ascent import AscentStep, PullbackAscent
 from captum_pullback.engine.softness import Softness
-from captum_pullback.study.methods import at_once, pixel_bounds
+from captum_pullback.study.methods import at_once
 from captum_pullback.study.softness import temperature_text
-from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.network import Network, pixel_bounds
 
 __all__ = ["PLAIN", "Climb", "Ways", "trace"]
 

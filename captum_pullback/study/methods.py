@@ -18,7 +18,7 @@ from captum_pullback.engine.softening import soften
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study import rivals
 from captum_pullback.study.softness import temperature_text
-from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.network import Network, pixel_bounds
 
 #: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
 Attribute: TypeAlias = Callable[..., Any]
@@ -81,12 +81,6 @@ def at_once(network: Network) -> int:
 def noise_deviation(network: Network) -> float:
     """That of the noise of SmoothGrad and its like: 0.15 of the pixels' range."""
     return 0.15 * len(network.std) / sum(network.std)
-
-
-def pixel_bounds(network: Network) -> tuple[Tensor, Tensor]:
-    """Black and white, a number per channel, in the network's input space."""
-    mean, std = torch.tensor(network.mean), torch.tensor(network.std)
-    return (0 - mean) / std, (1 - mean) / std
 
 
 def coverage(network: Network, inputs: Tensor, settings: Softness) -> SofteningRecord:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
@@ -19,6 +20,7 @@ __all__ = [
     "IMAGENET_STD",
     "Network",
     "Preprocess",
+    "pixel_bounds",
     "preprocessing",
     "with_weights",
 ]
@@ -55,6 +57,12 @@ class Network:
         """Undo the normalization: model inputs ``(..., 3, H, W)`` to pixels in [0, 1]."""
         mean, std = (inputs.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)
+
+
+def pixel_bounds(network: Network) -> tuple[Tensor, Tensor]:
+    """Black and white, a number per channel, in the network's input space."""
+    mean, std = torch.tensor(network.mean), torch.tensor(network.std)
+    return (0 - mean) / std, (1 - mean) / std
 
 
 @dataclass(frozen=True)

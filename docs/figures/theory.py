@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.networks import without_batch_norm
 from captum_pullback import ExcitationPullback, soften
-from captum_pullback.candidates import gate_spreads
+from captum_pullback.fit.candidates import gate_spreads
 from captum_pullback.zoo import reference_network
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.perturbations import Perturbation, gaussian_noise, noise_squares
-from captum_pullback.study.methods import pixel_bounds
-from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.network import Network, pixel_bounds
 
 __all__ = [
     "GAUSSIAN", "SENSITIVITY_RADIUS", "gaussian", "nearby", "noise_squares_of", "squares",

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.ablation import Ablation
-from captum_pullback.correlation import pearson
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.metrics.ablation import Ablation
+from captum_pullback.study.metrics.correlation import pearson
 
 __all__ = ["faithfulness_correlation", "subsets"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.ablation import Ablation
-from captum_pullback.correlation import pearson
+from captum_pullback.study.metrics.ablation import Ablation
+from captum_pullback.study.metrics.correlation import pearson
 from captum_pullback.study.metrics.steps import at_step
 
 __all__ = ["faithfulness_estimate", "in_steps"]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_pullback.ablation import Ablation
+from captum_pullback.study.metrics.ablation import Ablation
 from captum_pullback.study.metrics.steps import at_step
 
 __all__ = ["area", "deletion", "insertion", "pixel_flipping"]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.ablation import Ablation
-from captum_pullback.correlation import spearman
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.metrics.ablation import Ablation
+from captum_pullback.study.metrics.correlation import spearman
 from captum_pullback.study.metrics.faithfulness_estimate import in_steps
 
 __all__ = ["monotonicity"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.correlation import ranks
 from captum_pullback.perturbations import seeded
+from captum_pullback.study.metrics.correlation import ranks
 
 __all__ = [
     "cascading_randomization", "random_logit", "randomized", "similarity", "spread", "stages",

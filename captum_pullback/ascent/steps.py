@@ -14,14 +14,14 @@ from captum.log import log_usage
 from captum.robust import Perturbation
 from torch import Tensor
 
+from captum_pullback.ascent.region import Bounds, Layout, Region, check_bounds, norms, unit
 from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softening import check
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, HasSoftness, Softness
 from captum_pullback.engine.temperature import TemperatureLike
-from captum_pullback.pullback import Inputs, Target
-from captum_pullback.region import Bounds, Layout, Region, check_bounds, norms, unit
+from captum_pullback.pullback.call import Inputs, Target
 
 __all__ = ["AscentStep", "PullbackAscent"]
 

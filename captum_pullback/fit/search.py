@@ -10,11 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_pullback.candidates import OTHERS, Candidate, Judge, gate_spreads, rank
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.spread import UNITS, Spread
 from captum_pullback.engine.temperature import TemperatureLike
-from captum_pullback.faithfulness import default_perturbation
+from captum_pullback.fit.candidates import OTHERS, Candidate, Judge, gate_spreads, rank
+from captum_pullback.fit.infidelity import default_perturbation
 from captum_pullback.perturbations import seeded
 
 __all__ = ["Candidate", "NoTemperatureError", "TemperatureFit", "fit_temperature"]

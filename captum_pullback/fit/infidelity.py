@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_pullback.engine.models import as_tuple, on_copies, widened
 from captum_pullback.perturbations import gaussian_noise, noise_squares, seeded
 
-__all__ = ["Perturbed", "cosine", "default_perturbation", "indices", "other_classes"]
+__all__ = ["Perturbed", "cosine", "default_perturbation", "other_classes"]
 
 #: Perturbations up to this many bytes are kept, and made anew from the seed beyond.
 _KEPT = 2**28
@@ -131,22 +131,6 @@ class Perturbed:
             (part[:, None] - other.view(self._count, -1, *part.shape[1:])).flatten(2)
             for part, other in zip(self._inputs, perturbed, strict=True)
         ]
-
-
-def indices(target: Any, output: Tensor) -> Tensor | None:
-    """Captum's targets as indices of each example: shape (N, D) for an output of D + 1 dimensions.
-
-    None stays None.
-    """
-    if target is None:
-        return None
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    count = len(output)
-    rows = target if isinstance(target, list) else [target] * count
-    if len(rows) == 1:
-        rows = rows * count
-    return torch.tensor(rows, device=output.device).reshape(count, -1)
 
 
 def other_classes(output: Tensor, target: Tensor | None, seed: int) -> list[Tensor]:

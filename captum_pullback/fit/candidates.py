@@ -19,8 +19,9 @@ from captum_pullback.engine.rules import SEMANTIC, RulesLike
 from captum_pullback.engine.softening import watch
 from captum_pullback.engine.spread import Spread
 from captum_pullback.engine.temperature import module_entry
-from captum_pullback.faithfulness import Perturbed, cosine, indices, other_classes
+from captum_pullback.fit.infidelity import Perturbed, cosine, other_classes
 from captum_pullback.perturbations import seeded
+from captum_pullback.pullback.targets import indices
 
 __all__ = ["OTHERS", "Candidate", "Judge", "gate_spreads", "rank"]
 

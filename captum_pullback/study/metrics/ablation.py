@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine.models import as_tuple, on_copies, widened
-from captum_pullback.faithfulness import indices
+from captum_pullback.pullback.targets import indices
 
 __all__ = ["Ablation", "features_of"]
 

@@ -15,7 +15,7 @@ from captum_pullback.engine.mode import LeaveLeanError
 from captum_pullback.engine.models import leaves_of, modules_of, on_copies
 from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
 from captum_pullback.engine.softness import HasSoftness, Softness
-from captum_pullback.misfits import target_misfit
+from captum_pullback.pullback.misfits import target_misfit
 
 __all__ = ["Inputs", "Pullback", "Target"]
 
