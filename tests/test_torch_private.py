@@ -1,15 +1,87 @@
-"""Private names of PyTorch that `engine/_torch.py` stands on: each fails by name if it changes."""
+"""Private names of PyTorch: in `engine/_torch.py` alone, and each fails by name if it changes."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine import _torch
+
+ROOT = Path(__file__).parent.parent
+#: Python's own.
+PYTHONS = {"_exit", "_fields", "_replace", "_asdict"}
+ASKING = {"getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def own_names(trees: list[ast.Module]) -> set[str]:
+    """All names that are given in these modules."""
+    found: set[str] = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def foreign_private_names(tree: ast.Module, own: set[str]) -> Iterator[str]:
+    """The private names that a module uses and that are not its package's own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if node.attr not in own and not ast.unparse(node).startswith("torch.ops."):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            yield from filter(is_private, names)
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("torch.")]
+            yield from (name for name in names if any(map(is_private, name.split("."))))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ASKING:
+            for given in node.args:
+                if isinstance(given, ast.Constant) and is_private(str(given.value)):
+                    yield from {str(given.value)} - own
+
+
+@pytest.mark.parametrize("folder", ["captum_pullback", "benchmarks", "docs"])
+def test_they_are_in_one_file(folder: str) -> None:
+    paths = [path for path in (ROOT / folder).rglob("*.py") if "_build" not in path.parts]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    own = own_names(list(trees.values())) | PYTHONS
+    used = {path.name: set(foreign_private_names(tree, own)) for path, tree in trees.items()}
+    if folder == "captum_pullback":
+        assert "torch._C._nn" in used.pop("_torch.py")
+    assert not {path: names for path, names in used.items() if names}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch._C.ScriptMethod",
+        "node._saved_self",
+        "from torch._dynamo import config",
+        "from torch.overrides import _get_current_function_mode_stack",
+        "import torch._inductor",
+        "getattr(node, '_input_metadata', ())",
+        "operator.attrgetter('_modules')",
+    ],
+)
+def test_one_elsewhere_is_found(line: str) -> None:
+    assert list(foreign_private_names(ast.parse(line), set()))
 
 
 class Quiet(TorchFunctionMode):
@@ -134,13 +206,16 @@ def test_views_versions_and_tensors_of_their_own() -> None:
     owned = _torch.own(x[1:])
     assert not _torch.is_view(owned)
     assert owned.data_ptr() == x[1:].data_ptr()
+    assert _torch.base(x[1:]) is x
 
 
 def test_compiled_modules_are_recognized() -> None:
     """torch._dynamo.OptimizedModule, and Module._compiled_call_impl."""
     plain = nn.ReLU()
     assert not _torch.is_compiled_module(plain)
-    assert _torch.is_compiled_module(torch.compile(nn.ReLU()))
+    compiled = torch.compile(nn.ReLU())
+    assert _torch.is_compiled_module(compiled)
+    assert [name for name, _ in compiled.named_children()] == [_torch.COMPILED]
     plain.compile()
     assert _torch.is_compiled_module(plain)
 

@@ -22,9 +22,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
+    "COMPILED",
     "FUNCTION_HOMES",
+    "SCRIPTED",
     "alive",
     "autocasts",
+    "base",
     "children",
     "end_interrupted_calls",
     "enter_mode",
@@ -70,6 +73,13 @@ FUNCTION_HOMES: tuple[Any, ...] = (
     torch.special,
     torch.linalg,
 )
+
+
+#: The name under which what `torch.compile` made of a module has the module itself.
+COMPILED = "_orig_mod"
+
+#: What runs outside Python.
+SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
 
 
 # --- function modes: a stack that belongs to the thread ---
@@ -321,6 +331,9 @@ def autocasts(tensor: Tensor) -> bool:
 
 #: Whether a tensor is a part of another one, or all of it in another shape.
 is_view: Callable[[Tensor], bool] = Tensor._is_view
+
+#: The tensor that a view is a part of.
+base: Callable[[Tensor], Tensor] = operator.attrgetter("_base")
 
 
 def version(tensor: Tensor) -> int:

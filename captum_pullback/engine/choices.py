@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from captum_pullback.engine._torch import base, is_view
 from captum_pullback.engine.names import spellings
 
 __all__ = ["CHOICES", "COMPARISONS", "Masks"]
@@ -59,7 +60,7 @@ class Masks:
         """Whether it, or what it is a view of, was noted."""
         if not isinstance(mask, Tensor) or not len(self._known):
             return False
-        return mask in self._known or (mask._is_view() and mask._base in self._known)
+        return mask in self._known or (is_view(mask) and base(mask) in self._known)
 
     def any(self, tensors: Iterable[Any]) -> bool:
         """Whether one of these was noted."""

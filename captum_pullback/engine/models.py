@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_pullback.engine._torch import children
+from captum_pullback.engine._torch import COMPILED, SCRIPTED, children
 
 __all__ = [
     "as_tuple",
@@ -97,7 +97,7 @@ def named_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
     for raw in modules:
         if raw:
             parent, _, last = raw.rpartition(".")
-            wraps = isinstance(modules[parent], nn.DataParallel) or last == "_orig_mod"
+            wraps = isinstance(modules[parent], nn.DataParallel) or last == COMPILED
             names[raw] = names[parent] if wraps else f"{names[parent]}.{last}".lstrip(".")
     return [(names[raw], module) for raw, module in modules.items()]
 
@@ -131,7 +131,7 @@ def refuse_scripted(model: Callable[..., Any], modules: list[nn.Module]) -> None
         raise TypeError("an ExportedProgram cannot be called: pass its .module()")
     if not callable(model):
         raise TypeError(f"model must be callable, not {type(model).__name__}")
-    if _is_scripted(model) or any(issubclass(kind, _SCRIPTED) for kind in set(map(type, modules))):
+    if _is_scripted(model) or any(issubclass(kind, SCRIPTED) for kind in set(map(type, modules))):
         named = named_modules(model)
         scripted = [name or "(model)" for name, module in named if _is_scripted(module)]
         raise TypeError(
@@ -141,11 +141,8 @@ def refuse_scripted(model: Callable[..., Any], modules: list[nn.Module]) -> None
         )
 
 
-_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
-
-
 def _is_scripted(model: object) -> bool:
-    return isinstance(model, _SCRIPTED)
+    return isinstance(model, SCRIPTED)
 
 
 _replacing = threading.Lock()

@@ -18,6 +18,11 @@ __all__ = [
     "cascading_randomization", "random_logit", "randomized", "similarity", "spread", "stages",
 ]  # fmt: skip
 
+_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d,
+    nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.GroupNorm,
+)  # fmt: skip
+
 
 def random_logit(
     attribution: Any,
@@ -150,7 +155,7 @@ def stages(model: nn.Module) -> list[tuple[str, list[str]]]:
     for name, module in _children(model):
         if not list(module.parameters()):
             continue
-        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm)
+        is_norm = isinstance(module, _NORMS)
         if is_norm and parts:
             parts[-1].append(name)
         else:
