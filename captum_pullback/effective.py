@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.affine.at_zero import AtZero
+from captum_pullback.affine.jacobian import jacobian
 from captum_pullback.affine.linearity import Graph, RandomnessWatch
 from captum_pullback.engine.models import leaves_of, on_copies
 from captum_pullback.engine.rules import RulesLike
@@ -31,9 +32,6 @@ __all__ = ["NotPiecewiseLinearError", "effective_weights"]
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
-# How many gradients of the size of the largest activation a backward pass holds at once: what
-# comes in, what goes out, the sum at a shortcut, and a convolution's workspace.
-_HELD_AT_ONCE = 4
 # By how much of their size W and b may miss the output before something must be wrong.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
 
@@ -93,7 +91,8 @@ def effective_weights(
             only, one backward pass per example; and a forward pass in training mode has its usual
             effects.
         max_bytes: About how much memory the gradients of one batched backward pass may take,
-            beside the result. At least one class at a time is computed.
+            beside the result. At least one class at a time is computed; on a CPU not more than
+            make it faster.
 
     Returns:
         The weight, of shape (N, C, \*input shape), and the bias, (N, C), in the type of the
@@ -128,7 +127,7 @@ def effective_weights(
             output = on_copies(forward_func, leaves, additional_forward_args)
             _check_output(output, len(leaves[0]))
             rows, shape = _rows(output, target)
-            weights = _weights(rows, leaves, Graph(output, leaves), max_bytes)
+            weights = jacobian(rows, leaves, Graph(output, leaves), max_bytes, checked=False)
         bias = _double(rows.detach()) - _products(weights, leaves)
     else:
         softness = Softness(temperature, pool_temperature, rules)
@@ -145,7 +144,8 @@ def effective_weights(
             _refuse(graph, watch, at_zero)
             rows, shape = _rows(output, target)
             bias = _double(_rows(at_zero.finish(output), target)[0])
-            weights = _weights(rows, leaves, graph, max_bytes)
+            checked = leaves[0].dtype in _TOLERANCES
+            weights = jacobian(rows, leaves, graph, max_bytes, checked=checked)
         if miss := _miss(rows, bias, weights, leaves):
             raise NotPiecewiseLinearError(
                 f"the map that was found misses the output by {miss:.1g} of its size: a part of "
@@ -230,61 +230,6 @@ def _rows(output: Tensor, target: Any) -> tuple[Tensor, tuple[int, ...]]:
     except IndexError as error:
         raise IndexError(f"{error} (the output has shape {tuple(output.shape)})") from error
     return torch.stack(picked)[:, None], (1,)
-
-
-def _weights(
-    rows: Tensor, leaves: tuple[Tensor, ...], graph: Graph, max_bytes: int
-) -> list[Tensor]:
-    """The gradients of rows (N, K), each (N, K, *input shape), as many at once as memory lets."""
-    count = rows.shape[1]
-    weights = [leaf.new_zeros(len(leaf), count, *leaf.shape[1:]) for leaf in leaves]
-    if rows.grad_fn is None or not rows.numel():
-        return weights
-    # Where examples see each other, one's gradient must not be mixed with the others'.
-    examples = range(len(rows)) if graph.couples else (None,)
-    at_once = max(1, max_bytes // (_HELD_AT_ONCE * max(graph.largest, 1)))
-    for example in examples:
-        for chunk, gradients in _batches(rows, leaves, example, at_once):
-            for weight, gradient in zip(weights, gradients, strict=True):
-                if gradient is None:
-                    continue
-                if example is None:
-                    weight[:, chunk] = gradient.movedim(0, 1)
-                else:
-                    weight[example, chunk] = gradient[:, example]
-    return weights
-
-
-def _batches(
-    rows: Tensor, leaves: tuple[Tensor, ...], example: int | None, at_once: int
-) -> Iterator[tuple[slice, tuple[Tensor | None, ...]]]:
-    """Slices of classes, and the gradients of theirs, each (classes, N, *input shape)."""
-    start, count = 0, rows.shape[1]
-    batched = at_once > 1
-    while start < count:
-        stop = min(count, start + (at_once if batched else 1))
-        seeds = rows.new_zeros(stop - start, *rows.shape)
-        seeds.diagonal(start, 0, 2)[slice(None) if example is None else example] = 1
-        if stop - start > 1:
-            try:
-                found = torch.autograd.grad(
-                    rows,
-                    leaves,
-                    seeds,
-                    retain_graph=True,
-                    is_grads_batched=True,
-                    allow_unused=True,
-                )
-            except RuntimeError:  # an operation's backward that vmap has no rule for
-                batched = False
-                continue
-        else:
-            found = torch.autograd.grad(
-                rows, leaves, seeds[0], retain_graph=True, allow_unused=True
-            )
-            found = tuple(None if part is None else part[None] for part in found)
-        yield slice(start, stop), tuple(None if part is None else part.detach() for part in found)
-        start = stop
 
 
 def _miss(rows: Tensor, bias: Tensor, weights: list[Tensor], leaves: tuple[Tensor, ...]) -> float:
