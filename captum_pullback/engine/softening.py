@@ -23,7 +23,7 @@ from captum_pullback.engine._torch import (
     module_key,
 )
 from captum_pullback.engine.errors import CheckpointMismatchError, SofteningError
-from captum_pullback.engine.mode import NAMES_ARE_LOST, SofteningMode, innermost
+from captum_pullback.engine.mode import NAMES_ARE_LOST, SofteningMode, State, innermost
 from captum_pullback.engine.models import (
     modules_of,
     named_modules,
@@ -33,7 +33,6 @@ from captum_pullback.engine.models import (
 from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.rules import EXCITATION, RulesLike
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
-from captum_pullback.engine.state import State
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = [

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from captum_pullback.engine.rules import SEMANTIC, Rule, Rules, RulesLike
+from captum_pullback.engine.rulebook import Rules
+from captum_pullback.engine.rules import SEMANTIC, Rule, RulesLike
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.temperature import TemperatureLike, Temperatures
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from captum_pullback.engine._torch import is_transformed
 from captum_pullback.engine.backward import Call, following, run, run_quick
-from captum_pullback.engine.lean import LEAN
-from captum_pullback.engine.state import State, detached
+from captum_pullback.engine.mode.lean import LEAN
+from captum_pullback.engine.mode.state import State, detached
 
 __all__ = ["is_fixed", "run_lean"]
 

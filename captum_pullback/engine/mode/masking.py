@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from captum_pullback.engine import graph
-from captum_pullback.engine.choices import CHOICES
+from captum_pullback.engine.graph import CHOICES
+from captum_pullback.engine.mode.state import State, note_left
 from captum_pullback.engine.products import carries
-from captum_pullback.engine.state import State, note_left
 
 __all__ = ["choose", "compare"]
 

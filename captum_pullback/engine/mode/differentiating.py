@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import number_of, without_override
 from captum_pullback.engine.errors import SofteningError
+from captum_pullback.engine.mode.state import State
 from captum_pullback.engine.record import carries_something
-from captum_pullback.engine.state import State
 
 __all__ = ["GRADIENTS", "LeaveLeanError", "run_gradient"]
 

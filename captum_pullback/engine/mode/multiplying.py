@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import notes
+from captum_pullback.engine.mode.state import State, count_backward, note_left
+from captum_pullback.engine.mode.traced import find_traced_factors
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.products import (
     LOGITS,
@@ -19,8 +21,6 @@ from captum_pullback.engine.products import (
     held_product,
     passing,
 )
-from captum_pullback.engine.state import State, count_backward, note_left
-from captum_pullback.engine.traced import find_traced_factors
 
 __all__ = ["run_product"]
 

@@ -21,13 +21,15 @@ from captum_pullback.engine._torch import (
     is_transformed,
     leave_mode,
 )
-from captum_pullback.engine.choices import CHOICES, COMPARISONS
-from captum_pullback.engine.differentiating import GRADIENTS, LeaveLeanError, run_gradient
-from captum_pullback.engine.errors import SofteningError
-from captum_pullback.engine.lean import LEAN
-from captum_pullback.engine.leaning import run_lean
-from captum_pullback.engine.masking import choose, compare
-from captum_pullback.engine.multiplying import run_product
+from captum_pullback.engine.graph import CHOICES, COMPARISONS
+from captum_pullback.engine.mode.differentiating import GRADIENTS, run_gradient
+from captum_pullback.engine.mode.lean import LEAN
+from captum_pullback.engine.mode.leaning import run_lean
+from captum_pullback.engine.mode.masking import choose, compare
+from captum_pullback.engine.mode.multiplying import run_product
+from captum_pullback.engine.mode.running import run_gate, run_nonlinear
+from captum_pullback.engine.mode.state import State, detached, note_left
+from captum_pullback.engine.mode.traced import mark_traced
 from captum_pullback.engine.names import (
     NONLINEAR,
     PRODUCTS,
@@ -39,11 +41,8 @@ from captum_pullback.engine.names import (
     product_of,
     trains,
 )
-from captum_pullback.engine.running import NAMES_ARE_LOST, innermost, run_gate, run_nonlinear
-from captum_pullback.engine.state import State, detached, note_left
-from captum_pullback.engine.traced import mark_traced
 
-__all__ = ["NAMES_ARE_LOST", "LeaveLeanError", "SofteningError", "SofteningMode", "innermost"]
+__all__ = ["SofteningMode"]
 
 # The modes of the running context, so that tasks that take turns in one thread keep their own.
 _active: contextvars.ContextVar[tuple[SofteningMode, ...]] = contextvars.ContextVar(

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine import graph
 from captum_pullback.engine._torch import enter_mode, leave_mode, running_module, unwrapped
-from captum_pullback.engine.choices import Masks
 from captum_pullback.engine.errors import SofteningError
+from captum_pullback.engine.graph import Masks
 from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import carries
 from captum_pullback.engine.record import Entry, SofteningRecord

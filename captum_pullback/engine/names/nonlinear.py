@@ -1,9 +1,4 @@
-"""What PyTorch calls its operations: the functions that a function mode is shown, by name.
-
-One table for all that is not linear, `NONLINEAR`, whichever way it is spelled (``F.relu``,
-``torch.relu_``, ``Tensor.relu``, ``aten.relu``); one for products, `PRODUCTS`; one for what is
-linear unless it trains, `TRAINING`.
-"""
+"""What is not linear, by name and by kind of gate, however it is spelled."""
 
 from __future__ import annotations
 
@@ -13,28 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from captum_pullback.engine._torch import FUNCTION_HOMES
+from captum_pullback.engine.names.spellings import spellings
 
 __all__ = [
-    "DROPOUTS",
-    "KINDS",
-    "NONLINEAR",
-    "PRODUCTS",
-    "TRAINING",
-    "Operation",
-    "Product",
-    "is_training",
-    "kind_of",
-    "nonlinear_of",
-    "product_of",
-    "read_call",
-    "spellings",
-    "split_call",
-    "trains",
-]
+    "KINDS", "NONLINEAR", "Operation", "kind_of", "nonlinear_of", "read_call", "split_call",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,18 +84,6 @@ KINDS = frozenset({*(_KIND_OF.get(name, name) for name in _NONLINEAR), "product"
 def kind_of(operation: str) -> str:
     """The kind of gate that an operation of this name is."""
     return _KIND_OF.get(operation, operation)
-
-
-def spellings(name: str) -> list[Any]:
-    """Every callable that PyTorch shows a function mode for an operation of this name."""
-    packet = getattr(torch.ops.aten, name, None)
-    overloads = [
-        getattr(packet, overload)
-        for overload in (packet.overloads() if packet else [])
-        if "out" not in overload
-    ]
-    found = [getattr(home, name) for home in FUNCTION_HOMES if hasattr(home, name)]
-    return found + ([packet] if packet else []) + overloads
 
 
 def _flag(function: Any) -> int | None:
@@ -207,52 +175,6 @@ def read_call(
 NONLINEAR: dict[Any, Operation] = _nonlinear()
 
 
-@dataclass(frozen=True)
-class Product:
-    """A function that multiplies or divides tensors.
-
-    Attributes:
-        name: What records call it.
-        factors: Where among its arguments the factors are.
-        divides: Whether the second is a denominator.
-        inplace: Whether it writes into its first argument.
-        operands: Whether all tensors among its arguments are factors, as einsum's are.
-    """
-
-    name: str
-    factors: tuple[int, ...] = (0, 1)
-    divides: bool = False
-    inplace: bool = False
-    operands: bool = False
-
-
-def _products() -> dict[Any, Product]:
-    table: dict[Any, Product] = {}
-
-    def enter(names: str, factors: tuple[int, ...] = (0, 1), *, divides: bool = False) -> None:
-        for name in names.split():
-            title = name.strip("_").removeprefix("r")
-            for function in spellings(name):
-                table.setdefault(function, Product(title, factors, divides))
-            inplace = f"__i{name[2:]}" if name.startswith("__") else f"{name}_"
-            for function in spellings(inplace):
-                table.setdefault(function, Product(title, factors, divides, inplace=True))
-
-    enter("mul multiply matmul bmm mm mv dot vdot inner outer ger tensordot kron cross")
-    enter("__mul__ __matmul__ __rmul__ __rmatmul__")
-    enter("baddbmm addmm addbmm addmv addr addcmul", (1, 2))
-    enter("div divide true_divide __truediv__ __div__", divides=True)
-    enter("addcdiv", (1, 2), divides=True)
-    enter("bilinear linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d")
-    enter("conv_transpose3d convolution")
-    for function in spellings("einsum"):
-        table[function] = Product("einsum", (), operands=True)
-    return table
-
-
-PRODUCTS: dict[Any, Product] = _products()
-
-
 # Dynamo's own look into a dict misses functions that PyTorch wraps, so that tables are looked into
 # where it does not look; but it cannot hand on what has functions in it.
 _IN_SIGHT = {
@@ -274,18 +196,6 @@ def _nonlinear_of(func: Any) -> Operation | None:
     return NONLINEAR.get(func)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def product_of(func: Any) -> Product | None:
-    """What a function is, if it multiplies or divides."""
-    return PRODUCTS.get(func)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def is_training(func: Any) -> bool:
-    """Whether a function is linear unless it trains."""
-    return func in TRAINING
-
-
 def split_call(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -297,42 +207,3 @@ def split_call(
         if name in named:
             return named.pop(name), (), named
     return None, (), named
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is linear unless it trains.
-
-    Attributes:
-        name: Name of the operation.
-        place: Where among the arguments the flag is that says whether it trains.
-        default: What the flag is where it is left out.
-    """
-
-    name: str
-    place: int
-    default: bool
-
-
-# function -> what it is; each takes the probability right after its input
-DROPOUTS: dict[Any, Training] = {}
-for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
-    DROPOUTS[getattr(F, _name)] = Training(_name, 2, default=True)
-for _name in ("alpha_dropout", "feature_alpha_dropout"):
-    DROPOUTS[getattr(F, _name)] = Training(_name, 2, default=False)
-for _name in (
-    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "native_dropout"
-):  # fmt: skip
-    for _function in (getattr(torch, _name), *spellings(_name)):
-        DROPOUTS.setdefault(_function, Training(_name, 2, default=True))
-
-TRAINING: dict[Any, Training] = {F.batch_norm: Training("batch_norm", 5, default=False), **DROPOUTS}
-
-
-def trains(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call of a function of `TRAINING` does what it does in training only."""
-    place, default = TRAINING[func].place, TRAINING[func].default
-    flag = args[place] if len(args) > place else kwargs.get("training", kwargs.get("train"))
-    if not (default if flag is None else flag):
-        return False
-    return func not in DROPOUTS or (args[1] if len(args) > 1 else kwargs.get("p", 0.5)) != 0
