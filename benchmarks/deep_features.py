@@ -22,8 +22,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from benchmarks.pictures import first_of_each, normalize, read_split
 from benchmarks.provenance import device, versions
-from benchmarks.train_reference import first_of_each, normalize, read_split
 from captum_pullback import ExcitationPullback, Spread
 from captum_pullback.zoo.networks import reference_network
 from captum_pullback.zoo.reference import ReferenceNet

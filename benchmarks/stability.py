@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.intervals import of_mean
+from benchmarks.pictures import first_of_each, normalize, read_split
 from benchmarks.stability_train import smaller
-from benchmarks.train_reference import first_of_each, normalize, read_split
 from captum_pullback import TrainingLens, soften
 from captum_pullback.commands.checkpoints import checkpoints, fill, network_for, read_state
 from captum_pullback.lens.style import BETWEEN, WITHIN

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import train_reference
+from benchmarks.pictures import first_of_each, read_split
 
 RECIPE = [
     *("--widths", "16", "32", "64", "128"),
@@ -45,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     data = {}
     for split, most in (("train", args.per_class), ("val", None)):
-        pictures, labels, folders = train_reference.read_split(args.data / split)
-        few = train_reference.first_of_each(labels, most)
+        pictures, labels, folders = read_split(args.data / split)
+        few = first_of_each(labels, most)
         data[split] = smaller(pictures[few]), labels[few], folders
     for kind, recipe in (("bn", ["--lr", "0.15"]), ("nobn", ["--no-batch-norm", "--lr", "0.05"])):
         for seed in args.seeds:

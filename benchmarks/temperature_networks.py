@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks import train_reference
 from benchmarks.networks import hybrid, without_batch_norm
+from benchmarks.pictures import read_split
 from benchmarks.stability_train import smaller
 from captum_pullback.zoo import reference_network
 from captum_pullback.zoo.imagenet import efficientnet_lite0
@@ -195,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     data = {}
     for split in ("train", "val"):
-        pictures, labels, folders = train_reference.read_split(args.data / split)
+        pictures, labels, folders = read_split(args.data / split)
         data[split] = smaller(pictures), labels, folders
     for name in args.only:
         out = args.out / name

@@ -10,7 +10,6 @@ holds ``train/<class>/*`` and ``val/<class>/*``, and may hold a ``classes.csv`` 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import logging
@@ -20,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.pictures import SIZE, Split, augment, mix, normalize, read_names, read_split
 from benchmarks.provenance import versions
 from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.outputs import replacing
@@ -37,84 +36,9 @@ from captum_pullback.zoo.reference import ReferenceNet
 
 log = logging.getLogger("train_reference")
 
-SIZE = 64
-STATISTICS = (IMAGENET_MEAN, IMAGENET_STD)
-Split = tuple[Tensor, Tensor, list[str]]
 Trained = TypeVar("Trained", bound=nn.Module)
 EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 """Steps at which a checkpoint is kept besides the ends of epochs: gates change most here."""
-
-
-def read_split(folder: Path) -> Split:
-    """Reads one split into memory.
-
-    Returns:
-        Pictures ``(N, 3, 64, 64)`` as uint8, labels ``(N,)``, and the class folders' names.
-    """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    pictures, labels = [], []
-    for label, path in enumerate(tqdm(folders, desc=folder.name, unit="class", leave=False)):
-        for file in sorted(path.iterdir()):
-            with Image.open(file) as image:
-                picture = np.asarray(fit(image.convert("RGB")))
-            pictures.append(torch.from_numpy(picture.copy()).permute(2, 0, 1))
-            labels.append(label)
-    return torch.stack(pictures), torch.tensor(labels), [path.name for path in folders]
-
-
-def fit(image: Image.Image) -> Image.Image:
-    """Resizes the short side to 64 pixels and crops the middle, where it is not so already."""
-    if image.size == (SIZE, SIZE):
-        return image
-    scale = SIZE / min(image.size)
-    width, height = (max(SIZE, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - SIZE) // 2, (height - SIZE) // 2
-    return image.crop((left, top, left + SIZE, top + SIZE))
-
-
-def first_of_each(labels: Tensor, most: int | None) -> Tensor:
-    """Return the places of the first ``most`` pictures of each class, or of all for None."""
-    classes = range(int(labels.max()) + 1)
-    return torch.cat([torch.nonzero(labels == label)[:most, 0] for label in classes])
-
-
-def read_names(data: Path, folders: list[str]) -> list[str]:
-    """The classes' names from ``classes.csv``, or else the folders' names."""
-    table = data / "classes.csv"
-    if not table.exists():
-        return folders
-    with table.open(newline="", encoding="utf-8") as file:
-        names = {row["wnid"]: row["name"] for row in csv.DictReader(file)}
-    return [names.get(folder, folder) for folder in folders]
-
-
-def normalize(pictures: Tensor) -> Tensor:
-    """Turns uint8 pictures into what the network takes."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in STATISTICS)
-    return (pictures.float() / 255 - mean) / std
-
-
-def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Random flips, and crops of pictures that are reflected by 8 pixels at their borders.
-
-    Args:
-        pictures: ``(N, 3, H, W)``, uint8.
-        generator: All randomness comes from it.
-
-    Returns:
-        Normalized pictures of the same shape.
-    """
-    n, _, height, width = pictures.shape
-    padded = F.pad(normalize(pictures), (8, 8, 8, 8), mode="reflect")
-    top, left = torch.randint(17, (2, n, 1), generator=generator)
-    columns = torch.arange(width).expand(n, width)
-    flip = torch.rand(n, 1, generator=generator) < 0.5
-    columns = torch.where(flip, columns.flip(1), columns) + left
-    rows = torch.arange(height) + top
-    each = torch.arange(n)
-    crops = padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return crops.movedim(3, 1)
 
 
 @torch.no_grad()
@@ -168,22 +92,6 @@ def build(args: argparse.Namespace, classes: int) -> ReferenceNet | HybridNet:
     if args.network == "hybrid":
         return HybridNet(classes, args.widths)
     return ReferenceNet(classes, args.widths, args.batch_norm)
-
-
-def mix(x: Tensor, amount: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Blend each picture with another of its batch (mixup, arXiv 1710.09412).
-
-    Args:
-        x: ``(N, ...)``.
-        amount: The greatest share of the other picture, in [0, 0.5]; 0 leaves ``x`` as it is.
-        generator: The source of all randomness.
-
-    Returns:
-        The blended pictures, the index ``(N,)`` of each one's other picture, and the other's share.
-    """
-    share = amount * float(torch.rand((), generator=generator))
-    other = torch.randperm(len(x), generator=generator)
-    return torch.lerp(x, x[other], share), other, share
 
 
 def train(

@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ("py:class", r"torch\.nn\.modules\.module\.Module"),
     (
         "py:class",
-        r"(captum_pullback\.[a-z_.]+\.)?(Array|Channels|Floats|Inputs|Method|Sign|Call|Gradients|Done|Tensor)",
+        r"(captum_pullback\.[a-z_.]+\.)?(Array|Channels|Floats|Singles|Inputs|Method|Sign|Call|Gradients|Done|Tensor)",
     ),
 ]
 autodoc_preserve_defaults = True

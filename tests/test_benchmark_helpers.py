@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import intervals, markdown, speed, stability_train, train_reference
+from benchmarks import intervals, markdown, pictures, speed, stability_train, train_reference
 
 
 @pytest.mark.parametrize(("count", "quantile"), [(2, 12.706), (3, 4.303), (6, 2.571)])
@@ -85,5 +85,5 @@ def test_learning_rate_of_both_recipes(recipe: list[str], shape: Callable[[float
 
 def test_first_pictures_of_each_class() -> None:
     labels = torch.tensor([1, 0, 1, 1, 0, 0])
-    assert train_reference.first_of_each(labels, 2).tolist() == [1, 4, 0, 2]
-    assert train_reference.first_of_each(labels, None).tolist() == [1, 4, 5, 0, 2, 3]
+    assert pictures.first_of_each(labels, 2).tolist() == [1, 4, 0, 2]
+    assert pictures.first_of_each(labels, None).tolist() == [1, 4, 5, 0, 2, 3]

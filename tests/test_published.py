@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks.compare.scoring import Score
 from benchmarks.published import __main__ as command
-from benchmarks.published import protocol, scoring
+from benchmarks.published import protocol, report, scoring
 from captum_pullback.zoo.networks import Network, load, preprocessing
 
 ROOT = Path(__file__).parent.parent
@@ -138,12 +138,12 @@ def test_published_values_are_those_of_the_table() -> None:
     ],
 )
 def test_verdicts(low: float, high: float, published: float | None, verdict: str) -> None:
-    assert command._verdict(low, high, published) == verdict
+    assert report.verdict(low, high, published) == verdict
 
 
 def test_rows_leave_out_what_is_not_defined() -> None:
     scores = {("pullback", "correlation"): [0.2, float("nan"), 0.4]}
-    (row,) = command.rows("resnet50", ["pullback"], scores)
+    (row,) = report.rows("resnet50", ["pullback"], scores)
     assert (row["count"], row["mean"]) == (2, pytest.approx(0.3))
     assert (row["published"], row["verdict"]) == (0.39, "agrees")
 

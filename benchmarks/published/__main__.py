@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -28,12 +25,12 @@ from benchmarks.compare.scoring import Score
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.subjects import checkpoint_hash
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
-from benchmarks.intervals import resampled
-from benchmarks.markdown import table
 from benchmarks.provenance import device as device_in_words
 from benchmarks.provenance import versions
 from benchmarks.published import scoring
-from benchmarks.published.protocol import METHODS, METRICS, PUBLISHED, READ, SOURCES, STATED, Scaled
+from benchmarks.published.pictures import PROGRAM, Pictures, device_of
+from benchmarks.published.protocol import METHODS, READ, SOURCES, STATED, Scaled
+from benchmarks.published.report import report, rows
 from captum_pullback.commands.arguments import positive_count
 from captum_pullback.commands.terminal import complain
 from captum_pullback.outputs import OutputError, replacing, writable
@@ -43,7 +40,6 @@ from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, ZooError
 from captum_pullback.zoo.photos import PhotoError
 
-PROGRAM = "benchmarks.published"
 MOSAIC = "mosaic "
 
 
@@ -72,7 +68,7 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
     count = min(args.images, len(photos.names))
     which, _ = data.choose(len(photos.names), count, 0)
     network, labels = _load(args, photos)
-    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=_device(network))
+    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=device_of(network))
     attributes, refused = _attributes(network, args.methods, probe)
     pictures = Pictures(network, photos, labels, which)
     made = pictures.mosaics(args.mosaics if args.mosaics is not None else count)
@@ -112,11 +108,11 @@ def _load(args: argparse.Namespace, photos: Photos) -> tuple[Network, list[int]]
     if args.weights == "random":
         torch.manual_seed(0)
     network = zoo.load(name, args.weights or own, device=local_device(args.device))
-    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=_device(network))
+    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=device_of(network))
     with torch.no_grad():
         outputs = network.model(probe).shape[1]
     labels = data.targets(network, outputs, photos)
-    model = Scaled(network).to(_device(network)).eval()
+    model = Scaled(network).to(device_of(network)).eval()
 
     def preprocess(picture: Any, prepare: Network = network) -> Tensor:
         return prepare.pixels(prepare.preprocess(picture)) * 2 - 1
@@ -136,57 +132,6 @@ def _attributes(
         except ValueError as error:
             refused[name] = str(error)
     return attributes, refused
-
-
-class Pictures:
-    """The photographs of a run, as the network takes them."""
-
-    def __init__(
-        self, network: Network, photos: Photos, labels: list[int], which: list[int]
-    ) -> None:
-        self.network, self.photos, self.labels, self.which = network, photos, labels, which
-        self._lost: set[str] = set()
-
-    @property
-    def names(self) -> list[str]:
-        """Of the photographs, in their order."""
-        return [self.photos.names[number] for number in self.which]
-
-    def read(self, number: int) -> tuple[Tensor, int] | None:
-        """Inputs (1, 3, H, W) and the class; None, and a line on stderr, if it cannot be read."""
-        try:
-            picture, label = self.photos.read(self.which[number])
-        except PhotoError as error:
-            if str(error) not in self._lost:
-                self._lost.add(str(error))
-                tqdm.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
-            return None
-        inputs = self.network.preprocess(picture)[None].to(_device(self.network))
-        return inputs, self.labels[label]
-
-    def mosaics(self, count: int) -> metrics.Mosaics | None:
-        """Which photographs stand in each mosaic, by number; None if there are too few."""
-        if count == 0:
-            return None
-        labels = self._classes()
-        numbers = torch.arange(len(labels)).view(-1, 1, 1, 1)
-        try:
-            return metrics.mosaics(numbers, labels, count)
-        except ValueError as error:
-            tqdm.write(f"{PROGRAM}: no Focus: {error}", file=sys.stderr)
-            return None
-
-    def _classes(self) -> list[int]:
-        """The network's class of each photograph, by its folder, without opening it."""
-        folders = {names[0]: number for number, names in enumerate(self.photos.classes)}
-        found = []
-        for number, name in zip(self.which, self.names, strict=True):
-            folder = name.partition("/")[0]
-            label = folders.get(folder)
-            if label is None:  # torchvision's loaders, which know it
-                label = self.photos.read(number)[1]
-            found.append(self.labels[label])
-        return found
 
 
 def _measure(
@@ -243,72 +188,6 @@ def _gathered(store: Store) -> dict[tuple[str, str], list[float]]:
         for score in scores:
             found.setdefault((score.method, score.metric), []).append(score.value)
     return found
-
-
-def rows(
-    model: str, methods: list[str], scores: dict[tuple[str, str], list[float]]
-) -> Iterator[dict[str, Any]]:
-    """For each metric and method its mean, the interval, and what was published."""
-    known = PUBLISHED.get(model, {})
-    for metric in METRICS:
-        for method in methods:
-            values = np.array(scores.get((method, metric), []))
-            values = values[np.isfinite(values)]
-            if not len(values):
-                continue
-            low, high = resampled(np.mean, values)
-            published = known.get(method, {}).get(metric)
-            yield {
-                "metric": metric,
-                "method": method,
-                "count": len(values),
-                "mean": float(values.mean()),
-                "low": low,
-                "high": high,
-                "published": published,
-                "verdict": _verdict(low, high, published),
-            }
-
-
-def _verdict(low: float, high: float, published: float | None) -> str:
-    """Whether the published value is in our interval, to the digits in which it was published."""
-    if published is None or math.isnan(low):
-        return ""
-    half = 0.005 if abs(published) < 10 else 0.05 if abs(published) < 100 else 0.5
-    if published + half < low:
-        return "ours is higher"
-    return "ours is lower" if published - half > high else "agrees"
-
-
-def report(result: dict[str, Any]) -> str:
-    """The comparison, for people: a table in Markdown, and what was read into the paper."""
-    lines = [
-        (
-            METRICS[row["metric"]].title,
-            METRICS[row["metric"]].better,
-            METHODS[row["method"]].title,
-            f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]",
-            "" if row["published"] is None else f"{row['published']:g}",
-            row["verdict"],
-        )
-        for row in result["rows"]
-    ]
-    shown = table(("metric", "better", "method", "ours", "published", ""), lines)
-    head = (
-        f"{result['model']}, {result['weights']}, {result['images']} photographs, "
-        f"{result['mosaics']} mosaics; means with 95 % bootstrap intervals"
-    )
-    parts = [head, "", shown]
-    parts += [f"{METHODS[name].title}: not here, {why}" for name, why in result["refused"].items()]
-    if not PUBLISHED.get(result["model"]):
-        parts += [f"of {result['model']} nothing was published"]
-    parts += ["", "How the paper was read where it leaves something open:"]
-    parts += [f"- {each}" for each in result["read"]]
-    return "\n".join(parts)
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.model.parameters()).device
 
 
 def _plain(name: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from captum_pullback.app import work
-from captum_pullback.app.answering import Answering, Changes, whole
+from captum_pullback.app.answering import Answering, Changes
 from captum_pullback.app.cards import message_card
-from captum_pullback.app.desk import Desk, read
+from captum_pullback.app.desk import Desk, read, whole
 from captum_pullback.app.jobs import Cancelled
 from captum_pullback.app.question import Photo
 from captum_pullback.app.refusals import refuse, words

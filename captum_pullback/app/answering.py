@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -18,17 +17,17 @@ from captum_pullback.app.cards import (
     predictions_card,
     progress_card,
 )
-from captum_pullback.app.desk import RANGES, Desk, Wanted
+from captum_pullback.app.choices import class_choices, last_layer, layer_choices
+from captum_pullback.app.desk import RANGES, Desk, Wanted, whole
 from captum_pullback.app.jobs import Cancelled, Job, Jobs, Ticket
 from captum_pullback.app.question import Loaded, Photo, Question
 from captum_pullback.app.refusals import refuse, words
 from captum_pullback.app.work import Explanation, Seen
 from captum_pullback.figures.panels import Method
 from captum_pullback.study.errors import UsageError
-from captum_pullback.study.report import class_name
 from captum_pullback.zoo.photos import PhotoError
 
-__all__ = ["Answering", "Changes", "class_choices", "last_layer", "layer_choices", "whole"]
+__all__ = ["Answering", "Changes"]
 
 Result = TypeVar("Result")
 #: For each part of the page that changes, its new value.
@@ -295,26 +294,3 @@ class Answering:
         except GeneratorExit:  # the page was closed
             job.stop()
             raise
-
-
-def whole(turn: Any) -> int:
-    """Return the number of a turn; 0 for anything that is not a number."""
-    return int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
-
-
-def class_choices(loaded: Loaded) -> list[tuple[str, int]]:
-    """Return the classes for the search box."""
-    count = len(loaded.network.classes) or loaded.outputs
-    return [(class_name(loaded.network, index), index) for index in range(count)]
-
-
-def layer_choices(loaded: Loaded) -> list[tuple[str, str]]:
-    """Return the layers with the shapes of their outputs."""
-    times = " \N{MULTIPLICATION SIGN} "
-    return [(f"{n} ({times.join(map(str, s))})", n) for n, s in loaded.layers.items()]
-
-
-def last_layer(loaded: Loaded) -> str | None:
-    """Return the last layer whose output has more than one pixel."""
-    names = [name for name, s in loaded.layers.items() if len(s) == 3 and s[1] > 1]
-    return names[-1] if names else next(iter(loaded.layers), None)

@@ -200,6 +200,11 @@ class Desk:
             self.pinned = self.answer if self.pinned is None else None
 
 
+def whole(turn: Any) -> int:
+    """Return the number of a turn; 0 for anything that is not a number."""
+    return int(turn) if isinstance(turn, (int, float)) and math.isfinite(turn) else 0
+
+
 def read(name: str, value: Any, loaded: Loaded) -> dict[str, Any]:
     """Return a control's value as a setting within its range; nothing if it is invalid.
 

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from captum_pullback.app.actions import Actions
-from captum_pullback.app.answering import class_choices, last_layer, layer_choices
 from captum_pullback.app.cards import (
     card,
     message_card,
@@ -16,6 +15,7 @@ from captum_pullback.app.cards import (
     waiting_answer,
     waiting_predictions,
 )
+from captum_pullback.app.choices import class_choices, last_layer, layer_choices
 from captum_pullback.app.desk import RANGES, rule_choices
 from captum_pullback.app.events import connect
 from captum_pullback.app.question import METHODS, Loaded, Photo

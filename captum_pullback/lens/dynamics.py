@@ -16,12 +16,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from captum_pullback.lens import lightning, machine, settling, trajectories
+from captum_pullback.lens.arrays import Floats, Singles
 from captum_pullback.lens.machine import Alignment
 from captum_pullback.lens.reading import Reader
 from captum_pullback.lens.recording import Recorder, Rows
@@ -31,8 +30,6 @@ from captum_pullback.lens.stepfiles import StepFiles
 from captum_pullback.lens.watched import Watched
 
 __all__ = ["Alignment", "TrainingLens"]
-
-Floats = npt.NDArray[np.float64]
 
 
 class TrainingLens:
@@ -178,7 +175,7 @@ class TrainingLens:
         """Return the share of the examples that were classified correctly, for each step, (S,)."""
         return trajectories.accuracy(self._reader)
 
-    def rows(self, steps: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
+    def rows(self, steps: Sequence[int] | None = None) -> Singles:
         """Return weights of each example's own class, of length 1, perhaps sketched, (S, N, kept).
 
         Args:
@@ -224,12 +221,10 @@ class TrainingLens:
     def settledness(self, model: nn.Module, since: float = 0.5) -> dict[str, Settledness]:
         """Measure, for each layer, how well the final :math:`|z|` predicts which gates are settled.
 
-        A gate is settled if it equals its final state at every record from the share ``since`` of
-        the training on.
-
         Args:
             model: The model of the last record.
-            since: From where on, as a share of the training.
+            since: A gate is settled if it has its final state at every record from this share of
+                the training on.
         """
         return settling.settled_units(self._reader, model, since)
 
@@ -238,8 +233,7 @@ class TrainingLens:
 
         Args:
             model: The model of the last record.
-            since: From where on, as a share of the training; the last record does not count,
-                whose z it is.
+            since: From where on, as a share of training; without the last record, whose z it is.
 
         Returns:
             Two arrays of shape (gates,) for each layer, of at most about a million gates.

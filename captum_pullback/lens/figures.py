@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.similarity import Similarity, Subclasses
 from captum_pullback.lens.stability import Settledness
 from captum_pullback.lens.style import (
@@ -34,8 +34,6 @@ __all__ = [
     "subclass_figure",
     "trajectory_figure",
 ]
-
-Floats = npt.NDArray[np.float64]
 
 
 def similarity_figure(

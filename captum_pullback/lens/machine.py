@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.softening import soften
+from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.paths import FixedPaths
 from captum_pullback.lens.reading import Reader
 from captum_pullback.lens.stability import step_weights
 from captum_pullback.lens.watched import device_of, in_eval_mode
 
 __all__ = ["Alignment", "aligned", "averaged_gates", "machine_gradients"]
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.paths import Gate, read_gates
 from captum_pullback.lens.recording import Array, Rows
 from captum_pullback.lens.stepfiles import LensError, StepFiles
@@ -17,7 +18,6 @@ from captum_pullback.lens.watched import Watched, device_of, in_eval_mode
 
 __all__ = ["Final", "Reader"]
 
-Floats = npt.NDArray[np.float64]
 
 _MOST_GATES = 2**20  # of one layer, for measures that sort or fit: more do not change a digit
 

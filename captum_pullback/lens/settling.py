@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from captum_pullback.engine.temperature import module_entry
+from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.reading import Final, Reader
 from captum_pullback.lens.stability import Settledness, likeliest_temperature, settledness
 
 __all__ = ["agreement", "fitted_temperatures", "open_share", "settled_share", "settled_units"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def agreement(reader: Reader) -> dict[str, Floats]:

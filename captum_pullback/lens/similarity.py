@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from captum_pullback.lens.arrays import Floats
+
 __all__ = ["Similarity", "Subclasses", "class_similarity", "cosines", "subclasses", "summarized"]
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 

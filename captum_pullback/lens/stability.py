@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from captum_pullback.lens.arrays import Floats
+
 __all__ = [
     "Settledness",
     "auc",
@@ -22,7 +24,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
 
 _BISECTIONS = 60
 _BETAS = (1e-4, 1e4)  # of 1 / T: the interval in which the likelihood's maximum is searched

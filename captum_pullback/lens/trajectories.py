@@ -7,16 +7,14 @@ from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from captum_pullback.lens import similarity as measures
+from captum_pullback.lens.arrays import Floats, Singles
 from captum_pullback.lens.reading import Reader
 from captum_pullback.lens.recording import Rows
 from captum_pullback.lens.similarity import Similarity, Subclasses
 
 __all__ = ["accuracy", "projected", "scikit_learn", "similarity", "subclasses", "unit_rows"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def similarity(reader: Reader, rows: Rows) -> Similarity:
@@ -44,7 +42,7 @@ def accuracy(reader: Reader) -> Floats:
     return np.array(right)
 
 
-def unit_rows(reader: Reader, steps: Sequence[int] | None) -> npt.NDArray[np.float32]:
+def unit_rows(reader: Reader, steps: Sequence[int] | None) -> Singles:
     """See `TrainingLens.rows`."""
     reader.key("label")
     rows = np.stack([arrays["rows"] for arrays in reader.arrays(steps)])
@@ -52,7 +50,7 @@ def unit_rows(reader: Reader, steps: Sequence[int] | None) -> npt.NDArray[np.flo
     return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
-def projected(rows: npt.NDArray[np.float32], method: Literal["pca", "tsne"], seed: int) -> Floats:
+def projected(rows: Singles, method: Literal["pca", "tsne"], seed: int) -> Floats:
     """Project rows (S, N, D) to two dimensions, (S, N, 2): see `TrainingLens.projection`."""
     flat = rows.reshape(-1, rows.shape[2]).astype(np.float64)
     flat -= flat.mean(0)

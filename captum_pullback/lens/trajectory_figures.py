@@ -12,11 +12,10 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.style import class_color, shown_step, spread
 
 __all__ = ["animate", "trajectory_figure"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def trajectory_figure(

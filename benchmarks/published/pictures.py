@@ -1,0 +1,72 @@
+"""The photographs of a run, and which of them stand together in mosaics."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.compare.data import Photos
+from captum_pullback.study import metrics
+from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.photos import PhotoError
+
+PROGRAM = "benchmarks.published"
+
+
+def device_of(network: Network) -> torch.device:
+    """Where a network's parameters are."""
+    return next(network.model.parameters()).device
+
+
+class Pictures:
+    """The photographs of a run, as the network takes them."""
+
+    def __init__(
+        self, network: Network, photos: Photos, labels: list[int], which: list[int]
+    ) -> None:
+        self.network, self.photos, self.labels, self.which = network, photos, labels, which
+        self._lost: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the photographs, in their order."""
+        return [self.photos.names[number] for number in self.which]
+
+    def read(self, number: int) -> tuple[Tensor, int] | None:
+        """Inputs (1, 3, H, W) and the class; None, and a line on stderr, if it cannot be read."""
+        try:
+            picture, label = self.photos.read(self.which[number])
+        except PhotoError as error:
+            if str(error) not in self._lost:
+                self._lost.add(str(error))
+                tqdm.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
+            return None
+        inputs = self.network.preprocess(picture)[None].to(device_of(self.network))
+        return inputs, self.labels[label]
+
+    def mosaics(self, count: int) -> metrics.Mosaics | None:
+        """Which photographs stand in each mosaic, by number; None if there are too few."""
+        if count == 0:
+            return None
+        labels = self._classes()
+        numbers = torch.arange(len(labels)).view(-1, 1, 1, 1)
+        try:
+            return metrics.mosaics(numbers, labels, count)
+        except ValueError as error:
+            tqdm.write(f"{PROGRAM}: no Focus: {error}", file=sys.stderr)
+            return None
+
+    def _classes(self) -> list[int]:
+        """The network's class of each photograph, by its folder, without opening it."""
+        folders = {names[0]: number for number, names in enumerate(self.photos.classes)}
+        found = []
+        for number, name in zip(self.which, self.names, strict=True):
+            folder = name.partition("/")[0]
+            label = folders.get(folder)
+            if label is None:  # torchvision's loaders, which know it
+                label = self.photos.read(number)[1]
+            found.append(self.labels[label])
+        return found
