@@ -8,16 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from pulls import sigma
 from reference import gradient, noisy_slope
 from torch import Tensor, nn
 
 from captum_pullback import EXCITATION, soften
 
 inf = math.inf
-
-
-def sigma(z: Tensor, temperature: float) -> Tensor:
-    return 1 / (1 + torch.exp(-z / temperature))
 
 
 # name: (operation, its softened slope, written out)

@@ -1,7 +1,6 @@
 """The networks by name, their weights, preprocessing and classes."""
 
 import hashlib
-import json
 import os
 import re
 import urllib.error
@@ -19,7 +18,6 @@ from torch import nn
 from captum_pullback import ExcitationPullback, effective_weights
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network, ZooError, class_index, load, reference_network
-from captum_pullback.zoo.packing import dequantize, pack, quantize, unpack
 from captum_pullback.zoo.reference import ReferenceNet
 
 CLASSES = (
@@ -53,30 +51,6 @@ CLASSES = (
 @pytest.fixture(scope="module")
 def embedded() -> Network:
     return reference_network()
-
-
-@pytest.fixture
-def tiny() -> ReferenceNet:
-    torch.manual_seed(0)
-    model = ReferenceNet(3, (4, 6, 8, 10)).train()
-    model(torch.randn(8, 3, 16, 16))  # moves the running statistics off 0 and 1
-    return model.eval()
-
-
-@pytest.fixture
-def packed(tiny, tmp_path) -> Path:
-    path = tmp_path / "tiny.pt"
-    path.write_bytes(pack(tiny))
-    meta = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "classes": ["a", "b", "c"],
-        "mean": [0.5, 0.25, 0.0],
-        "std": [0.5, 1.0, 2.0],
-        "input_size": 16,
-        "accuracy": 0.5,
-    }
-    path.with_suffix(".json").write_text(json.dumps(meta))
-    return path
 
 
 def photograph(name: str) -> Image.Image:
@@ -143,121 +117,6 @@ def test_embedded_with_weights_from_a_file(tmp_path):
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(again.model(x), other.model(x))
     assert "accuracy" not in again.meta  # that was the other weights'
-
-
-# The network
-
-
-def test_reference_net_is_half_a_resnet18():
-    model = ReferenceNet()
-    whole = torchvision.models.resnet18(num_classes=24)
-    assert model.state_dict().keys() == whole.state_dict().keys()
-    for key, value in whole.state_dict().items():
-        if value.ndim > 1 and key not in ("conv1.weight", "fc.weight"):
-            assert model.state_dict()[key].shape[0] * 2 == value.shape[0], key
-    gates = [m for m in model.modules() if isinstance(m, nn.ReLU)]
-    assert len(gates) == 9  # the stem's, and one for both gates of each block
-
-
-def test_reference_net_equals_its_formula(tiny):
-    x = torch.randn(2, 3, 16, 16)
-    y = torch.relu(tiny.bn1(tiny.conv1(x)))
-    y = nn.functional.max_pool2d(y, 3, 2, 1)
-    for stage in (tiny.layer1, tiny.layer2, tiny.layer3, tiny.layer4):
-        for block in stage:
-            branch = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(y)))))
-            y = torch.relu(branch + block.downsample(y))
-    torch.testing.assert_close(tiny(x), tiny.fc(y.mean((2, 3))))
-
-
-def test_without_batch_norm_residual_branches_begin_at_zero():
-    model = ReferenceNet(5, (4, 6, 8, 10), batch_norm=False)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d))
-    y = torch.rand(1, 4, 8, 8)
-    assert torch.equal(model.layer1(y), y)
-    assert torch.equal(model(torch.rand(2, 3, 16, 16)), torch.zeros(2, 5))
-
-
-# int8
-
-
-@pytest.mark.parametrize("shape", [(7, 5), (8, 3, 3, 3), (4, 4, 1, 1)])
-def test_quantising_is_off_by_half_a_step_at_most(shape):
-    weight = torch.randn(shape) * torch.logspace(-6, 3, shape[0]).view(-1, *[1] * (len(shape) - 1))
-    rounded, scale = quantize(weight)
-    assert rounded.dtype == torch.int8
-    assert scale.shape == (shape[0],)
-    error = weight.double() - rounded.double() * scale.double().view(-1, *[1] * (len(shape) - 1))
-    bound = scale.double() / 2 * (1 + 1e-5)
-    assert (error.abs().flatten(1).amax(1) <= bound).all()
-    assert error.abs().max() > 0  # the bound would hold for nothing otherwise
-    assert (rounded.abs().flatten(1).amax(1) == 127).all()
-    torch.testing.assert_close(dequantize(rounded, scale).double(), weight.double() - error)
-
-
-def test_quantising_keeps_channels_of_zeros():
-    weight = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
-    assert torch.equal(dequantize(*quantize(weight))[0], torch.zeros(2))
-    assert dequantize(*quantize(weight))[1, 1] == -2
-
-
-def test_packing_twice_changes_nothing_more(tiny):
-    once = unpack(pack(tiny))
-    twice = unpack(pack(once))
-    for key, value in tiny.state_dict().items():
-        if value.ndim <= 1:
-            assert torch.equal(once.state_dict()[key], value), key
-        torch.testing.assert_close(twice.state_dict()[key], once.state_dict()[key])
-    assert once.settings == tiny.settings
-
-
-def test_packed_network_computes_nearly_the_same(tiny):
-    x = torch.randn(4, 3, 16, 16)
-    exact, near = tiny(x), unpack(pack(tiny)).eval()(x)
-    assert not torch.equal(exact, near)
-    assert (exact - near).norm() < 0.05 * exact.norm()
-
-
-# Files
-
-
-def test_read_network_gives_what_was_written(packed):
-    network = zoo.read_network(packed, "tiny")
-    assert network.classes == ("a", "b", "c")
-    assert network.meta["accuracy"] == 0.5
-    picture = Image.fromarray(np.full((20, 40, 3), 255, np.uint8))
-    inputs = network.preprocess(picture)
-    assert inputs.shape == (3, 16, 16)
-    assert inputs[:, 0, 0].tolist() == [1.0, 0.75, 0.5]  # (1 - mean) / std
-    torch.testing.assert_close(network.pixels(inputs), torch.ones(3, 16, 16))
-
-
-@pytest.mark.parametrize("position", [0, 1000, -1])
-def test_one_flipped_bit_is_found(packed, position):
-    data = bytearray(packed.read_bytes())
-    data[position] ^= 1
-    packed.write_bytes(data)
-    with pytest.raises(ZooError, match=r"damaged.*tiny\.pt has sha256"):
-        zoo.read_network(packed, "tiny")
-
-
-def test_embedded_file_is_checked(monkeypatch, tmp_path):
-    for suffix in (".pt", ".json"):
-        source = zoo.EMBEDDED.with_suffix(suffix)
-        (tmp_path / source.name).write_bytes(source.read_bytes()[: -1 if suffix == ".pt" else None])
-    monkeypatch.setattr(zoo, "EMBEDDED", tmp_path / zoo.EMBEDDED.name)
-    with pytest.raises(ZooError, match="damaged"):
-        load("embedded")
-
-
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"sha256": "0"}'])
-def test_missing_or_broken_metadata(packed, text):
-    packed.with_suffix(".json").unlink()
-    if text is not None:
-        packed.with_suffix(".json").write_text(text)
-    with pytest.raises(ZooError, match="cannot read the weights of 'tiny'"):
-        zoo.read_network(packed, "tiny")
 
 
 # torchvision
@@ -517,123 +376,3 @@ def test_class_index_prefers_whole_names(classes, wanted, index):
 def test_class_index_refuses(classes, wanted, message):
     with pytest.raises(ZooError, match=message):
         class_index(classes, wanted)
-
-
-# Training
-
-
-class InterruptedHereError(Exception):
-    pass
-
-
-@pytest.fixture
-def trainer(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 2)):
-        for label in ("n1", "n2", "n3"):
-            folder = tmp_path / "data" / split / label
-            folder.mkdir(parents=True)
-            for index in range(count):
-                picture = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-                Image.fromarray(picture).save(folder / f"{index}.png")
-    (tmp_path / "data" / "classes.csv").write_text("wnid,name\nn3,cat\nn1,dog\n")
-    from benchmarks import train_reference
-
-    monkeypatch.setattr(train_reference, "tqdm", lambda items, *_args, **_kwargs: items)
-    data = ["--data", str(tmp_path / "data"), "--epochs", "1", "--polish", "2", "--batch-size", "8"]
-    deterministic = torch.are_deterministic_algorithms_enabled()
-
-    def run(out: str, *more: str) -> dict[str, torch.Tensor]:
-        folder = tmp_path / out
-        arguments = [*data, "--out", str(folder), "--widths", "4", "4", "4", "4", *more]
-        train_reference.main(arguments)
-        return torch.load(folder / "checkpoint_000009.pt", weights_only=True)
-
-    yield run, train_reference, monkeypatch
-    torch.use_deterministic_algorithms(deterministic)
-
-
-@pytest.mark.parametrize("more", [["--batch-norm"], ["--no-batch-norm", "--no-bf16"]])
-def test_interrupted_training_ends_as_an_unbroken_one(trainer, more, tmp_path):
-    run, module, monkeypatch = trainer
-    whole = run("whole", *more)
-    steps = sorted(path.name for path in (tmp_path / "whole").glob("checkpoint_*"))
-    assert steps == [f"checkpoint_{step:06d}.pt" for step in (0, 1, 2, 3, 4, 6, 8, 9)]
-
-    save = module.save
-
-    def save_until(last):
-        def save_or_stop(state, path):
-            if state["step"] > last:
-                raise InterruptedHereError
-            save(state, path)
-
-        return save_or_stop
-
-    for last in (3, 6):  # at the end of the first cycle, and in the middle of the second
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "save", save_until(last))
-            with pytest.raises(InterruptedHereError):
-                run("broken", *more)
-    again = run("broken", *more)
-    assert (again["step"], again["epoch"]) == (whole["step"], whole["epoch"]) == (9, 3)
-    for key, value in whole["model"].items():
-        assert torch.equal(again["model"][key], value), key
-    other = run("other", "--seed", "1", *more)
-    assert not torch.equal(other["model"]["fc.weight"], whole["model"]["fc.weight"])
-
-
-@pytest.mark.parametrize(("widths", "last"), [("4 8 8 8", False), ("8 8 8 8", True)])
-def test_few_channels_are_not_trained_channels_last(trainer, widths, last):
-    """There oneDNN's weight gradients are wrong on CPUs with AVX2 only, or never come."""
-    run, module, monkeypatch = trainer
-    seen = set()
-
-    class Watched(ReferenceNet):
-        def forward(self, x):
-            if self.training:
-                for tensor in (x, self.layer3[0].conv1.weight):
-                    seen.add(tensor.is_contiguous(memory_format=torch.channels_last))
-                    seen.add(not tensor.is_contiguous())
-            return super().forward(x)
-
-    monkeypatch.setattr(module, "ReferenceNet", Watched)
-    run("out", "--widths", *widths.split())
-    assert seen == {last}
-
-
-def test_export_measures_what_it_wrote(trainer, tmp_path):
-    run, module, _ = trainer
-    run("out", "--export", str(tmp_path / "net.pt"))
-    network = zoo.read_network(tmp_path / "net.pt", "net")
-    assert network.classes == ("dog", "n2", "cat")
-    inputs = torch.stack(list(module.preprocessed(network, tmp_path / "data" / "val")))
-    found = network.model(inputs).argmax(1)
-    expected = torch.tensor([0, 0, 1, 1, 2, 2])
-    right = (found == expected).float()
-    assert network.meta["accuracy"] == pytest.approx(right.mean().item(), abs=1e-4)
-    per_class = dict(zip(network.classes, right.view(3, 2).mean(1).tolist(), strict=True))
-    assert network.meta["accuracy_per_class"] == per_class
-    assert str(tmp_path) not in (tmp_path / "net.json").read_text()
-
-
-def test_augmented_pictures_are_shifted_and_flipped_crops(trainer):
-    _, module, _ = trainer
-    ramp = torch.arange(64, dtype=torch.uint8).expand(32, 3, 64, 64).contiguous()
-    one, same, other = (
-        module.augment(ramp, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-    )
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    slope = one[:, 0, 30, 31:33].diff(dim=1) * 0.229 * 255  # the ramp's, or its mirror image's
-    assert set(slope.round().flatten().tolist()) == {1.0, -1.0}
-    middle = (one[:, 0, 30, 31] * 0.229 + 0.485) * 255
-    shift = torch.minimum((middle - 31).abs(), (middle - 32).abs()).round()
-    assert shift.max() == 8
-    assert len(shift.unique()) > 4
-
-
-def test_packed_weights_are_contiguous_whatever_they_were_trained_in(tiny):
-    weights = unpack(pack(tiny.to(memory_format=torch.channels_last))).parameters()
-    assert all(weight.is_contiguous() for weight in weights)
