@@ -58,11 +58,18 @@ class Measured(Spread):
 
     measure: str = "root mean square"
 
-    def of(self, z: Tensor, batch: int | None = None, *, compared: bool = False) -> float | Tensor:
+    def of(
+        self,
+        z: Tensor,
+        batch: int | None = None,
+        *,
+        compared: bool = False,
+        spare: Tensor | None = None,
+    ) -> float | Tensor:
         """The temperature for an input z of shape (N, ...)."""
         z = z.detach()
         if compared or (z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0])):
-            return super().of(z, batch, compared=compared)
+            return super().of(z, batch, compared=compared, spare=spare)
         rows = _rows(z, batch)
         found = self.scale * MEASURES[self.measure](rows)
         found = torch.where(found.isfinite(), found, 0.0)

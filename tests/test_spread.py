@@ -17,7 +17,7 @@ from test_models import Parallel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from captum_pullback import ExcitationPullback, Spread, soften
+from captum_pullback import SEMANTIC, ExcitationPullback, Spread, soften
 from captum_pullback.engine.backward import Context
 from captum_pullback.engine.spread import UNITS, Temperature
 
@@ -534,6 +534,52 @@ def test_what_lets_nothing_through_is_hard(rows: int) -> None:
     expected = of_each(SOFT["relu"], Spread(C, "output"))(z)[1:]
     if rows > 1:
         close(found[1:], gradient((expected * 3).sum(), z)[1:])
+
+
+RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "in place": lambda z: F.relu_(z.clone()),
+    "clamp": lambda z: z.clamp(min=0),
+    "threshold": lambda z: F.threshold(z, 0.0, 0.0),
+    "another value below": lambda z: F.threshold(z, 0.0, 7.0),
+    "no slope": lambda z: F.leaky_relu(z, 0.0),
+    "shifted": lambda z: F.threshold(z, 0.5, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_mean_output_is_that_of_the_input_less_what_is_below_0(
+    name: str, rows: int, dtype: torch.dtype
+) -> None:
+    """Whatever the operation itself gives there."""
+    z = (torch.randn(rows, 2, 5, 5) * torch.arange(1, rows + 1).view(-1, 1, 1, 1)).to(dtype)
+    z.requires_grad_()
+    with soften(nn.Identity(), Spread(C, "output")):
+        found = gradient(RECTIFIERS[name](z).sum(), z)
+    wide = z.detach().double()
+    mean = wide.clamp_min(0).flatten(1).mean(1).view(-1, 1, 1, 1)
+    kink = 0.5 if name == "shifted" else 0.0
+    expected = torch.sigmoid((wide - kink) / (C * math.sqrt(2 * math.pi) * mean))
+    close(found.double(), expected, {torch.float64: 1e-13, torch.float32: 1e-6}.get(dtype, 4e-3))
+
+
+@pytest.mark.parametrize("reading", ["held", "derivative", "excited"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_relu6_has_the_mean_output_of_a_relu(reading: str, rows: int) -> None:
+    z = torch.randn(rows, 40, dtype=torch.float64).mul_(6).requires_grad_()
+    with soften(nn.Identity(), Spread(C, "output"), rules={**SEMANTIC, "relu6": reading}):
+        found = gradient(F.relu6(z).sum(), z)
+    z = z.detach()
+    t = C * math.sqrt(2 * math.pi) * z.clamp_min(0).mean(1, keepdim=True)
+    gate = torch.sigmoid(z / t)
+    expected = {
+        "held": gate * torch.where(z > 6, 6 / z, 1.0),
+        "derivative": gate - torch.sigmoid((z - 6) / t),
+        "excited": gate,
+    }[reading]
+    close(found, expected)
 
 
 def test_rounding_is_no_spread() -> None:

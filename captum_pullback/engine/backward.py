@@ -67,6 +67,7 @@ class Held(NamedTuple):
         gate: Whether the output is a gate for what it multiplies.
         signed_gate: Whether it is one once a constant is added, as in ``1 + tanh(z)``.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
+        rectifies: Whether the output is max(z, 0) of the input z.
         neutral: The temperature at which the gate is held as it is.
         share: Of an identity, which share of its gradient it passes on.
         linear: "moves" or "mixes", if it is linear, and does no more to the entries of its input
@@ -85,6 +86,7 @@ class Held(NamedTuple):
     gate: bool = False
     signed_gate: bool = False
     hard: bool = False
+    rectifies: bool = False
     neutral: float = 0.0
     share: float | None = None
     linear: str = ""
@@ -158,16 +160,20 @@ class Context:
         self.tensor = tensor
         self.force: Any = call.temperature if tensor is None else tensor
 
-    def temperature(self, z: Tensor, *, compared: bool = False) -> float | Tensor:
+    def temperature(
+        self, z: Tensor, *, compared: bool = False, spare: Tensor | None = None
+    ) -> float | Tensor:
         """The temperature, as a number or as a tensor that broadcasts against z.
 
         Args:
             z: What it is in units of: of shape (N, ...), if it is the spread of each example.
             compared: Whether its values are compared with each other, and not with 0.
+            spare: Memory of z's shape and type that may be written to.
         """
         given = self.force
         if isinstance(given, Spread):
-            given = self.force = given.of(z, self.call.batch, compared=compared)
+            given = given.of(z, self.call.batch, compared=compared, spare=spare)
+            self.force = given
         return 0.0 if given is None else given
 
     def temperature_of_logits(self, pieces: Iterable[Tensor]) -> float | Tensor:
@@ -366,7 +372,8 @@ class _Quick(_Named):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
         first, copy, _, call, *others = inputs
-        run = call.held.run
+        held = call.held
+        run = held.run
         kept: Sequence[Tensor] = ()
         if run is not None:
             output, *kept = run(call.operation, first, *others)
@@ -378,13 +385,14 @@ class _Quick(_Named):
                 ctx.mark_non_differentiable(*output[1:])
             elif copy is None and (type(output) is not Tensor or is_view(output)):
                 output = own(output)
+        if held.rectifies and isinstance(call.temperature, Spread):
+            call.temperature = call.temperature.early(output, call.batch)
         if saved_tensor_hooks(False) is not None:
             _save(ctx, inputs, kept, marks=True)
             return output
         # `_save`, without its calls.
         ctx.marked = ctx.materialize_grads = False
         ctx.call, ctx.reuse = call, False
-        held = call.held
         if held.layout:
             ctx.layout = first.shape, first.stride()
         if copy is not None:

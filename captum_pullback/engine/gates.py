@@ -99,17 +99,16 @@ def _step_each(grad: Tensor, distance: Tensor, temperature: Tensor, *, reuse: bo
     result = distance if reuse and _alike(grad, distance) else torch.empty_like(grad)
     if result.stride() != grad.stride() or distance.dtype != grad.dtype:
         return _step_broadcast(grad, distance, temperature, torch.sigmoid)
-    for number, value in enumerate(temperature.flatten().tolist()):
+    examples = zip(grad.unbind(), distance.unbind(), result.unbind(), strict=True)
+    values = temperature.flatten().tolist()
+    for value, (coming, away, going) in zip(values, examples, strict=True):
         if value == math.inf:
-            torch.mul(grad[number], 0.5, out=result[number])
-            continue
-        if value == 0:
-            torch.mul(grad[number], ~(distance[number] <= 0), out=result[number])
-            continue
-        beta = 1.0 / max(value, SMALLEST_TEMPERATURE)
-        _softplus_backward_into(
-            grad[number], distance[number], beta, _SATURATION, grad_input=result[number]
-        )
+            torch.mul(coming, 0.5, out=going)
+        elif value == 0:
+            torch.mul(coming, ~(away <= 0), out=going)
+        else:
+            beta = 1.0 / max(value, SMALLEST_TEMPERATURE)
+            _softplus_backward_into(coming, away, beta, _SATURATION, grad_input=going)
     return result
 
 
@@ -143,7 +142,7 @@ class PiecewiseLinear:
     def held(self, step: Step = step) -> Held:
         """Held at the softened slope, by logistic or Gaussian noise."""
         if self == RELU:
-            return Held(_relu(step), hard=True)
+            return Held(_relu(step), hard=True, rectifies=True)
 
         def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
             return self.slope(grad, z, context.temperature(z), step, reuse=context.reuse)
@@ -207,13 +206,14 @@ def capped(low: float, high: float, reading: str, step: Step = step) -> Held:
         return secant()
 
     def pull(context: Context, grad: Tensor, z: Tensor) -> Tensor:
-        temperature = context.temperature(z)
         if reading == "excited":
-            return step(grad, z, temperature, reuse=context.reuse)
+            return step(grad, z, context.temperature(z), reuse=context.reuse)
         # min(1, high / z) for z > 0; what is left of 0 is closed, or as good as closed.
         if not may_write(grad):
-            return step(grad, z, temperature) * (high / z.clamp_min(high))
-        share = z.clamp_min(high).reciprocal_().mul_(high)
+            return step(grad, z, context.temperature(z)) * (high / z.clamp_min(high))
+        share = torch.empty_like(z)
+        temperature = context.temperature(z, spare=share)
+        torch.clamp_min(z, high, out=share).reciprocal_().mul_(high)
         return step(grad, z, temperature, reuse=context.reuse).mul_(share)
 
     return Held(pull)

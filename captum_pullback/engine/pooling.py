@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.backward import Context, Held, derivative
+from captum_pullback.engine.backward import Context, Held, derivative, may_write
 from captum_pullback.engine.gates import SMALLEST_TEMPERATURE
 from captum_pullback.engine.spread import Spread
 from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
@@ -45,18 +45,26 @@ def max_pool(windows: Windows | AdaptiveWindows, *, differentiated: bool = False
     """
 
     def pull(context: Context, grad: Tensor, x: Tensor) -> Tensor:
-        temperature = context.temperature(x, compared=True)
-        if isinstance(context.call.temperature, Spread):
-            return _pull_each(context, grad, x, temperature, pull_at)
-        return pull_at(context, grad, x, temperature)
+        if not isinstance(context.call.temperature, Spread):
+            return pull_at(context, grad, x, context.temperature(x))
+        # Memory for the result serves to measure the spread, too.
+        into = torch.empty_like(x) if may_write(grad) and grad.dtype == x.dtype else None
+        temperature = context.temperature(x, compared=True, spare=into)
+        return _pull_each(context, grad, x, temperature, pull_at, into)
 
-    def pull_at(context: Context, grad: Tensor, x: Tensor, temperature: float | Tensor) -> Tensor:
+    def pull_at(
+        context: Context,
+        grad: Tensor,
+        x: Tensor,
+        temperature: float | Tensor,
+        into: Tensor | None = None,
+    ) -> Tensor:
         rate: float | Tensor
         if isinstance(temperature, Tensor):
             rate = temperature.clamp_min(SMALLEST_TEMPERATURE).reciprocal().expand(grad.shape)
         else:
             rate = 1.0 / max(temperature, SMALLEST_TEMPERATURE)
-        return _pull_back(grad, x, context.operation, windows, rate, differentiated)
+        return _pull_back(grad, x, context.operation, windows, rate, differentiated, into)
 
     return Held(pull, hard=True)
 
@@ -66,24 +74,36 @@ def _pull_each(
     grad: Tensor,
     x: Tensor,
     temperature: float | Tensor,
-    pull: Callable[[Context, Tensor, Tensor, float | Tensor], Tensor],
+    pull: Callable[..., Tensor],
+    into: Tensor | None,
 ) -> Tensor:
     """The same at a temperature that was found: one example after the other, as is quickest.
 
-    Where it is 0, the gradient is PyTorch's own, which of equal entries chooses one.
+    Where it is 0, the gradient is PyTorch's own, which of equal entries chooses one. The result
+    may be written ``into`` memory of x's shape and strides.
     """
     if not isinstance(temperature, Tensor):
         if temperature or is_watched():
-            return pull(context, grad, x, temperature)
+            return pull(context, grad, x, temperature, into)
         (own,) = derivative(context.call, [x], [True], grad)
         return own  # type: ignore[return-value]
     if is_watched():
         return pull(context, grad, x, temperature)
     if x.device.type == "cpu" and temperature.numel() == len(temperature) == len(x):
-        parts = zip(
-            torch.split(grad, 1), torch.split(x, 1), temperature.flatten().tolist(), strict=True
-        )
-        return torch.cat([_pull_each(context, g, part, t, pull) for g, part, t in parts])
+        values = temperature.flatten().tolist()
+        places = [None] * len(x) if into is None else torch.split(into, 1)
+        found = [
+            _pull_each(context, g, part, value, pull, place)
+            for value, g, part, place in zip(
+                values, torch.split(grad, 1), torch.split(x, 1), places, strict=True
+            )
+        ]
+        if into is None:
+            return torch.cat(found)
+        for place, pulled in zip(places, found, strict=True):
+            if pulled is not place:
+                place.copy_(pulled)
+        return into
     pulled, hard = pull(context, grad, x, temperature), temperature == 0
     if bool(hard.any()):
         (own,) = derivative(context.call, [x], [True], grad)
@@ -98,6 +118,7 @@ def _pull_back(
     windows: Windows | AdaptiveWindows,
     rate: float | Tensor,
     differentiated: bool,
+    into: Tensor | None = None,
 ) -> Tensor:
     """The soft gradient; rate is 1 / T."""
     windows = windows.regular(x, grad)
@@ -107,7 +128,7 @@ def _pull_back(
         and isinstance(rate, float)
         and not (grad.is_meta or torch.is_grad_enabled() or is_watched())
     ):
-        pulled = _by_sums(grad, x, windows, rate, differentiated)
+        pulled = _by_sums(grad, x, windows, rate, differentiated, into)
         if pulled is not None:
             return pulled
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -164,7 +185,12 @@ _LEAST_SUM = {torch.float32: math.exp(-60.0), torch.float64: math.exp(-600.0)}
 
 
 def _by_sums(
-    grad: Tensor, x: Tensor, windows: Windows, rate: float, differentiated: bool
+    grad: Tensor,
+    x: Tensor,
+    windows: Windows,
+    rate: float,
+    differentiated: bool,
+    into: Tensor | None,
 ) -> Tensor | None:
     """For regular windows: sums over windows and back, one axis after the other.
 
@@ -175,7 +201,7 @@ def _by_sums(
     wide = torch.promote_types(x.dtype, torch.float32)
     space = tuple(range(-len(windows.kernel), 0))
     taps = windows.per_axis(x, grad)
-    pulled = grad.new_empty_strided(x.shape, torch.empty_like(x).stride())
+    pulled = torch.empty_like(x, dtype=grad.dtype) if into is None else into
     planes, grads, target = x, grad, pulled
     if x.is_contiguous() and grad.is_contiguous():
         planes, grads, target = (

@@ -114,7 +114,8 @@ def _rrelu(step: gates.Step) -> Rule:
 
 def _threshold(step: gates.Step) -> Rule:
     def read(threshold: float, value: float) -> Held:
-        return PiecewiseLinear((0.0, 1.0), (threshold,)).held(step)
+        held = PiecewiseLinear((0.0, 1.0), (threshold,)).held(step)
+        return held._replace(rectifies=held.rectifies and value == 0)
 
     return Rule(read)
 

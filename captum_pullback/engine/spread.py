@@ -58,7 +58,14 @@ class Spread:
             raise ValueError(f"unit must be 'spread' or 'output', not {self.unit!r}")
         object.__setattr__(self, "scale", scale)
 
-    def of(self, z: Tensor, batch: int | None = None, *, compared: bool = False) -> float | Tensor:
+    def of(
+        self,
+        z: Tensor,
+        batch: int | None = None,
+        *,
+        compared: bool = False,
+        spare: Tensor | None = None,
+    ) -> float | Tensor:
         """The temperature for an input z of shape (N, ...); a number for one example on the CPU.
 
         Where there is no spread, or none that is finite, the temperature is 0: the gate is hard.
@@ -70,19 +77,40 @@ class Spread:
                 could be either is taken as (N, ...), else as (T, N, C), else as (N k, ...). Where
                 it is unknown, or none of these, the first dimension is the batch's.
             compared: Whether what it got is compared with each other, and not with 0.
+            spare: Memory of z's shape and type that may be written to.
         """
-        z = z.detach()
-        if z.numel() < 2:
-            return 0.0
-        z = z.to(torch.promote_types(z.dtype, torch.float32))
-        measure = _mean_output if self.unit == "output" and not compared else _moments
-        if z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0]):
-            return self._scaled(*measure(z, [0, 2]))
-        rows = _rows(z, batch)
-        dims = list(range(1, rows.dim()))
+        if self.unit == "output" and not compared:
+            z = z.detach()
+            positive = z.clamp_min(0) if spare is None else torch.clamp_min(z, 0, out=spare)
+            return self.of_output(positive, batch)
+        given = z.detach()
+        z = given.to(_wide(given))
+        rows, dims = _examples(z, batch)
         if not dims:
             return 0.0
-        return self._scaled(*measure(rows, dims), like=z)
+        mean = rows.mean(dims, keepdim=True)
+        number = math.prod(rows.shape[dim] for dim in dims)
+        # In two steps, which takes a third of `Tensor.std`.
+        away = torch.sub(rows, mean, out=spare if rows is given else None)
+        away = torch.linalg.vector_norm(away, dim=dims, keepdim=True)
+        return self._scaled(away / math.sqrt(number), mean, like=None if 0 in dims else z)
+
+    def early(self, output: Tensor, batch: int | None = None) -> float | Tensor | Spread:
+        """The temperature of what gives max(z, 0), as far as its output tells.
+
+        The output was just written, and need not be made anew from z.
+        """
+        return self.of_output(output, batch) if self.unit == "output" else self
+
+    def of_output(self, output: Tensor, batch: int | None = None) -> float | Tensor:
+        """The same in the unit "output", for max(z, 0) in place of z."""
+        output = output.detach()
+        rows, dims = _examples(output, batch)
+        if not dims:
+            return 0.0
+        # Sums of what is not negative lose nothing to each other.
+        mean = rows.mean(dims, keepdim=True, dtype=_wide(output))
+        return self._scaled(mean * math.sqrt(2 * math.pi), like=None if 0 in dims else output)
 
     def of_logits(self, pieces: Iterable[Tensor], batch: int | None = None) -> float | Tensor:
         """The same for logits (N, ..., rows, columns) of attention, less those that are masked.
@@ -114,18 +142,27 @@ class Spread:
         return self._scaled(deviation, mean, like=logits)
 
     def _scaled(
-        self, deviation: Tensor, mean: Tensor, *, like: Tensor | None = None
+        self, deviation: Tensor, mean: Tensor | None = None, *, like: Tensor | None = None
     ) -> float | Tensor:
-        """C times the deviation, where there is one; ``like`` has k rows for each of them."""
-        rounding = 8 * torch.finfo(deviation.dtype).eps * mean.abs()
-        counts = (deviation > rounding) & deviation.isfinite()
-        found = torch.where(counts, deviation * self.scale, 0.0)
-        if found.numel() == 1:
-            if found.device.type == "cpu" and not is_watched():
-                return float(found)
-            return found.reshape([1] * (1 if like is None else like.dim()))
+        """C times the deviation, where there is one; ``like`` has k rows for each of them.
+
+        What is within the rounding of the mean is none.
+        """
+        if deviation.numel() == 1 and deviation.device.type == "cpu" and not is_watched():
+            number = deviation.item()
+            least = 0.0 if mean is None else 8 * torch.finfo(mean.dtype).eps * abs(mean.item())
+            return (deviation * self.scale).item() if least < number < math.inf else 0.0
+        if mean is not None:
+            rounding = 8 * torch.finfo(mean.dtype).eps * mean.abs()
+            deviation = deviation.masked_fill(deviation <= rounding, 0.0)
+        found = deviation.nan_to_num(0.0, 0.0)
+        found = (
+            found * self.scale if self.scale < math.inf else found.masked_fill(found > 0, math.inf)
+        )
         if like is None:
             return found
+        if found.numel() == 1:
+            return found.reshape([1] * like.dim())
         found = found.flatten().repeat_interleave(len(like) // len(found))
         return found.reshape(-1, *[1] * (like.dim() - 1))
 
@@ -143,18 +180,18 @@ def _rows(z: Tensor, batch: int | None) -> Tensor:
     return z.reshape(batch, -1, *z.shape[1:])
 
 
-def _moments(z: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
-    """The standard deviation and the mean; in two steps, which takes a third of `Tensor.std`."""
-    mean = z.mean(dims, keepdim=True)
-    number = math.prod(z.shape[dim] for dim in dims)
-    return torch.linalg.vector_norm(z - mean, dim=dims, keepdim=True) / math.sqrt(number), mean
+def _examples(z: Tensor, batch: int | None) -> tuple[Tensor, list[int]]:
+    """Z with the dimensions over which it is one example's; none if there are no two numbers."""
+    if z.numel() < 2:
+        return z, []
+    if z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0]):
+        return z, [0, 2]
+    rows = _rows(z, batch)
+    return rows, list(range(1, rows.dim()))
 
 
-def _mean_output(z: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
-    """What is the standard deviation of a normal input of mean 0; and what is lost by rounding."""
-    # Sums of what is not negative lose nothing to each other.
-    found = z.clamp_min(0).mean(dims, keepdim=True) * math.sqrt(2 * math.pi)
-    return found, torch.zeros_like(found)
+def _wide(z: Tensor) -> torch.dtype:
+    return torch.promote_types(z.dtype, torch.float32)
 
 
 Temperature = float | Tensor | Spread
