@@ -101,7 +101,7 @@ def _pull_each(
         if into is None:
             return torch.cat(found)
         for place, pulled in zip(places, found, strict=True):
-            if pulled is not place:
+            if place is not None and pulled is not place:
                 place.copy_(pulled)
         return into
     pulled, hard = pull(context, grad, x, temperature), temperature == 0

@@ -93,7 +93,8 @@ class Spread:
         # In two steps, which takes a third of `Tensor.std`.
         away = torch.sub(rows, mean, out=spare if rows is given else None)
         away = torch.linalg.vector_norm(away, dim=dims, keepdim=True)
-        return self._scaled(away / math.sqrt(number), mean, like=None if 0 in dims else z)
+        like = None if 0 in dims else z
+        return _scaled(away / math.sqrt(number), self.scale, mean, like=like)
 
     def early(self, output: Tensor, batch: int | None = None) -> float | Tensor | Spread:
         """The temperature of what gives max(z, 0), as far as its output tells.
@@ -110,7 +111,8 @@ class Spread:
             return 0.0
         # Sums of what is not negative lose nothing to each other.
         mean = rows.mean(dims, keepdim=True, dtype=_wide(output))
-        return self._scaled(mean * math.sqrt(2 * math.pi), like=None if 0 in dims else output)
+        scale = self.scale * math.sqrt(2 * math.pi)
+        return _scaled(mean, scale, like=None if 0 in dims else output)
 
     def of_logits(self, pieces: Iterable[Tensor], batch: int | None = None) -> float | Tensor:
         """The same for logits (N, ..., rows, columns) of attention, less those that are masked.
@@ -139,32 +141,7 @@ class Spread:
         if logits is None or not logits.numel():
             return 0.0
         deviation = (squares / count.clamp_min(1)).sqrt()
-        return self._scaled(deviation, mean, like=logits)
-
-    def _scaled(
-        self, deviation: Tensor, mean: Tensor | None = None, *, like: Tensor | None = None
-    ) -> float | Tensor:
-        """C times the deviation, where there is one; ``like`` has k rows for each of them.
-
-        What is within the rounding of the mean is none.
-        """
-        if deviation.numel() == 1 and deviation.device.type == "cpu" and not is_watched():
-            number = deviation.item()
-            least = 0.0 if mean is None else 8 * torch.finfo(mean.dtype).eps * abs(mean.item())
-            return (deviation * self.scale).item() if least < number < math.inf else 0.0
-        if mean is not None:
-            rounding = 8 * torch.finfo(mean.dtype).eps * mean.abs()
-            deviation = deviation.masked_fill(deviation <= rounding, 0.0)
-        found = deviation.nan_to_num(0.0, 0.0)
-        found = (
-            found * self.scale if self.scale < math.inf else found.masked_fill(found > 0, math.inf)
-        )
-        if like is None:
-            return found
-        if found.numel() == 1:
-            return found.reshape([1] * like.dim())
-        found = found.flatten().repeat_interleave(len(like) // len(found))
-        return found.reshape(-1, *[1] * (like.dim() - 1))
+        return _scaled(deviation, self.scale, mean, like=logits)
 
 
 # Networks mask logits by -inf, by the least number of their type, or by -1e9 or -1e4 added.
@@ -188,6 +165,30 @@ def _examples(z: Tensor, batch: int | None) -> tuple[Tensor, list[int]]:
         return z, [0, 2]
     rows = _rows(z, batch)
     return rows, list(range(1, rows.dim()))
+
+
+def _scaled(
+    deviation: Tensor, scale: float, mean: Tensor | None = None, *, like: Tensor | None = None
+) -> float | Tensor:
+    """A deviation to scale, where there is one; ``like`` has k rows for each of them.
+
+    What is within the rounding of the mean is none.
+    """
+    if deviation.numel() == 1 and deviation.device.type == "cpu" and not is_watched():
+        number = deviation.item()
+        least = 0.0 if mean is None else 8 * torch.finfo(mean.dtype).eps * abs(mean.item())
+        return (deviation * scale).item() if least < number < math.inf else 0.0
+    if mean is not None:
+        rounding = 8 * torch.finfo(mean.dtype).eps * mean.abs()
+        deviation = deviation.masked_fill(deviation <= rounding, 0.0)
+    found = deviation.nan_to_num(0.0, 0.0)
+    found = found * scale if scale < math.inf else found.masked_fill(found > 0, math.inf)
+    if like is None:
+        return found
+    if found.numel() == 1:
+        return found.reshape([1] * like.dim())
+    found = found.flatten().repeat_interleave(len(like) // len(found))
+    return found.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _wide(z: Tensor) -> torch.dtype:
