@@ -219,7 +219,6 @@ def _reference_numbers() -> dict[str, str]:
         "reference-classes": str(len(meta["classes"])),
         "reference-accuracy": percent(meta["accuracy"], 1),
         "reference-pictures": str(meta["pictures"]["val"]),
-        "reference-temperature": f"{meta['temperature']:g}",
     }
 
 

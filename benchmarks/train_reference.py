@@ -211,7 +211,6 @@ def export(
             for label, name in enumerate(names)
         },
         "pictures": {split: len(data[split][1]) for split in data},
-        "temperature": args.temperature,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "command": command(args),
         "settings": settings,
@@ -242,7 +241,6 @@ def command(args: argparse.Namespace) -> str:
     return (
         "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
         f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
-        f"--temperature {args.temperature} "
         f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
         f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
         f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16 "
@@ -269,9 +267,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--widths", type=int, nargs=4, help="channels of the four stages")
     parser.add_argument(
         "--mixup", type=float, help="greatest share of another picture; none, or 0.4 for hybrid"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="to explain it at, kept with the weights"
     )
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--batch-size", type=int, default=64)

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from captum_pullback.engine.record import SofteningRecord
     from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
     from captum_pullback.engine.softening import soften
+    from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, PUBLISHED_TEMPERATURE
     from captum_pullback.engine.spread import Spread
     from captum_pullback.fit import NoTemperatureError, TemperatureFit, fit_temperature
     from captum_pullback.lens.dynamics import TrainingLens
 
 __all__ = [
+    "DEFAULT_TEMPERATURE",
     "EXCITATION",
+    "PUBLISHED_TEMPERATURE",
     "SEMANTIC",
     "AscentStep",
     "CheckpointMismatchError",
@@ -56,7 +59,9 @@ __all__ = [
 
 #: In which module each name above is.
 _HOMES = {
+    "DEFAULT_TEMPERATURE": "engine.softness",
     "EXCITATION": "engine.rules",
+    "PUBLISHED_TEMPERATURE": "engine.softness",
     "SEMANTIC": "engine.rules",
     "AscentStep": "ascent",
     "NotPiecewiseLinearError": "effective",

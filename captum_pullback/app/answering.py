@@ -185,7 +185,7 @@ class Answering:
 
     def own(self, loaded: Loaded) -> dict[str, Any]:
         """Return the settings whose values depend on the network."""
-        return {"temperature": loaded.temperature, "layer": last_layer(loaded) or ""}
+        return {"layer": last_layer(loaded) or ""}
 
     def loaded(self, desk: Desk) -> Loaded:
         """Return the network that was chosen."""

@@ -19,7 +19,7 @@ from captum_pullback.app.server import serving
 from captum_pullback.app.work import private_copy
 from captum_pullback.commands.terminal import complain, doing, say
 from captum_pullback.study.errors import UsageError, blamed
-from captum_pullback.study.loading import load_network, suggested_temperature
+from captum_pullback.study.loading import load_network
 from captum_pullback.study.softness import read_rules, rules_text
 from captum_pullback.zoo.photos import SAMPLES, PhotoError, sample_photo
 
@@ -80,7 +80,6 @@ def _networks(args: argparse.Namespace) -> dict[str, Loaded]:
             weights,
             args.device,
             layers,
-            suggested_temperature(network),
             outputs,
             rules,
         )

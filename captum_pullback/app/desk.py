@@ -16,6 +16,7 @@ from typing import Any
 from captum_pullback.app.climbing import Ascended
 from captum_pullback.app.question import METHODS, RULES, Loaded, Photo, Question, What
 from captum_pullback.app.work import Explanation, Seen
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE
 from captum_pullback.engine.spread import UNITS, Spread
 from captum_pullback.figures.panels import Method
 from captum_pullback.study.ascents import Climb
@@ -60,13 +61,13 @@ class Wanted:
     what: What = "class"
     targets: tuple[int, ...] | None = None
     method: str = METHODS[0]
-    temperature: float = 0.3
+    temperature: float = DEFAULT_TEMPERATURE.scale
     follow: bool = True
-    pool: float = 0.3
+    pool: float = DEFAULT_TEMPERATURE.scale
     layer: str = ""
     channel: int = 0
     everywhere: bool = False
-    unit: str = "z"
+    unit: str = DEFAULT_TEMPERATURE.unit
     rules: str = RULES[0]
     show: Method = "heat_map"
     steps: int = 5

@@ -19,6 +19,7 @@ from captum_pullback.app.choices import class_choices, last_layer, layer_choices
 from captum_pullback.app.desk import RANGES, rule_choices
 from captum_pullback.app.events import connect
 from captum_pullback.app.question import METHODS, Loaded, Photo
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE
 from captum_pullback.study.methods import METHODS as TITLES
 
 __all__ = ["build"]
@@ -104,13 +105,20 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
         )
         with gr.Group(elem_classes="cp-heat"):
             parts["temperature"] = _slider(
-                "temperature", first.temperature, 0.01, "Temperature", elem_id="cp-temperature"
+                "temperature",
+                DEFAULT_TEMPERATURE.scale,
+                0.01,
+                "Temperature",
+                elem_id="cp-temperature",
             )
             parts["fit"] = gr.Button("Fit it", size="sm", elem_id="cp-fit")
         gr.HTML(_FIT)
         with gr.Group(elem_classes="cp-gates"):
             parts["unit"] = gr.Radio(
-                _UNITS, value="z", label="Temperature in units of", elem_id="cp-unit"
+                _UNITS,
+                value=DEFAULT_TEMPERATURE.unit,
+                label="Temperature in units of",
+                elem_id="cp-unit",
             )
             parts["rules"] = gr.Radio(
                 [(_RULES.get(name, name), name) for name in rule_choices(first)],
@@ -122,7 +130,7 @@ def _left(do: Actions, first: Loaded) -> dict[str, Any]:
                 True, label="Max pooling has the same temperature", elem_id="cp-follow"
             )
             parts["pool"] = _slider(
-                "pool", first.temperature, 0.01, "Pool temperature",
+                "pool", DEFAULT_TEMPERATURE.scale, 0.01, "Pool temperature",
                 elem_id="cp-pool",
             )  # fmt: skip
             parts["what"] = gr.Radio(

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
-from captum_pullback.engine.softness import Softness
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.spread import Spread
 from captum_pullback.study.softness import read_rules
 from captum_pullback.zoo.networks import Network
@@ -64,7 +64,6 @@ class Loaded:
         weights: Its weights for ``zoo.load``.
         device: The device it is on.
         layers: For each layer that can be explained, the shape of its output: (C, H, W) or (F,).
-        temperature: The default temperature for it.
         outputs: The number of classes.
         rules: The rules that the app was started with, as the command line spells them.
     """
@@ -74,7 +73,6 @@ class Loaded:
     weights: str | None = None
     device: str = "cpu"
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    temperature: float = 0.3
     outputs: int = 0
     rules: str = RULES[0]
 
@@ -103,7 +101,7 @@ class Question:
     what: What = "class"
     targets: tuple[int, ...] = ()
     method: str = "pullback"
-    temperature: float | Spread = 0.3
+    temperature: float | Spread = DEFAULT_TEMPERATURE
     pool_temperature: float | Spread | None = None
     layer: str = ""
     channel: int = 0

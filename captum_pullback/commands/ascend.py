@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from captum_pullback import outputs
 from captum_pullback.ascent import AscentStep
-from captum_pullback.commands.softness import asked, complain_of_unused, suited
+from captum_pullback.commands.softness import asked, complain_of_unused
 from captum_pullback.commands.terminal import complain, say
 from captum_pullback.figures.ascents import (
     number,
@@ -41,7 +41,7 @@ from captum_pullback.study.loading import (
 from captum_pullback.study.predictions import Prediction
 from captum_pullback.study.report import class_name
 from captum_pullback.study.scores import quietly
-from captum_pullback.study.softness import described
+from captum_pullback.study.softness import check_softness, described
 from captum_pullback.study.text import printable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     gif = outputs.writable(args.gif, [".gif"], photos) if args.gif else None
     network = load_network(args.model, args.weights, args.device, args.seed)
     words = [part.strip() for text in args.targets for part in _parts(network, text)]
-    softness = suited(network, softness, args)
+    check_softness(network, softness)
     ways = Ways(
         softness.temperature,
         softness.pool_temperature,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from captum_pullback import outputs
 from captum_pullback.commands.arguments import FITS
-from captum_pullback.commands.softness import asked, complain_of_unused, suited
+from captum_pullback.commands.softness import asked, complain_of_unused
 from captum_pullback.commands.terminal import complain, say
 from captum_pullback.engine.softness import Softness
 from captum_pullback.figures.comparison import save_figure
@@ -35,6 +35,7 @@ from captum_pullback.study.methods import METHODS, Settings, at_once, coverage
 from captum_pullback.study.metrics.disturbances import noise_squares_of
 from captum_pullback.study.report import Explanation
 from captum_pullback.study.scores import INFIDELITY_SAMPLES, attributed, rate
+from captum_pullback.study.softness import check_softness
 from captum_pullback.study.text import printable
 from captum_pullback.zoo.networks import Network
 from captum_pullback.zoo.photos import PhotoError
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     targets = target_classes(network, args.target)
     seen = _seen(network, photos, args.device)
     rows = _rows(seen, targets, args.top_k)
-    softness = suited(network, softness, args)
+    check_softness(network, softness)
     if args.temperature in FITS and rows:
         softness = _fitted(network, rows, args.device, softness, args.temperature, args.seed)
     settings = Settings(

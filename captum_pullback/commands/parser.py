@@ -106,7 +106,7 @@ def _add_explain(commands: Any) -> None:
         "in units of the spread of each gate's inputs or of its mean output; "
         "'0.3,gelu=1,attention=2', with others for kinds of gates or modules; 'fit', 'fit spread' "
         "or 'fit output', the one of least infidelity whose maps tell classes apart "
-        "(default: the network's own, or 0.3)",
+        "(default: 1 output)",
     )
     add_softness(add)
     add_seed(add, "the scores' and SmoothGrad's noise")
@@ -163,7 +163,7 @@ def _add_ascend(commands: Any) -> None:
         help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread' or '1 output', "
         "in units of the spread of each gate's inputs or of its mean output; "
         "'0.3,gelu=1,attention=2', with others for kinds of gates or modules "
-        "(default: the network's own, or 0.3)",
+        "(default: 1 output)",
     )
     add_softness(add)
     add("--steps", type=positive_count, default=5, metavar="K", help="number of steps (default: 5)")

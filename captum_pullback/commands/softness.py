@@ -12,21 +12,19 @@ from torch import Tensor
 from captum_pullback.commands.arguments import FITS
 from captum_pullback.commands.terminal import complain
 from captum_pullback.engine.softness import Softness
-from captum_pullback.study.loading import suggested_temperature
 from captum_pullback.study.methods import coverage
 from captum_pullback.study.softness import (
     UNUSED,
-    check_softness,
     read_rules,
     read_temperature,
 )
 from captum_pullback.zoo.networks import Network
 
-__all__ = ["asked", "complain_of_unused", "suited"]
+__all__ = ["asked", "complain_of_unused"]
 
 
 def asked(args: argparse.Namespace) -> Softness:
-    """Return the temperatures and rules of the arguments; `suited` fills in what they leave open.
+    """Return the temperatures and rules of the arguments.
 
     Raises:
         UsageError: Rules name an unknown kind of gate, or an unknown reading of a kind.
@@ -36,18 +34,6 @@ def asked(args: argparse.Namespace) -> Softness:
         softness = replace(softness, temperature=read_temperature(args.temperature))
     if args.pool_temperature is not None:
         softness = replace(softness, pool_temperature=read_temperature(args.pool_temperature))
-    return softness
-
-
-def suited(network: Network, softness: Softness, args: argparse.Namespace) -> Softness:
-    """Fill in the network's own temperature where none was given.
-
-    Raises:
-        UsageError: Temperatures name something that is neither in the network nor a kind of gate.
-    """
-    if args.temperature is None:
-        softness = replace(softness, temperature=suggested_temperature(network))
-    check_softness(network, softness)
     return softness
 
 

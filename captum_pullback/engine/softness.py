@@ -11,9 +11,20 @@ from captum_pullback.engine.rules import SEMANTIC, Rule, RulesLike
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.temperature import TemperatureLike, Temperatures
 
-__all__ = ["DEFAULT_TEMPERATURE", "HasSoftness", "Resolved", "Resolver", "Softness"]
+__all__ = [
+    "DEFAULT_TEMPERATURE",
+    "PUBLISHED_TEMPERATURE",
+    "HasSoftness",
+    "Resolved",
+    "Resolver",
+    "Softness",
+]
 
-DEFAULT_TEMPERATURE: TemperatureLike = 0.3
+DEFAULT_TEMPERATURE = Spread(1.0, "output")
+"""In units of each gate's mean output, which transfers from one network to another."""
+
+PUBLISHED_TEMPERATURE = 0.3
+"""Of the published runs on ImageNet networks, with logistic gates (arXiv 2507.22832 v1 to v4)."""
 
 
 @dataclass(frozen=True)

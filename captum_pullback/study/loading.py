@@ -30,7 +30,6 @@ __all__ = [
     "photographs",
     "sample_name",
     "see",
-    "suggested_temperature",
     "target_classes",
 ]
 
@@ -77,11 +76,6 @@ def load_network(
         raise UsageError(str(error), own_lines(error)) from error
     except (Exception, SystemExit) as error:  # anything at all: the function is the user's own
         raise blamed(error, f"{name} cannot be created") from error
-
-
-def suggested_temperature(network: Network) -> float:
-    """Return the network's own temperature, or else that of the published ImageNet runs."""
-    return float(network.meta.get("temperature", 0.3))
 
 
 def check_classes(targets: Sequence[int], count: int) -> None:

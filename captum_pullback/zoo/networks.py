@@ -54,7 +54,7 @@ def reference_network(device: str | torch.device = "cpu") -> Network:
         device: The device of the model.
 
     Returns:
-        The network in eval mode; ``meta`` has its accuracy and the temperature that suits it.
+        The network in eval mode; ``meta`` has its accuracy.
 
     Raises:
         ZooError: The weights' file is missing or damaged.
