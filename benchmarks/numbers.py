@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cost_page, markdown, stability_page
+from benchmarks import cost_page, markdown, stability_page, temperature_page
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -240,7 +240,7 @@ def tables() -> dict[str, str]:
     own = {
         "ascents": ascent_table(), "lens": lens_table(), "deep features": deep_features_table(),
     }  # fmt: skip
-    return {**stable, **cost_page.tables(), **own}
+    return {**stable, **cost_page.tables(), **temperature_page.tables(), **own}
 
 
 def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-SCRIPTS = ("theory", "modules")
+SCRIPTS = ("theory", "modules", "study")
 FOLDER = "_figures"
 THEMES = ("light", "dark")
 
