@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import markdown
-from benchmarks.intervals import of_mean, resampled
+from benchmarks.intervals import Array, of_mean, resampled
 
 RESULTS = Path(__file__).with_name("results")
 CHOSEN, PUBLISHED, GRADIENT, INTEGRATED = "1 output", "T = 0.3", "gradient", "Integrated Gradients"
@@ -21,18 +21,18 @@ CHOSEN, PUBLISHED, GRADIENT, INTEGRATED = "1 output", "T = 0.3", "gradient", "In
 CANDIDATES = {
     "T = 0.3": "T = 0.3",
     "T = 1": "T = 1",
-    "0.5 deviation": "0.5 × standard deviation",
-    "1 deviation": "1 × standard deviation",
-    "1 root mean square": "1 × root mean square",
-    "1 deviation per channel": "1 × standard deviation of each channel",
-    "1 median size": "1 × median of \\|z\\|",
-    "1 Mills": "1 × deviation by Mills' ratio",
-    "1 mean open": "1 × mean of what is above 0",
-    "1 sides": "1 × lesser of the means above and below 0",
-    "1 overlap": "1 × lesser of the mean output and its mirror image",
-    "0.5 mean output": "0.5 × mean output",
-    "1 mean output": "**1 × mean output**",
-    "1.5 mean output": "1.5 × mean output",
+    "0.5 deviation": "standard deviation, c = 0.5",
+    "1 deviation": "standard deviation, c = 1",
+    "1 root mean square": "root mean square, c = 1",
+    "1 deviation per channel": "standard deviation of each channel, c = 1",
+    "1 median size": "median of \\|z\\|, c = 1",
+    "1 Mills": "deviation by Mills' ratio, c = 1",
+    "1 mean open": "mean of what is above 0, c = 1",
+    "1 sides": "lesser of the means above and below 0, c = 1",
+    "1 overlap": "lesser of the mean output and its mirror image, c = 1",
+    "0.5 mean output": "mean output, c = 0.5",
+    "1 mean output": "**mean output, c = 1**",
+    "1.5 mean output": "mean output, c = 1.5",
 }
 #: How much closer than the gradient's a candidate's maps may be to those of a random class.
 MARGIN = 0.05
@@ -81,7 +81,7 @@ def ratio(network: str, quantity: str) -> Estimate:
     """A mean of what was chosen over that of Integrated Gradients."""
     one, two = (part.to_numpy() for part in pair("report", network, CHOSEN, INTEGRATED, quantity))
 
-    def of_means(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+    def of_means(first: Array, second: Array, axis: int = -1) -> Array:
         return first.mean(axis=axis) / second.mean(axis=axis)
 
     return Estimate(float(one.mean() / two.mean()), *resampled(of_means, one, two))
