@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks.intervals import of_ratio
 from benchmarks.networks import without_batch_norm
 from benchmarks.provenance import device, versions
 from captum_pullback import PullbackAscent
+from captum_pullback.study.softness import read_temperature
 from captum_pullback.zoo.network import pixel_bounds
 from captum_pullback.zoo.networks import Network, reference_network
 from captum_pullback.zoo.photos import read_photo
@@ -31,7 +33,8 @@ from captum_pullback.zoo.photos import read_photo
 log = logging.getLogger("ascent")
 
 RESULTS = Path(__file__).with_name("results") / "ascent.json"
-TEMPERATURES = (0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+#: As on the command line; the first leaves gates as they are, for comparison.
+TEMPERATURES = ("0", "0.3", "0.5", "0.7", "1", "1.5", "2", "1 output")
 WANTED = {"raised": 0.99, "became_target": 0.90, "times_plain": 2.0}
 
 
@@ -108,7 +111,7 @@ def measure(
     other: Network,
     inputs: Tensor,
     targets: Tensor,
-    temperature: float,
+    temperature: str,
     bounded: bool,
 ) -> dict[str, float]:
     """Shares of the photographs, in [0, 1], and the mean rise of the target's score.
@@ -118,9 +121,11 @@ def measure(
     """
     mean, std = (torch.tensor(v).view(3, 1, 1).to(inputs) for v in (drawn.mean, drawn.std))
     bounds = pixel_bounds(drawn) if bounded else None
-    ascent = PullbackAscent(drawn.model, temperature, relative=True, bounds=bounds)
+    ascent = PullbackAscent(
+        drawn.model, read_temperature(temperature), relative=True, bounds=bounds
+    )
     first, last, points = [], [], []
-    bar = tqdm(total=len(inputs), desc=f"T = {temperature:g}", leave=False, mininterval=5)
+    bar = tqdm(total=len(inputs), desc=f"T = {temperature}", leave=False, mininterval=5)
     for part, target in zip(torch.split(inputs, 20), torch.split(targets, 20), strict=True):
         trace = ascent.trace(part, target.to(part.device))
         first.append(trace[0].score.cpu())
@@ -172,9 +177,9 @@ def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]
         shown = photographs * len(group)
     result = []
     for (bounded, temperature), mean in means.items():
-        plain = means.get((bounded, 0.0), {}).get("named_by_other", 0.0)
+        plain = means.get((bounded, TEMPERATURES[0]), {}).get("named_by_other", 0.0)
         times, interval = ratio(mean["named_by_other"], plain, shown)
-        stretched = means.get((bounded, 0.0), {}).get("stretched_named_by_other", 0.0)
+        stretched = means.get((bounded, TEMPERATURES[0]), {}).get("stretched_named_by_other", 0.0)
         times_stretched, _ = ratio(mean["stretched_named_by_other"], stretched, shown)
         met = {
             "raised": mean["raised"] >= WANTED["raised"],
@@ -217,7 +222,7 @@ def identity(network: Network) -> dict[str, Any]:
 
 def command(args: argparse.Namespace) -> str:
     """The command that measures this again, without this machine's folders."""
-    temperatures = " ".join(f"{t:g}" for t in args.temperatures)
+    temperatures = shlex.join(args.temperatures)
     return (
         f"python -m benchmarks.ascent --data DIR --photos {args.photos} --seeds {args.seeds} "
         f"--temperatures {temperatures} --device {args.device}"
@@ -231,7 +236,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--photos", type=int, default=120, help="for each seed")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--temperatures", nargs="+", default=TEMPERATURES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="PyTorch's, where others need the cores too")
     return parser.parse_args(argv)

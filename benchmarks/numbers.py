@@ -97,7 +97,7 @@ def _stability_numbers() -> dict[str, str]:
     }
 
 
-def _ascents(bounded: bool = False) -> dict[float, dict[str, Any]]:
+def _ascents(bounded: bool = False) -> dict[str, dict[str, Any]]:
     rows = load("ascent.json")["summary"]
     return {row["temperature"]: row for row in rows if row["bounded"] is bounded}
 
@@ -115,27 +115,27 @@ def _interval(row: dict[str, Any]) -> str:
 def _ascent_numbers() -> dict[str, str]:
     free, bounded, result = _ascents(), _ascents(bounded=True), load("ascent.json")
     return {
-        "ascent-photographs": str(free[1.0]["photographs"]),
+        "ascent-photographs": str(free["1"]["photographs"]),
         "ascent-per-seed": str(result["photographs_per_seed"]),
-        "ascent-raised": _share(free[1.0], "raised"),
-        "ascent-became": _share(free[1.0], "became_target"),
-        "ascent-named": _share(free[1.0], "named_by_other"),
-        "ascent-not-named": percent(1 - free[1.0]["named_by_other"]),
-        "ascent-itself": _share(free[1.0], "named_by_itself", 0),
-        "ascent-named-plain": _share(free[0.0], "named_by_other"),
-        "ascent-interval": _interval(free[1.0]),
-        "ascent-bounded-plain": _share(bounded[0.0], "named_by_other"),
-        "ascent-bounded": _share(bounded[1.0], "named_by_other"),
-        "ascent-bounded-ratio": rounded(bounded[1.0]["times_plain"], 1),
-        "ascent-bounded-interval": _interval(bounded[1.0]),
-        "ascent-stretched-plain": _share(free[0.0], "stretched_named_by_other"),
-        "ascent-stretched": _share(free[1.0], "stretched_named_by_other"),
-        "ascent-bounded-stretched-plain": _share(bounded[0.0], "stretched_named_by_other"),
-        "ascent-bounded-stretched": _share(bounded[1.0], "stretched_named_by_other"),
+        "ascent-raised": _share(free["1"], "raised"),
+        "ascent-became": _share(free["1"], "became_target"),
+        "ascent-named": _share(free["1"], "named_by_other"),
+        "ascent-not-named": percent(1 - free["1"]["named_by_other"]),
+        "ascent-itself": _share(free["1"], "named_by_itself", 0),
+        "ascent-named-plain": _share(free["0"], "named_by_other"),
+        "ascent-interval": _interval(free["1"]),
+        "ascent-bounded-plain": _share(bounded["0"], "named_by_other"),
+        "ascent-bounded": _share(bounded["1"], "named_by_other"),
+        "ascent-bounded-ratio": rounded(bounded["1"]["times_plain"], 1),
+        "ascent-bounded-interval": _interval(bounded["1"]),
+        "ascent-stretched-plain": _share(free["0"], "stretched_named_by_other"),
+        "ascent-stretched": _share(free["1"], "stretched_named_by_other"),
+        "ascent-bounded-stretched-plain": _share(bounded["0"], "stretched_named_by_other"),
+        "ascent-bounded-stretched": _share(bounded["1"], "stretched_named_by_other"),
         "ascent-other-accuracy": percent(result["networks"]["looks"]["accuracy"]),
         "ascent-chance": percent(1 / result["classes"], 1),
-        "ascent-default-ratio": rounded(free[0.3]["times_plain"], 1),
-        "ascent-default-interval": _interval(free[0.3]),
+        "ascent-default-ratio": rounded(free["1 output"]["times_plain"], 1),
+        "ascent-default-interval": _interval(free["1 output"]),
     }
 
 
@@ -164,7 +164,7 @@ def ascent_table() -> str:
         ("another network names the class", lambda row: _share(row, "named_by_other")),
         ("the other, times the plain gradient", lambda row: rounded(row["times_plain"], 1)),
     ]
-    titles = ["plain gradient", *(f"{t:g}" for t in rows if t)]
+    titles = ["plain gradient", *(temperature for temperature in rows if temperature != "0")]
     titles[1] = f"T = {titles[1]}"
     lines = [[name, *map(show, rows.values())] for name, show in kinds]
     return markdown.table(["", *titles], lines)

@@ -8,7 +8,6 @@ function from a model, inputs and targets to attributions it is given::
 
     scores = quantus.MaxSensitivity()(
         model=model, x_batch=x, y_batch=y, explain_func=explain,
-        explain_func_kwargs={"temperature": 0.3},
     )
 
 Nothing of it is imported here, and this package does not install it: ``pip install

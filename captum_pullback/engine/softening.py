@@ -68,7 +68,8 @@ def soften(
     Args:
         model: The network, or any callable. A `torch.nn.Module` gives names to its gates.
         temperature: In units of the pre-activations, from 0 (gates as they are) to inf (a linear
-            network in which each ReLU passes one half), or a `Spread`. Or a mapping from module
+            network in which each ReLU passes one half); or a `Spread`, such as the default,
+            ``Spread(1.0, "output")``, in units of what each gate gets. Or a mapping from module
             names, or beginnings of names, or kinds of gates, to such or to a tensor that
             broadcasts against the gate's input (per channel: shape (C, 1, 1) for images); ``""``
             is all the rest.
