@@ -17,7 +17,12 @@ from captum.attr import IntegratedGradients, Saliency
 from PIL import Image
 from torch import nn
 
-from captum_pullback import ExcitationPullback, PullbackAscent, fit_temperature
+from captum_pullback import (
+    DEFAULT_TEMPERATURE,
+    ExcitationPullback,
+    PullbackAscent,
+    fit_temperature,
+)
 from captum_pullback.app import climbing, code, hidden, keep, work
 from captum_pullback.app.jobs import Cancelled, Job, Jobs, random_numbers
 from captum_pullback.app.question import METHODS, Loaded, Photo, Question
@@ -98,7 +103,7 @@ def test_the_other_methods_are_captums(loaded: Loaded) -> None:
     expected = IntegratedGradients(loaded.network.model).attribute(inputs, target=1)[0]
     torch.testing.assert_close(shown, expected.float())
     for method in METHODS:
-        settings = Settings(0.3, scores="none")
+        settings = Settings(DEFAULT_TEMPERATURE, scores="none")
         expected = scores.score(loaded.network, inputs, 1, method, settings).attribution
         assert torch.equal(answered(loaded, asked(method=method)).maps[0].attribution, expected)
 
@@ -107,7 +112,9 @@ def test_the_other_methods_are_captums(loaded: Loaded) -> None:
 def test_scores_are_the_command_lines(loaded: Loaded, method: str) -> None:
     answer = answered(loaded, asked(method=method))
     shown = work.rated(loaded, answer, job()).maps[0]
-    expected = scores.score(loaded.network, answer.seen.inputs, 1, method, Settings(0.3))
+    expected = scores.score(
+        loaded.network, answer.seen.inputs, 1, method, Settings(DEFAULT_TEMPERATURE)
+    )
     assert (shown.infidelity, shown.sensitivity) == (expected.infidelity, expected.sensitivity)
 
 
@@ -174,10 +181,10 @@ def test_the_code_of_an_ascent(loaded: Loaded, bounded: bool, what: Any, tmp_pat
             assert np.array_equal(names[name].numpy(), arrays[name])
     if what == "class":
         ascent = PullbackAscent(
-            loaded.network.model, 0.3, steps=3, step_size=0.05, radius=0.12, relative=True,
+            loaded.network.model, steps=3, step_size=0.05, radius=0.12, relative=True,
             bounds=pixel_bounds(loaded.network) if bounded else None,
         )  # fmt: skip
-        ends = result.ends["Along the excitation pullback, T = 0.3"]
+        ends = result.ends["Along the excitation pullback, T = 1 output"]
         assert torch.equal(ends[1], ascent.perturb(result.seen.inputs, 0)[0])
 
 
@@ -188,6 +195,7 @@ def test_a_fit_is_fit_temperatures(loaded: Loaded) -> None:
         loaded.network.model,
         seen.inputs,
         1,
+        units="output",
         perturb_func=disturbances.noise_squares_of(loaded.network),
         max_examples_per_batch=32,
         show_progress=False,

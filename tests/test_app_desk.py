@@ -102,7 +102,9 @@ def test_the_most_probable_class_unless_one_is_chosen() -> None:
     assert Wanted("embedded", targets=(2, 0)).question(seen).targets == (2, 0)
     assert Wanted("embedded", targets=()).question(seen).targets == ()
     assert Wanted("embedded", pool=2.0).question(seen).pool_temperature is None
-    assert Wanted("embedded", pool=2.0, follow=False).question(seen).pool_temperature == 2.0
+    assert Wanted("embedded", pool=2.0, follow=False).question(seen).pool_temperature == Spread(
+        2.0, "output"
+    )
 
 
 def test_the_unit_is_of_all_temperatures_and_0_is_hard_in_any() -> None:

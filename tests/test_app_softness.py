@@ -194,7 +194,7 @@ def test_ascents(loaded: Loaded, heat: Any, pool: Any, rules: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "title"),
     [
-        ({}, "Excitation pullback, T = 0.3"),
+        ({}, "Excitation pullback, T = 1 output"),
         ({"temperature": Spread(1.0)}, "Excitation pullback, T = 1 spread"),
         (
             {"temperature": Spread(1.0), "pool_temperature": Spread(2.0), "rules": "excitation"},
@@ -209,7 +209,7 @@ def test_titles_and_files_name_what_is_not_the_default(
     answer = answered(loaded, asked(**settings))
     assert keep.method_title(answer) == title
     keep.arrays_of(answer, tmp_path / "explanation.npz")
-    heat = "1 spread" if "temperature" in settings else "0.3"
+    heat = "1 spread" if "temperature" in settings else "1 output"
     with np.load(tmp_path / "explanation.npz") as arrays:
         assert str(arrays["temperature"]) == heat
         assert str(arrays["pool_temperature"]) == (

@@ -40,7 +40,7 @@ def test_the_default_run_is_a_grid_with_own_classes_on_the_diagonal(folder: Path
     rows = rows_of(done.stdout)
     classes = ["military uniform", "tabby", "espresso", "projectile"]
     assert [row[0] for row in rows] == classes * 4
-    assert all(after > before for _, _, before, after in rows)
+    assert all(after >= before for _, _, before, after in rows)  # to a tenth
     for photo in ("grace_hopper", "chelsea", "coffee", "rocket"):
         assert f"\n{photo}: " in f"\n{done.stdout}"
     with Image.open("ascent.png") as image:

@@ -15,7 +15,7 @@ from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensit
 from captum.robust import AttackComparator, Perturbation
 from torch import Tensor, nn
 
-from captum_pullback import PullbackAscent
+from captum_pullback import PullbackAscent, Spread
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
@@ -346,7 +346,11 @@ def test_defaults_are_the_published_ones() -> None:
     ascent, relative = PullbackAscent(convolutional()), PullbackAscent(nn.ReLU(), relative=True)
     assert (ascent.steps, ascent.step_size, ascent.radius) == (5, 20.0, 100.0)
     assert (relative.steps, relative.step_size, relative.radius) == (5, 0.1, 0.5)
-    assert (ascent.temperature, ascent.pool_temperature, ascent.bounds) == (0.3, None, None)
+    assert (ascent.temperature, ascent.pool_temperature, ascent.bounds) == (
+        Spread(1, "output"),
+        None,
+        None,
+    )
 
 
 def test_an_example_without_gradient_stays_where_it_is() -> None:
@@ -530,7 +534,7 @@ def test_scores_that_are_not_finite() -> None:
 
 def test_a_gradient_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="gradient is not finite in example 0"):
-        PullbackAscent(lambda x: x.relu().sqrt().sum(dim=1)).perturb(torch.zeros(1, 2), None)
+        PullbackAscent(lambda x: x.relu().sqrt().sum(dim=1), 0.3).perturb(torch.zeros(1, 2), None)
 
 
 def test_networks_without_gates_and_wrong_targets() -> None:

@@ -44,7 +44,10 @@ def x() -> Tensor:
     return torch.randn(3, 4, dtype=torch.float64)
 
 
-def sigma(z: Tensor, t: float = 0.3) -> Tensor:
+T = 0.3
+
+
+def sigma(z: Tensor, t: float = T) -> Tensor:
     return torch.sigmoid(z / t)
 
 
@@ -72,44 +75,44 @@ TARGETS = {
 @pytest.mark.parametrize("kind", TARGETS)
 def test_the_pullback_is_a_product_of_matrices(model: TwoLayers, x: Tensor, kind: str) -> None:
     target, classes = TARGETS[kind]
-    found = ExcitationPullback(model).attribute(x, target)
+    found = ExcitationPullback(model, T).attribute(x, target)
     torch.testing.assert_close(found, jacobian(model, x)[range(3), classes])
 
 
 def test_without_a_target_the_output_is_one_number_per_example(x: Tensor) -> None:
     head = nn.Linear(4, 1).double()
-    found = ExcitationPullback(lambda x: F.relu(head(x)).squeeze(1)).attribute(x)
+    found = ExcitationPullback(lambda x: F.relu(head(x)).squeeze(1), T).attribute(x)
     expected = sigma(head(x)) * head.weight
     torch.testing.assert_close(found, expected.detach())
 
 
 def test_multiplied_by_inputs(model: TwoLayers, x: Tensor) -> None:
-    pullback = ExcitationPullback(model, multiply_by_inputs=True)
+    pullback = ExcitationPullback(model, T, multiply_by_inputs=True)
     assert pullback.multiplies_by_inputs
     torch.testing.assert_close(pullback.attribute(x, 2), x * jacobian(model, x)[:, 2])
-    assert not ExcitationPullback(model).multiplies_by_inputs
+    assert not ExcitationPullback(model, T).multiplies_by_inputs
 
 
 def test_several_inputs_and_additional_arguments(model: TwoLayers, x: Tensor) -> None:
     other = torch.randn(3, 6, dtype=torch.float64)
     leaves = x.clone().requires_grad_(), other.clone().requires_grad_()
-    z = relu(model.one(leaves[0]) + leaves[1], 0.3)
-    scores = 2.5 * model.head(relu(model.two(z), 0.3))
+    z = relu(model.one(leaves[0]) + leaves[1], T)
+    scores = 2.5 * model.head(relu(model.two(z), T))
     expected = torch.autograd.grad(scores[:, 0].sum(), leaves)
-    both = ExcitationPullback(model).attribute((x, other), 0, 2.5)
+    both = ExcitationPullback(model, T).attribute((x, other), 0, 2.5)
     assert isinstance(both, tuple)
     for found, right in zip(both, expected, strict=True):
         torch.testing.assert_close(found, right)
-    one = ExcitationPullback(model).attribute(x, 0, (other, 2.5))
+    one = ExcitationPullback(model, T).attribute(x, 0, (other, 2.5))
     torch.testing.assert_close(one, expected[0])
-    in_tuple = ExcitationPullback(model).attribute((x,), 0, (other, 2.5))
+    in_tuple = ExcitationPullback(model, T).attribute((x,), 0, (other, 2.5))
     assert torch.equal(in_tuple[0], one)
 
 
 @pytest.mark.parametrize("unit", [2, (2,), lambda out: out[:, 2]])
 @pytest.mark.parametrize("to_input", [False, True])
 def test_a_neurons_pullback(model: TwoLayers, x: Tensor, unit: Any, to_input: bool) -> None:
-    pullback = NeuronExcitationPullback(model, model.gate)
+    pullback = NeuronExcitationPullback(model, model.gate, T)
     if callable(unit) and to_input:
         unit = lambda given: given[0][:, 2] if isinstance(given, tuple) else given[:, 2]  # noqa: E731
     found = pullback.attribute(x, unit, attribute_to_neuron_input=to_input)
@@ -119,7 +122,7 @@ def test_a_neurons_pullback(model: TwoLayers, x: Tensor, unit: Any, to_input: bo
 
 
 def test_a_slice_sums_over_neurons(model: TwoLayers, x: Tensor) -> None:
-    pullback = NeuronExcitationPullback(model, model.two)
+    pullback = NeuronExcitationPullback(model, model.two, T)
     found = pullback.attribute(x, (slice(0, 5),))
     each = [pullback.attribute(x, unit) for unit in range(5)]
     torch.testing.assert_close(found, torch.stack(each).sum(0))
@@ -128,7 +131,7 @@ def test_a_slice_sums_over_neurons(model: TwoLayers, x: Tensor) -> None:
 @pytest.mark.parametrize("to_input", [False, True])
 @pytest.mark.parametrize("times", [False, True])
 def test_a_layers_pullback(model: TwoLayers, x: Tensor, to_input: bool, times: bool) -> None:
-    pullback = LayerExcitationPullback(model, model.gate, multiply_by_inputs=times)
+    pullback = LayerExcitationPullback(model, model.gate, T, multiply_by_inputs=times)
     found = pullback.attribute(x, 1, attribute_to_layer_input=to_input)
     with torch.no_grad():
         z1 = model.one(x)
@@ -194,7 +197,7 @@ def test_inputs_are_left_alone_without_a_warning(model: TwoLayers, x: Tensor, ne
     before = x.detach().clone()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = ExcitationPullback(model).attribute(x, 0)
+        found = ExcitationPullback(model, T).attribute(x, 0)
     assert x.requires_grad == needs
     assert x.grad is None
     assert not found.requires_grad
@@ -203,15 +206,15 @@ def test_inputs_are_left_alone_without_a_warning(model: TwoLayers, x: Tensor, ne
 
 def test_a_model_that_works_in_place_leaves_inputs_alone(x: Tensor) -> None:
     before = x.clone()
-    found = ExcitationPullback(lambda x: x.relu_() * 2).attribute(x, 1)
+    found = ExcitationPullback(lambda x: x.relu_() * 2, T).attribute(x, 1)
     assert torch.equal(x, before)
     torch.testing.assert_close(found[:, 1], 2 * sigma(x[:, 1]))
 
 
 def test_no_grad_outside_does_not_matter(model: TwoLayers, x: Tensor) -> None:
-    expected = ExcitationPullback(model).attribute(x, 0)
+    expected = ExcitationPullback(model, T).attribute(x, 0)
     with torch.no_grad():
-        assert torch.equal(ExcitationPullback(model).attribute(x, 0), expected)
+        assert torch.equal(ExcitationPullback(model, T).attribute(x, 0), expected)
         assert not torch.is_grad_enabled()
 
 
@@ -243,7 +246,7 @@ def test_a_layer_may_come_after_integers() -> None:
 
 
 def test_a_wrong_neuron_is_named_as_such(model: TwoLayers, x: Tensor) -> None:
-    pullback = NeuronExcitationPullback(model, model.gate)
+    pullback = NeuronExcitationPullback(model, model.gate, T)
     with pytest.raises(Exception, match="neuron_selector does not fit the layer's output"):
         pullback.attribute(x, 99)
 
@@ -286,13 +289,13 @@ def test_a_bad_call_says_what_was_wrong_and_changes_nothing(
     arguments, error, message = BAD_CALLS[case]
     state, flags = torch.get_rng_state(), [p.requires_grad for p in model.parameters()]
     with pytest.raises(error, match=f"(?s){message}"):
-        ExcitationPullback(model).attribute(**{"inputs": x, **arguments})
+        ExcitationPullback(model, T).attribute(**{"inputs": x, **arguments})
     assert torch.equal(torch.get_rng_state(), state)
     assert [p.requires_grad for p in model.parameters()] == flags
     assert not x.requires_grad
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     torch.testing.assert_close(
-        ExcitationPullback(model).attribute(x, 1), jacobian(model, x)[:, 1]
+        ExcitationPullback(model, T).attribute(x, 1), jacobian(model, x)[:, 1]
     )  # fmt: skip
 
 
@@ -319,6 +322,6 @@ def test_inference_mode_and_its_tensors_are_refused(model: TwoLayers, x: Tensor)
     with torch.inference_mode():
         made_there = torch.ones(1, 4, dtype=torch.float64)
         with pytest.raises(SofteningError, match=r"inference_mode.*no_grad"):
-            ExcitationPullback(model).attribute(x, 0)
+            ExcitationPullback(model, T).attribute(x, 0)
     with pytest.raises(TypeError, match=r"inference_mode.*clone"):
-        ExcitationPullback(model).attribute(made_there, 0)
+        ExcitationPullback(model, T).attribute(made_there, 0)

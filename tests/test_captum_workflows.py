@@ -41,6 +41,7 @@ import captum_pullback
 from captum_pullback import ExcitationPullback, NeuronExcitationPullback, soften
 
 PRIVATE = {"captum.log"}
+T = 0.3
 IN_PLACE_OF = {GuidedBackprop: ExcitationPullback, NeuronGuidedBackprop: NeuronExcitationPullback}
 
 
@@ -70,7 +71,7 @@ def test_the_package_imports_no_other_private_module_of_captum() -> None:
 
 
 def test_noise_tunnel_averages_pullbacks(model: nn.Module, x: Tensor) -> None:
-    pullback = ExcitationPullback(model)
+    pullback = ExcitationPullback(model, T)
     still = NoiseTunnel(pullback).attribute(x, nt_samples=3, stdevs=0.0, target=1)
     torch.testing.assert_close(still, pullback.attribute(x, 1))
     torch.manual_seed(2)
@@ -85,7 +86,7 @@ def test_noise_tunnel_averages_pullbacks(model: nn.Module, x: Tensor) -> None:
 def test_infidelity_of_a_linear_region_is_zero(x: Tensor, times: bool) -> None:
     linear = nn.Linear(192, 5)
     flat = x.flatten(1)
-    pullback = ExcitationPullback(lambda x: F.relu(linear(x) + 99), multiply_by_inputs=times)
+    pullback = ExcitationPullback(lambda x: F.relu(linear(x) + 99), T, multiply_by_inputs=times)
     perturb = infidelity_perturb_func_decorator(times)(lambda x: x * 0.9)
     forward = lambda x: F.relu(linear(x) + 99)  # noqa: E731
     score = infidelity(forward, perturb, flat, pullback.attribute(flat, 2), target=2)
@@ -96,7 +97,7 @@ def test_infidelity_of_a_linear_region_is_zero(x: Tensor, times: bool) -> None:
 def test_sensitivity_max_is_the_largest_relative_change(
     model: nn.Module, x: Tensor, last: bool
 ) -> None:
-    pullback = ExcitationPullback(model)
+    pullback = ExcitationPullback(model, T)
     given = x.contiguous(memory_format=torch.channels_last) if last else x
     brighter = lambda x: (x[0] + 0.1 if isinstance(x, tuple) else x + 0.1,)  # noqa: E731
     found = sensitivity_max(pullback.attribute, given, perturb_func=brighter, target=1)
@@ -107,7 +108,7 @@ def test_sensitivity_max_is_the_largest_relative_change(
 
 def test_visualization_draws_pullbacks(model: nn.Module, x: Tensor) -> None:
     picture = x[0].permute(1, 2, 0).numpy()
-    heat = ExcitationPullback(model).attribute(x, 0)[0].permute(1, 2, 0).numpy()
+    heat = ExcitationPullback(model, T).attribute(x, 0)[0].permute(1, 2, 0).numpy()
     one, axis = visualization.visualize_image_attr(heat, picture, "heat_map", use_pyplot=False)
     many, _ = visualization.visualize_image_attr_multiple(
         heat, picture, ["original_image", "blended_heat_map"], ["all", "absolute_value"],
@@ -130,7 +131,7 @@ def test_dataloader_attribution_inside_is_unmoved(model: nn.Module, x: Tensor) -
     method = DataLoaderAttribution(FeatureAblation(lambda x: model(x)[:, :1].sum(0)))
     mask = torch.arange(4).view(1, 1, 1, 4).repeat_interleave(2, 3).expand(1, 3, 8, 8)
     outside = method.attribute(loader, feature_mask=(mask,))
-    with soften(model):
+    with soften(model, T):
         inside = method.attribute(loader, feature_mask=(mask,))
     assert torch.equal(inside[0], outside[0])
 
@@ -138,7 +139,7 @@ def test_dataloader_attribution_inside_is_unmoved(model: nn.Module, x: Tensor) -
 # --- Captum's methods inside soften -------------------------------------------------------------
 
 
-def soft_scores(model: nn.Module, z: Tensor, target: int, t: float = 0.3) -> Tensor:
+def soft_scores(model: nn.Module, z: Tensor, target: int, t: float = T) -> Tensor:
     """The sum of a class's scores from the convolution's output on, with soft derivatives."""
     pooled = max_pool2d(relu(z, t), t, 2, 2)
     return model[4](pooled.flatten(1))[:, target].sum()
@@ -152,7 +153,7 @@ def soft_gradient(model: nn.Module, x: Tensor, target: int) -> Tensor:
 def test_saliency_and_input_x_gradient_inside(model: nn.Module, x: Tensor) -> None:
     expected = soft_gradient(model, x, 2)
     leaf = x.requires_grad_()
-    with soften(model):
+    with soften(model, T):
         saliency = Saliency(model).attribute(leaf, 2)
         times = InputXGradient(model).attribute(leaf, 2)
     torch.testing.assert_close(saliency, expected.abs())
@@ -160,14 +161,14 @@ def test_saliency_and_input_x_gradient_inside(model: nn.Module, x: Tensor) -> No
 
 
 def test_integrated_gradients_inside_averages_over_the_path(model: nn.Module, x: Tensor) -> None:
-    with soften(model):
+    with soften(model, T):
         found = IntegratedGradients(model).attribute(x, 0, 2, n_steps=4, method="riemann_middle")
     path = [soft_gradient(model, x * (k + 0.5) / 4, 2) for k in range(4)]
     torch.testing.assert_close(found, x * torch.stack(path).mean(0), rtol=1e-4, atol=1e-6)
 
 
 def test_grad_cam_inside(model: nn.Module, x: Tensor) -> None:
-    with soften(model):
+    with soften(model, T):
         found = LayerGradCam(model, model[0]).attribute(x, 1)
     z = model[0](x).detach().requires_grad_()
     weight = gradient(soft_scores(model, z, 1), z).mean((2, 3), keepdim=True)
@@ -177,7 +178,7 @@ def test_grad_cam_inside(model: nn.Module, x: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
 def test_guided_grad_cam_inside(model: nn.Module, x: Tensor) -> None:
     leaf = x.requires_grad_()
-    with soften(model):
+    with soften(model, T):
         found = GuidedGradCam(model, model[0]).attribute(leaf, 1)
         cam = LayerGradCam(model, model[0]).attribute(leaf, 1, relu_attributions=True)
     # Guided: what a gate passes on, here softly, counts only where it is positive.

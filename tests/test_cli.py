@@ -19,11 +19,13 @@ from command_line import ROOT, Terminal, command, environment, new_files
 from PIL import Image
 
 import captum_pullback
+from captum_pullback import DEFAULT_TEMPERATURE
 from captum_pullback.commands import cli, explain
 from captum_pullback.commands.terminal import doing
 from captum_pullback.outputs import OutputError, replacing, writable
 from captum_pullback.study import scores
 from captum_pullback.study.methods import METHODS
+from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo import photos
 
@@ -49,7 +51,7 @@ def test_the_default_run_ends_in_a_picture(folder: Path) -> None:
         assert (quarter[..., 2] - quarter[..., 0] > 100).any()
     assert "military uniform" in done.stdout
     assert "wrote explanation.png" in done.stdout
-    for title in ("Gradient", "Integrated Gradients", r"Excitation pullback, T = [\d.]+"):
+    for title in ("Gradient", "Integrated Gradients", "Excitation pullback, T = 1 output"):
         row = re.search(rf"^  {title} +([\d.e+-]+) +([\d.e+-]+) +[\d.]+ m?s$", done.stdout, re.M)
         assert row, f"no row of figures for {title}"
         assert float(row[1]) > 0
@@ -156,15 +158,21 @@ def test_the_fitted_temperature_is_the_one_that_is_used(
         np.testing.assert_allclose(maps["pullback"], expected, rtol=1e-3, atol=1e-7)
 
 
-def test_the_default_temperature_is_the_networks_or_that_of_the_papers(
+def test_the_default_temperature_is_the_packages(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tiny("noise.png", "--no-scores", "--methods", "pullback") == 0
-    assert "T = 0.3 " in capsys.readouterr().out
-    arguments = ("--model", "tiny:tempered", "--no-scores", "--methods", "pullback")
-    assert tiny("noise.png", *arguments) == 0
-    assert "T = 1.25 " in capsys.readouterr().out
-    assert tiny("noise.png", *arguments, "--temperature", "0.5") == 0
+    arguments = ("noise.png", "--no-scores", "--methods", "pullback", "--npz", "maps.npz")
+    assert tiny(*arguments) == 0
+    assert "T = 1 output " in capsys.readouterr().out
+    with np.load("maps.npz") as maps:
+        pullback = captum_pullback.ExcitationPullback(zoo.load("tiny:network").model)
+        expected = pullback.attribute(torch.from_numpy(maps["inputs"]), maps["targets"].tolist())
+        np.testing.assert_allclose(maps["pullback"], expected, rtol=1e-3, atol=1e-7)
+    with pytest.raises(SystemExit):
+        cli.main(["explain", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {temperature_text(DEFAULT_TEMPERATURE)})" in text
+    assert tiny(*arguments, "--temperature", "0.5") == 0
     assert "T = 0.5 " in capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, PullbackAscent, Spread
 from captum_pullback.commands import ascend, cli
 from captum_pullback.engine.rules import READINGS
-from captum_pullback.engine.softness import Softness
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.spread import UNITS
 from captum_pullback.study.ascents import trace
 from captum_pullback.study.errors import UsageError
@@ -195,14 +195,14 @@ ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"temperature": {"": 0.3, "gelu": Spread(1), "max_pool": 2.0}},
     ),
     "pools": (
-        ["--pool-temperature", "1 spread"],
-        {"temperature": 0.3, "pool_temperature": Spread(1)},
+        ["--pool-temperature", "0.3 spread"],
+        {"temperature": DEFAULT_TEMPERATURE, "pool_temperature": Spread(0.3)},
     ),
-    "excitation": (["--rules", "excitation"], {"temperature": 0.3, "rules": EXCITATION}),
+    "excitation": (["--rules", "excitation"], {"temperature": DEFAULT_TEMPERATURE, "rules": EXCITATION}),
     "readings": (
         ["--rules", "semantic,max_pool=differentiated,relu6=excited,gelu=none"],
         {
-            "temperature": 0.3,
+            "temperature": DEFAULT_TEMPERATURE,
             "rules": {
                 **SEMANTIC, "max_pool": "differentiated", "relu6": "excited", "gelu": None,
             },
@@ -229,7 +229,7 @@ def test_explain_uses_them_and_its_arrays_name_them(
         named = {name: str(maps[name]) for name in ("temperature", "pool_temperature", "rules")}
     temperature = wanted["temperature"]
     assert torch.equal(found, ExcitationPullback(network.model, **wanted).attribute(inputs, 2))
-    default = ExcitationPullback(network.model, 0.3).attribute(inputs, 2)
+    default = ExcitationPullback(network.model).attribute(inputs, 2)
     assert not torch.allclose(found, default, rtol=1e-3)
     assert read_temperature(named["temperature"]) == temperature
     pools = wanted.get("pool_temperature", temperature)
@@ -265,7 +265,7 @@ def test_ascend_uses_them(
     inputs = network.preprocess(read_photo("noise.png"))[None]
     ascent = PullbackAscent(network.model, steps=2, relative=True, **wanted)
     assert torch.equal(ends[0], ascent.perturb(inputs, 2))
-    default = PullbackAscent(network.model, 0.3, steps=2, relative=True).perturb(inputs, 2)
+    default = PullbackAscent(network.model, steps=2, relative=True).perturb(inputs, 2)
     assert not torch.allclose(ends[0], default, rtol=1e-3)
     found = re.search(r"^  tabby.* T = (.*?) {2,}\S+ +\S+ +\S+$", printed.out, re.M)
     assert found

@@ -71,7 +71,7 @@ def test_a_tuple_of_inputs_has_a_stack_for_each() -> None:
         return F.relu(a) * torch.tensor([1.0, 2.0]) + F.relu(b).sum(1, keepdim=True)
 
     inputs = (torch.randn(3, 2), torch.randn(3, 4))
-    pullback = ExcitationPullback(model)
+    pullback = ExcitationPullback(model, 0.3)
     found = pullback.attribute_targets(inputs, [0, 1], internal_batch_size=2)
     for target in (0, 1):
         for part, expected in zip(found, pullback.attribute(inputs, target), strict=True):

@@ -113,10 +113,6 @@ def labels() -> Network:
     return network(nn.Sigmoid())
 
 
-def tempered() -> Network:
-    return replace(network(), meta={"temperature": 1.25})
-
-
 def _slowly(x: Tensor) -> Tensor:
     time.sleep(0.05 * len(x))
     return x

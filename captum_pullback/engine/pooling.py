@@ -201,7 +201,9 @@ def _by_sums(
     wide = torch.promote_types(x.dtype, torch.float32)
     space = tuple(range(-len(windows.kernel), 0))
     taps = windows.per_axis(x, grad)
-    pulled = torch.empty_like(x, dtype=grad.dtype) if into is None else into
+    pulled = into
+    if pulled is None:  # made from the gradient, which may be a batch of gradients
+        pulled = grad.new_empty_strided(x.shape, torch.empty_like(x).stride())
     planes, grads, target = x, grad, pulled
     if x.is_contiguous() and grad.is_contiguous():
         planes, grads, target = (

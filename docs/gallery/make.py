@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_pullback import ExcitationPullback, PullbackAscent
+from captum_pullback import DEFAULT_TEMPERATURE, ExcitationPullback, PullbackAscent
+from captum_pullback.engine.temperature import TemperatureLike
 from captum_pullback.figures.ascents import (
     perturbation_scales,
     plot_ascent,
@@ -25,6 +26,7 @@ from captum_pullback.figures.ascents import (
     score_change,
 )
 from captum_pullback.figures.comparison import plot_comparison, save_figure
+from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.networks import class_index, reference_network
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
@@ -36,7 +38,7 @@ OWN = ("military uniform", "tabby", "espresso", "projectile")
 CLASSES = (
     "tabby", "monarch", "ladybug", "school bus", "goldfish", "pizza", "banana", "king penguin",
 )  # fmt: skip
-TEMPERATURE = 1.0
+TEMPERATURE = DEFAULT_TEMPERATURE
 
 network = reference_network()
 mean, std = torch.tensor(network.mean), torch.tensor(network.std)
@@ -49,13 +51,16 @@ def number(name: str) -> int:
     return class_index(network.classes, name)
 
 
-def ascent(temperature: float = TEMPERATURE) -> PullbackAscent:
+def ascent(temperature: TemperatureLike = TEMPERATURE) -> PullbackAscent:
     """The ascent of all the pictures: five steps of a tenth of the photograph's norm."""
     return PullbackAscent(network.model, temperature, relative=True, bounds=bounds)
 
 
 def perturbations(
-    photos: Tensor, classes: Sequence[str], temperature: float = TEMPERATURE, step: int = -1
+    photos: Tensor,
+    classes: Sequence[str],
+    temperature: TemperatureLike = TEMPERATURE,
+    step: int = -1,
 ) -> tuple[list[list[Tensor]], list[list[str]]]:
     """For each photograph, a perturbation and a caption for each class."""
     grid, captions = [], []
@@ -69,7 +74,7 @@ def perturbations(
 
 def own_and_other_classes() -> Figure:
     """Four photographs and four classes, along the pullback and along the plain gradient."""
-    titles = {f"pullback, T = {TEMPERATURE:g}": TEMPERATURE, "plain gradient": 0.0}
+    titles = {f"pullback, T = {temperature_text(TEMPERATURE)}": TEMPERATURE, "plain gradient": 0.0}
     made = {title: perturbations(photographs, OWN, t) for title, t in titles.items()}
     return plot_ascent(
         photographs,
@@ -83,7 +88,7 @@ def own_and_other_classes() -> Figure:
     )
 
 
-def many_classes(temperature: float) -> Figure:
+def many_classes(temperature: TemperatureLike) -> Figure:
     """What eight classes ask of each photograph: the cells of the blind reading."""
     grid, captions = perturbations(photographs, CLASSES, temperature)
     figure = plot_ascent(
@@ -106,7 +111,7 @@ def many_classes(temperature: float) -> Figure:
 
 def temperatures() -> Figure:
     """The same ascents at temperatures from 0 upwards."""
-    values = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+    values = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, TEMPERATURE)
     pairs = [(0, "lion"), (1, "tabby"), (2, "pizza"), (3, "projectile")]
     grid, captions = [], []
     for index, name in pairs:
@@ -118,7 +123,7 @@ def temperatures() -> Figure:
         {"": grid},
         mean=network.mean,
         std=network.std,
-        titles=["T = 0, plain gradient", *(f"T = {t:g}" for t in values[1:])],
+        titles=["T = 0, plain gradient", *(f"T = {temperature_text(t)}" for t in values[1:])],
         labels=[f"{SAMPLES[index]}\ntowards {name}" for index, name in pairs],
         captions={"": captions},
         show="perturbation",
@@ -132,7 +137,7 @@ def attributions() -> Figure:
     methods = {
         "Gradient": Saliency(model).attribute(inputs, targets, abs=False),
         "Integrated Gradients": IntegratedGradients(model).attribute(inputs, target=targets),
-        f"Excitation pullback, T = {TEMPERATURE:g}": ExcitationPullback(
+        f"Excitation pullback, T = {temperature_text(TEMPERATURE)}": ExcitationPullback(
             model, TEMPERATURE
         ).attribute(inputs, targets),
     }

@@ -11,7 +11,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from captum_pullback import PullbackAscent
+from captum_pullback import DEFAULT_TEMPERATURE, PullbackAscent
 from captum_pullback.figures.ascents import plot_ascent, score_change
 from captum_pullback.figures.comparison import save_figure
 from captum_pullback.zoo.networks import class_index, load
@@ -34,7 +34,10 @@ bounds = ((0 - mean) / std, (1 - mean) / std)
 
 grids: dict[str, list[list[Tensor]]] = {}
 captions: dict[str, list[list[str]]] = {}
-for title, temperature in (("pullback, T = 0.3", 0.3), ("plain gradient", 0.0)):
+for title, temperature in (
+    ("pullback, T = 1 output", DEFAULT_TEMPERATURE),
+    ("plain gradient", 0.0),
+):
     ascent = PullbackAscent(network.model, temperature, relative=True, bounds=bounds)
     grids[title], captions[title] = [], []
     for photograph in photographs:
