@@ -198,7 +198,10 @@ ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["--pool-temperature", "0.3 spread"],
         {"temperature": DEFAULT_TEMPERATURE, "pool_temperature": Spread(0.3)},
     ),
-    "excitation": (["--rules", "excitation"], {"temperature": DEFAULT_TEMPERATURE, "rules": EXCITATION}),
+    "excitation": (
+        ["--rules", "excitation"],
+        {"temperature": DEFAULT_TEMPERATURE, "rules": EXCITATION},
+    ),
     "readings": (
         ["--rules", "semantic,max_pool=differentiated,relu6=excited,gelu=none"],
         {

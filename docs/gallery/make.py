@@ -74,7 +74,10 @@ def perturbations(
 
 def own_and_other_classes() -> Figure:
     """Four photographs and four classes, along the pullback and along the plain gradient."""
-    titles = {f"pullback, T = {temperature_text(TEMPERATURE)}": TEMPERATURE, "plain gradient": 0.0}
+    titles: dict[str, TemperatureLike] = {
+        f"pullback, T = {temperature_text(TEMPERATURE)}": TEMPERATURE,
+        "plain gradient": 0.0,
+    }
     made = {title: perturbations(photographs, OWN, t) for title, t in titles.items()}
     return plot_ascent(
         photographs,
