@@ -1,4 +1,4 @@
-"""The attribution methods of commands, app and benchmarks, each by a short name."""
+"""The attribution methods of the commands, the app and the benchmarks, by short names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from captum_pullback.study import rivals
 from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo.network import Network, pixel_bounds
 
-#: Called as ``attribute(inputs, target=...)``, inputs (N, C, H, W) or a tuple of just that.
+#: Called as ``attribute(inputs, target=...)``, with inputs (N, C, H, W) or a tuple of one tensor.
 Attribute: TypeAlias = Callable[..., Any]
 
-#: How well attributions are scored: within `scores.BUDGET`, over all samples, or not at all.
+#: How attributions are scored: within `scores.BUDGET`, over all samples, or not at all.
 Scoring: TypeAlias = Literal["quick", "full", "none"]
 
 INTEGRATION_STEPS = 50  # of Integrated Gradients
@@ -32,13 +32,13 @@ NOISE_SAMPLES = 25  # of the methods that average over noise
 
 @dataclass(frozen=True)
 class Settings(Softness):
-    """What all methods of a run share: how soft the gates of pullbacks are, and more.
+    """The settings that all methods of a run share.
 
     Attributes:
-        seed: Of the noise of SmoothGrad and of the scores.
-        scores: How well to compute infidelity and max-sensitivity.
-        steps: Of Integrated Gradients.
-        samples: Of the methods that average over noise.
+        seed: For the noise of SmoothGrad and of the scores.
+        scores: How to compute infidelity and max-sensitivity.
+        steps: The steps of Integrated Gradients.
+        samples: The samples of the methods that average over noise.
     """
 
     seed: int = 0
@@ -49,13 +49,13 @@ class Settings(Softness):
 
 @dataclass(frozen=True)
 class Method:
-    """A method by its title, how to make its ``attribute``, and the form of its attributions.
+    """A method: its title, how to make its ``attribute``, and the form of its attributions.
 
     Attributes:
-        title: For people.
-        make: Given the network and the settings, the function that attributes.
-        multiplies_by_inputs: Whether attributions are contributions, to which perturbations
-            relative to the inputs belong, or derivatives, to which absolute ones do.
+        title: Its name for people.
+        make: Takes the network and the settings, and returns the function that attributes.
+        multiplies_by_inputs: Whether attributions are contributions, which go with perturbations
+            relative to the inputs, or derivatives, which go with absolute ones.
         draws: Whether it draws random numbers.
     """
 
@@ -66,7 +66,7 @@ class Method:
 
 
 def title(method: str, settings: Settings) -> str:
-    """A method's title, with the temperature where it has one."""
+    """A method's title, with its temperature if it has one."""
     name = METHODS[method].title
     return (
         f"{name}, T = {temperature_text(settings.temperature, 3)}" if "pullback" in method else name
@@ -74,17 +74,17 @@ def title(method: str, settings: Settings) -> str:
 
 
 def at_once(network: Network) -> int:
-    """How many inputs go through a network at once: as many pixels as 16 of 224 x 224."""
+    """How many inputs a network is given at once: as many pixels as 16 of 224 x 224."""
     return max(1, 16 * 224**2 // network.input_size**2)
 
 
 def noise_deviation(network: Network) -> float:
-    """That of the noise of SmoothGrad and its like: 0.15 of the pixels' range."""
+    """The standard deviation of the noise of SmoothGrad and the like: 0.15 of the pixels' range."""
     return 0.15 * len(network.std) / sum(network.std)
 
 
 def coverage(network: Network, inputs: Tensor, settings: Softness) -> SofteningRecord:
-    """What a pullback softens at these inputs (N, C, H, W), and what it leaves hard."""
+    """The record of what a pullback softens and leaves hard at these inputs (N, C, H, W)."""
     with soften(
         network.model,
         settings.temperature,
@@ -116,12 +116,12 @@ def integrated(
     steps: int = INTEGRATION_STEPS,
     baseline: Callable[[Tensor], Tensor] | None = None,
 ) -> Attribute:
-    """Integrated Gradients, with as many inputs at once as is wise.
+    """Integrated Gradients, with as many inputs at once as the network's input size suggests.
 
     Args:
-        network: Whose score is explained.
-        steps: Of the integral.
-        baseline: From inputs to where the path begins; None for zeros.
+        network: The network whose score is explained.
+        steps: The steps of the integral.
+        baseline: Takes inputs and returns where the path begins; None for zeros.
     """
     explainer = attr.IntegratedGradients(network.model)
 
@@ -138,7 +138,7 @@ def integrated(
 
 
 def smooth(network: Network, explainer: Any, samples: int, **options: Any) -> Attribute:
-    """A method's mean over noise on the inputs (SmoothGrad), as many at once as is wise."""
+    """A method's mean over noise on the inputs (SmoothGrad), in batches of `at_once`."""
     tunnel = attr.NoiseTunnel(explainer)
     deviation = noise_deviation(network)
 
@@ -157,7 +157,7 @@ def smooth(network: Network, explainer: Any, samples: int, **options: Any) -> At
 
 
 def _batch(inputs: Any) -> int:
-    """How many examples inputs are, a tensor or a tuple of just that."""
+    """The number of examples in inputs, which are a tensor or a tuple of one tensor."""
     return len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
 
 

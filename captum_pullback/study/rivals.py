@@ -1,7 +1,6 @@
-"""Methods of other libraries, and of Captum's that need care: what attributes by each.
+"""Methods to compare with: those of other libraries, and those of Captum's that need care.
 
-A method that a network cannot have, or whose library is not installed, raises a ValueError that
-says so.
+If a method does not work on a network, or its library is not installed, a ValueError says so.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = [
     "grad_cam", "guided_grad_cam", "last_convolution", "lrp",
 ]  # fmt: skip
 
-#: FusionGrad's noisy networks, and noisy inputs for each of them.
+#: How many noisy networks FusionGrad uses, and how many noisy inputs for each.
 FUSION_SAMPLES = 10
 #: Standard deviation of the factor on its weights.
 FUSION_SPREAD = 0.2
@@ -31,24 +30,24 @@ Attribute = Callable[..., Any]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-# What the composites have no rule for, by any part of a module's or a function's name.
+# What the composites have no rule for; a part of the name of a module or a function is enough.
 _FOREIGN = ("gelu", "silu", "swish", "mish", "layer_norm", "layernorm", "softmax", "attention")
 # Whose modules have rules, which a call as a function would escape.
 _FUNCTIONS = ("conv1d", "conv2d", "conv3d", "linear", "batch_norm")
 
 
 def epsilon_plus_flat(model: nn.Module) -> Attribute:
-    """LRP by zennit's composite EpsilonPlusFlat, with sums and BatchNorm canonized."""
+    """LRP by zennit's composite EpsilonPlusFlat, with canonized sums and BatchNorm."""
     return _zennit(model, lambda kinds, inputs: (kinds.EpsilonPlusFlat, {}))
 
 
 def epsilon_gamma_box(model: nn.Module, low: Tensor, high: Tensor) -> Attribute:
-    """LRP by zennit's composite EpsilonGammaBox, with sums and BatchNorm canonized.
+    """LRP by zennit's composite EpsilonGammaBox, with canonized sums and BatchNorm.
 
     Args:
         model: The network.
-        low: The least value of each channel, (C,), in the network's input space.
-        high: The greatest.
+        low: The lowest value of each channel, (C,), in the network's input space.
+        high: The highest.
     """
 
     def composite(kinds: Any, inputs: Tensor) -> tuple[Any, dict[str, Any]]:
@@ -61,8 +60,8 @@ def epsilon_gamma_box(model: nn.Module, low: Tensor, high: Tensor) -> Attribute:
 def lrp(model: nn.Module) -> Attribute:
     """Captum's LRP, on a copy in which each ReLU is a module of its own.
 
-    Modules that only reshape, for which Captum has no rule, are functions there. Sums of tensors
-    have none either: both would take all relevance.
+    Captum has no rule for modules that only reshape, so these become functions. It has none for
+    sums of tensors either: both terms would get all of the relevance.
     """
     traced = with_own_relus(model, _Sum)
     if any(isinstance(module, _Sum) for module in traced.modules()):
@@ -81,7 +80,7 @@ def lrp(model: nn.Module) -> Attribute:
 
 
 def grad_cam(model: nn.Module) -> Attribute:
-    """Captum's Grad-CAM at the last convolution, at the inputs' size, shared by the channels."""
+    """Captum's Grad-CAM at the last convolution, scaled up and divided among the channels."""
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
         explainer = attr.LayerGradCam(model, last_convolution(model, inputs))
@@ -107,7 +106,7 @@ def guided_grad_cam(model: nn.Module) -> Attribute:
 
 
 def fusiongrad(model: nn.Module, deviation: float, at_once: int) -> Attribute:
-    r"""FusionGrad: the mean gradient over noise on the weights and on the inputs.
+    r"""FusionGrad: the mean gradient over noise on weights and inputs.
 
     .. math::
         \frac1{NM} \sum_{n, m} \nabla f_{w \odot (1 + \epsilon_n)}(x + \xi_m), \qquad
@@ -117,9 +116,9 @@ def fusiongrad(model: nn.Module, deviation: float, at_once: int) -> Attribute:
     generator.
 
     Args:
-        model: The network, which stays as it is.
-        deviation: Of the noise on the inputs.
-        at_once: How many inputs the network sees at once, about.
+        model: The network, which is not changed.
+        deviation: The standard deviation of the noise on the inputs.
+        at_once: About how many inputs the network is given at once.
     """
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
@@ -148,7 +147,7 @@ def fusiongrad(model: nn.Module, deviation: float, at_once: int) -> Attribute:
 
 @torch.no_grad()
 def last_convolution(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The convolution that runs last of those whose output (N, C, H, W) is more than one pixel.
+    """The last convolution to run whose output (N, C, H, W) is larger than one pixel.
 
     Raises:
         ValueError: There is none.
@@ -177,7 +176,7 @@ def last_convolution(model: nn.Module, inputs: Tensor) -> nn.Module:
 def _zennit(
     model: nn.Module, composite: Callable[[Any, Tensor], tuple[Any, dict[str, Any]]]
 ) -> Attribute:
-    """LRP of the target's score by one of zennit's composites."""
+    """LRP for the target's score, by one of zennit's composites."""
     try:
         zennit = {
             part: import_module(f"zennit.{part}")
@@ -261,7 +260,7 @@ def _names(traced: fx.GraphModule) -> list[str]:
 
 
 def _norms_after(traced: fx.GraphModule) -> list[tuple[list[str], str]]:
-    """Each BatchNorm whose input is a linear module's output, with that module, by name."""
+    """Each BatchNorm that directly follows a linear module, with that module, by name."""
     found = []
     for node in traced.graph.nodes:
         if node.op != "call_module" or not isinstance(traced.get_submodule(node.target), _NORMS):
@@ -276,7 +275,7 @@ def _norms_after(traced: fx.GraphModule) -> list[tuple[list[str], str]]:
 
 
 def _of_one(attribute: Callable[[Tensor, Any], Tensor]) -> Attribute:
-    """The same for a tensor, or for a tuple of just that."""
+    """The same function, for a tensor or for a tuple of one tensor."""
 
     def attributed(inputs: Any, target: Any) -> Any:
         if isinstance(inputs, tuple):

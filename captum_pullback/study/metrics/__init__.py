@@ -1,4 +1,4 @@
-"""What attributions are measured by: one function for each metric, each with its source."""
+"""Metrics for attributions: one function for each, with its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of inputs set to a baseline, and what the network then says: once for many maps."""
+"""The scores of inputs with features set to a baseline, computed once for many maps."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["Ablation", "features_of"]
 
 
 def features_of(inputs: Tensor, features: int | Tensor | None) -> Tensor:
-    """Which entries of an input are one feature.
+    """Which feature each entry of an input belongs to.
 
     Args:
         inputs: (N, ...).
-        features: n for the cells of a grid of n x n over the last two dimensions, all channels
-            together, which differ by at most one pixel where n does not divide the side; as
-            Captum's ``feature_mask`` a tensor of whole numbers that broadcasts to one input, equal
-            ones being one feature; None for each entry by itself.
+        features: n for a grid of n x n cells over the last two dimensions, all channels together;
+            if n does not divide the side, cells differ by one pixel. Or a mask like Captum's
+            ``feature_mask``: whole numbers that broadcast to one input, where equal numbers are one
+            feature. None makes each entry a feature.
 
     Returns:
-        The number of each entry's feature, from 0 and without gaps, (...).
+        The number of each entry's feature, (...), counted from 0 without gaps.
 
     Raises:
-        ValueError: A grid of less than one pixel a cell, or a mask that does not fit one input.
+        ValueError: Cells would be smaller than a pixel, or a mask does not fit one input.
     """
     shape = inputs.shape[1:]
     if features is None:
@@ -42,7 +42,7 @@ def features_of(inputs: Tensor, features: int | Tensor | None) -> Tensor:
         except RuntimeError as error:
             raise ValueError(
                 f"a feature mask of shape {tuple(features.shape)} does not fit one input of shape "
-                f"{tuple(shape)}; where examples have masks of their own, pass one at a time"
+                f"{tuple(shape)}; if examples have masks of their own, pass one example at a time"
             ) from error
         found: Tensor = torch.unique(mask, return_inverse=True)[1]
         return found
@@ -55,22 +55,23 @@ def features_of(inputs: Tensor, features: int | Tensor | None) -> Tensor:
 
 
 class Ablation:
-    """The score of inputs with any set of their features set to a baseline.
+    """The score of inputs with any of their features set to a baseline.
 
     Args:
-        forward_func: The network; its output is (N, ...).
-        inputs: (N, ...), of floating point.
-        target: The output to look at, as Captum takes it: a number, a list or a tensor of N, or
-            tuples; None for a network of one output for each example.
-        additional_forward_args: Of the network; tensors of N rows go with their examples.
-        baselines: What features are set to, a number or a tensor that broadcasts to the inputs.
+        forward_func: The network; its output has shape (N, ...).
+        inputs: Floating point, (N, ...).
+        target: Which output is the score, as Captum takes it: a number, a list or a tensor
+            of N, or tuples; None for a network with one output for each example.
+        additional_forward_args: Passed to the network; tensors of N rows are split like the inputs.
+        baselines: The value of removed features: a number, or a tensor that broadcasts to the
+            inputs.
         features: See `features_of`.
-        at_once: How many examples the network sees at once, at most.
+        at_once: The largest batch that the network is given.
 
     Attributes:
         features: The number of each entry's feature, (...).
-        count: How many features F there are.
-        plain: The score of each input as it is, (N,), of float64 where the device has it.
+        count: The number of features F.
+        plain: The score of each unchanged input, (N,), in float64 if the device supports it.
     """
 
     def __init__(
@@ -101,12 +102,12 @@ class Ablation:
         """The score with some features set to the baselines.
 
         Args:
-            chosen: Which features in each of M cases, True for these: (M, F) for all examples
-                alike, or (N, M, F).
-            baselines: Others than those of the constructor, which broadcast to the inputs.
+            chosen: True for the features that are set to the baseline in each of M cases: (M, F)
+                for all examples alike, or (N, M, F).
+            baselines: Used in place of those given to the constructor; broadcast to the inputs.
 
         Returns:
-            (N, M), of the type of ``plain``.
+            (N, M), with the type of ``plain``.
         """
         cases = chosen.shape[-2]
         numbers = torch.arange(len(self.inputs) * cases, device=self.inputs.device)
@@ -121,16 +122,16 @@ class Ablation:
     def sums(
         self, attributions: Sequence[Tensor] | Tensor, multiplies_by_inputs: bool | Sequence[bool]
     ) -> Tensor:
-        """What each of K attributions says that each feature contributes.
+        """The contribution of each feature according to each of K attributions.
 
         Args:
             attributions: K tensors that broadcast to the inputs, or one (K, N, ...).
-            multiplies_by_inputs: Of all or of each, whether it is contributions already, which are
-                summed, or derivatives, which are multiplied by the inputs' difference from the
-                baselines first.
+            multiplies_by_inputs: True for contributions, which are summed as they are; False for
+                derivatives, which are first multiplied by the inputs minus the baselines. One value
+                for all attributions, or one for each.
 
         Returns:
-            (K, N, F), of the type of ``plain``.
+            (K, N, F), with the type of ``plain``.
         """
         change = self.inputs.to(self.plain) - self.baselines.to(self.plain)
         place = self.features.flatten().expand(len(self.inputs), -1)
@@ -143,8 +144,8 @@ class Ablation:
         ):
             if given.dim() != self.inputs.dim():
                 raise ValueError(
-                    f"attribution {number} is of shape {tuple(given.shape)}; that of the inputs, "
-                    f"{tuple(self.inputs.shape)}, is wanted"
+                    f"attribution {number} is of shape {tuple(given.shape)}, which does not match "
+                    f"the inputs' {tuple(self.inputs.shape)}"
                 )
             wide = given.detach().to(self.plain).expand_as(self.inputs)
             values = (wide if is_sum else wide * change).flatten(1)
@@ -160,7 +161,7 @@ class Ablation:
         cases: int = 1,
         baselines: Tensor | None = None,
     ) -> Tensor:
-        """The score of each row of N x cases, where the mask says what is at the baseline."""
+        """The score of each of N x cases rows; the mask says which entries are at the baseline."""
         low = self.baselines if baselines is None else baselines.to(self.inputs)
         low = low.expand_as(self.inputs)
         found = []

@@ -1,4 +1,4 @@
-"""Perturbed inputs and what a network says of them, asked once for all methods and metrics."""
+"""A network's outputs on perturbed inputs, computed once for all methods and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Answers"]
 
 @dataclass(frozen=True)
 class Answers:
-    """Perturbed copies of one input, and what the network said of it and of them.
+    """Perturbed copies of one input, with the network's outputs for it and for them.
 
     Attributes:
         inputs: (1, C, H, W).
@@ -34,7 +34,7 @@ class Answers:
     def ask(
         cls, model: Callable[[Tensor], Tensor], inputs: Tensor, perturbed: Tensor, at_once: int
     ) -> Answers:
-        """Runs the network, over so many perturbed inputs at once."""
+        """Runs the network on at most so many perturbed inputs at once."""
         scores = torch.cat([model(part) for part in torch.split(perturbed, at_once)])
         return cls(inputs, perturbed, model(inputs), scores)
 
@@ -46,7 +46,7 @@ class Answers:
         baseline: Tensor,
         normalize: bool,
     ) -> float:
-        """Captum's infidelity of attributions (1, C, H, W), over these perturbations."""
+        """Captum's infidelity of an attribution (1, C, H, W) on these perturbations."""
 
         def perturb(_: Tensor, __: Any = None) -> Tensor:
             return self.perturbed

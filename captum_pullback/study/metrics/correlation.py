@@ -13,15 +13,15 @@ __all__ = ["pearson", "ranks", "spearman"]
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    r"""Pearson's correlation along the last dimension, the others broadcast.
+    r"""Pearson's correlation along the last dimension; the others are broadcast.
 
     .. math::
         r = \frac{\sum_i (a_i - \bar a)(b_i - \bar b)}
                  {\sqrt{\sum_i (a_i - \bar a)^2 \sum_i (b_i - \bar b)^2}}
 
     Returns:
-        The shape of both without the last dimension, within [-1, 1]; NaN where all values of a row
-        are the same, as it is not defined there.
+        A tensor without the last dimension, with values within [-1, 1]; NaN where all values of a
+        row are the same, since the correlation is not defined there.
     """
     one, other = _centered(first), _centered(second)
     found: Tensor = (one * other).sum(-1).clamp(-1, 1)
@@ -34,7 +34,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The place of each value along the last dimension, from 1; equal ones share their mean."""
+    """The rank of each value along the last dimension, from 1; equal values share their mean."""
     ordered, order = values.detach().sort(dim=-1)
     places = torch.arange(1, values.shape[-1] + 1, device=values.device).expand(values.shape)
     new = torch.ones_like(ordered, dtype=torch.bool)
@@ -48,7 +48,7 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def _centered(values: Tensor) -> Tensor:
-    """Rows with a mean of 0 and a length of 1; NaN for constant ones."""
+    """Rows scaled to mean 0 and length 1; NaN for constant rows."""
     wide = widened(values)
     constant = (wide == wide[..., :1]).all(-1, keepdim=True)
     size = wide.abs().amax(-1, keepdim=True)  # so that no square is too small or too large

@@ -1,4 +1,4 @@
-"""Whether attributions tell how much the score falls when some features are taken away."""
+"""Whether attributions predict how far the score falls when features are removed."""
 
 from __future__ import annotations
 
@@ -32,42 +32,43 @@ def faithfulness_correlation(
     at_once: int = 64,
     seed: int = 0,
 ) -> Tensor:
-    r"""The faithfulness correlation of any number of attributions, over the same perturbations.
+    r"""The faithfulness correlation of several attributions, on the same perturbed inputs.
 
     For sets S of features,
 
     .. math::
         \operatorname{corr}_S \left(\sum_{i \in S} a_i,\; f(x) - f(x_{[x_S = \bar x_S]})\right)
 
-    where :math:`x_{[x_S = \bar x_S]}` has the features of S set to the baseline, and corr is
-    Pearson's. The network sees each perturbed input once, whatever the number of attributions.
+    where :math:`x_{[x_S = \bar x_S]}` is x with the features of S set to the baseline, and corr is
+    Pearson's correlation. The network runs once on each perturbed input, however many attributions
+    there are.
     Source: Bhatt et al. 2020, arXiv 2005.00631.
 
     Args:
-        forward_func: The network; its output is (N, ...).
-        inputs: (N, ...), of floating point.
-        attributions: K tensors that broadcast to the inputs, or a tensor (K, N, ...).
-        target: The output to look at, as Captum takes it.
-        additional_forward_args: Of the network; tensors of N rows go with their examples.
-        baselines: What features are set to, in the network's input space: a number, or a tensor
-            that broadcasts to the inputs.
-        features: n for a grid of n x n cells, a mask as Captum's ``feature_mask``, or None for
-            each entry by itself.
+        forward_func: The network; its output has shape (N, ...).
+        inputs: Floating point, (N, ...).
+        attributions: K tensors that broadcast to the inputs, or one tensor (K, N, ...).
+        target: Which output is the score, as Captum takes it.
+        additional_forward_args: Passed to the network; tensors of N rows are split like the inputs.
+        baselines: The value that features are set to, in the network's input space: a number, or a
+            tensor that broadcasts to the inputs.
+        features: n for a grid of n x n cells, a mask like Captum's ``feature_mask``, or None if
+            each entry is a feature.
         subset_size: How many features are set to the baseline at once.
-        samples: How many sets there are: drawn at random, the same for all examples; each once
-            where there are no more.
-        multiplies_by_inputs: Whether attributions are contributions, as those of Integrated
-            Gradients, which are summed as they are; or derivatives, as a gradient, which are
-            multiplied by x minus the baseline first. One for all, or one for each.
-        at_once: How many examples the network sees at once, at most.
-        seed: Of the sets; torch's generators stay as they were.
+        samples: How many sets are drawn at random, the same ones for all examples. If there are no
+            more sets than that, each is taken once.
+        multiplies_by_inputs: True for contributions, such as those of Integrated Gradients, which
+            are summed as they are; False for derivatives, such as gradients, which are first
+            multiplied by x minus the baseline. One value for all attributions, or one for each.
+        at_once: The largest batch that the network is given.
+        seed: For the sets; the state of torch's generators does not change.
 
     Returns:
-        (K, N), of float64 where the device has it, within [-1, 1], higher being better; NaN where
+        (K, N), in float64 if the device supports it, within [-1, 1]; higher is better. NaN if
         either side is the same for all sets.
 
     Raises:
-        ValueError: A size or a shape that does not fit.
+        ValueError: A size or a shape does not fit.
     """
     ablation = Ablation(
         forward_func, inputs, target, additional_forward_args,
@@ -80,9 +81,9 @@ def faithfulness_correlation(
 
 
 def subsets(count: int, size: int, samples: int, seed: int) -> Tensor:
-    """Sets of so many of ``count`` features, as rows (sets, count) of bool.
+    """Sets of ``size`` out of ``count`` features, as rows of bool, (sets, count).
 
-    All of them, each once, if there are no more than ``samples``; else so many drawn at random.
+    If there are no more than ``samples`` such sets, each one once; else ``samples`` random ones.
     """
     if not 1 <= size <= count:
         raise ValueError(f"subset_size must be from 1 to the {count} features, not {size}")

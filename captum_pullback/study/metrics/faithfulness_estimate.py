@@ -1,4 +1,4 @@
-"""Whether features that are said to contribute more lower the score more, step by step."""
+"""Whether removing features with larger attributions lowers the score more."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ def faithfulness_estimate(
     multiplies_by_inputs: bool | Sequence[bool] = True,
     at_once: int = 64,
 ) -> Tensor:
-    r"""The faithfulness estimate of any number of attributions.
+    r"""The faithfulness estimate of several attributions.
 
-    Features are ordered by what the attribution says of them, the greatest first, and taken some
-    at a time, which makes disjoint sets :math:`S_1, S_2, \ldots` of them all:
+    Features are ordered by their attribution, the largest first, and split in this order into
+    disjoint sets :math:`S_1, S_2, \ldots`:
 
     .. math::
         \operatorname{corr}_k \left(
             \sum_{i \in S_k} a_i,\; f(x) - f(x_{[x_{S_k} = \bar x_{S_k}]})\right)
 
-    with one set at the baseline at a time, the others being as they were, and Pearson's
-    correlation. With one feature in a step the order does not matter, and it is
-    `faithfulness_correlation` over all sets of one. Source: Alvarez-Melis and Jaakkola 2018, arXiv
-    1806.07538, who took one feature in a step.
+    One set at a time is at the baseline, and corr is Pearson's correlation. With one feature in
+    each step the order does not matter, and the result is `faithfulness_correlation` over all sets
+    of one feature. Source: Alvarez-Melis and Jaakkola 2018, arXiv 1806.07538, who took one feature
+    in each step.
 
     Args:
-        forward_func: The network; its output is (N, ...).
-        inputs: (N, ...), of floating point.
-        attributions: K tensors that broadcast to the inputs, or a tensor (K, N, ...).
-        target: The output to look at, as Captum takes it.
-        additional_forward_args: Of the network; tensors of N rows go with their examples.
-        baselines: As of `faithfulness_correlation`.
-        features: As there.
+        forward_func: The network; its output has shape (N, ...).
+        inputs: Floating point, (N, ...).
+        attributions: K tensors that broadcast to the inputs, or one tensor (K, N, ...).
+        target: Which output is the score, as Captum takes it.
+        additional_forward_args: Passed to the network; tensors of N rows are split like the inputs.
+        baselines: See `faithfulness_correlation`.
+        features: See there.
         features_in_step: How many features are set to the baseline at once.
-        multiplies_by_inputs: As of `faithfulness_correlation`.
-        at_once: How many examples the network sees at once, at most.
+        multiplies_by_inputs: See `faithfulness_correlation`.
+        at_once: The largest batch that the network is given.
 
     Returns:
-        (K, N), of float64 where the device has it, within [-1, 1], higher being better; NaN where
+        (K, N), in float64 if the device supports it, within [-1, 1]; higher is better. NaN if
         either side is the same in all steps.
 
     Raises:
-        ValueError: A size or a shape that does not fit.
+        ValueError: A size or a shape does not fit.
     """
     ablation = Ablation(
         forward_func, inputs, target, additional_forward_args,
@@ -77,12 +77,12 @@ def in_steps(
     features_in_step: int,
     baselines: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of values in each step, and the score with that step's features at the baseline.
+    """The sum of the values in each step, and the score with its features at the baseline.
 
     Args:
-        ablation: Of the network and the inputs.
-        order: (K, N, F); the greatest come first.
-        values: (K, N, F), what is summed.
+        ablation: The network and the inputs.
+        order: (K, N, F); the largest come first.
+        values: What is summed, (K, N, F).
         features_in_step: How many features a step takes.
         baselines: See `Ablation.without`.
 
@@ -90,7 +90,7 @@ def in_steps(
         Two tensors (K, N, steps).
     """
     turns = at_step(order, features_in_step)
-    if features_in_step == 1:  # all maps ask for the same inputs, in their own order
+    if features_in_step == 1:  # all maps need the same inputs, each in its own order
         each = torch.eye(ablation.count, dtype=torch.bool, device=order.device)
         scores = ablation.without(each, baselines).expand(len(order), -1, -1)
         by_turn = turns.argsort(-1)

@@ -1,4 +1,4 @@
-"""The score while features are taken away, or put in, in the order of an attribution."""
+"""The score while features are removed or restored in the order of an attribution."""
 
 from __future__ import annotations
 
@@ -29,35 +29,37 @@ def pixel_flipping(
     multiplies_by_inputs: bool | Sequence[bool] = True,
     at_once: int = 64,
 ) -> Tensor:
-    r"""The score while features go to the baseline and stay there, the greatest attributions first.
+    r"""The score while features are set to the baseline one after another, and stay there.
 
     .. math::
         f(x^{(0)}), f(x^{(1)}), \ldots, \qquad x^{(0)} = x, \quad
         x^{(k)} = x^{(k-1)}_{[x_{S_k} = \bar x_{S_k}]}
 
-    with :math:`S_1, S_2, \ldots` in the order of the features' attributions. Source: Bach et al.
-    2015, doi 10.1371/journal.pone.0130140; in regions, Samek et al. 2017, arXiv 1509.06321.
+    where :math:`S_1, S_2, \ldots` are the features in the order of their attributions. Source: Bach
+    et al. 2015, doi 10.1371/journal.pone.0130140; for regions, Samek et al. 2017, arXiv 1509.06321.
 
     Args:
-        forward_func: The network; its output is (N, ...). For probabilities, put a softmax in it.
-        inputs: (N, ...), of floating point.
-        attributions: K tensors that broadcast to the inputs, or a tensor (K, N, ...).
-        target: The output to look at, as Captum takes it.
-        additional_forward_args: Of the network; tensors of N rows go with their examples.
-        baselines: As of `faithfulness_correlation`; for insertion a blurred copy is usual.
-        features: As there.
-        features_in_step: How many features a step takes.
-        first: Whether the greatest attributions are first, or the least.
-        insert: Whether it begins with the baseline, into which features are put.
-        multiplies_by_inputs: As of `faithfulness_correlation`.
-        at_once: How many examples the network sees at once, at most.
+        forward_func: The network; its output has shape (N, ...). Add a softmax to it if the score
+            is to be a probability.
+        inputs: Floating point, (N, ...).
+        attributions: K tensors that broadcast to the inputs, or one tensor (K, N, ...).
+        target: Which output is the score, as Captum takes it.
+        additional_forward_args: Passed to the network; tensors of N rows are split like the inputs.
+        baselines: See `faithfulness_correlation`; for insertion this is usually a blurred copy.
+        features: See there.
+        features_in_step: How many features are in a step.
+        first: Whether features with the largest attributions come first, or those with the
+            smallest.
+        insert: Whether to start from the baseline and restore features instead.
+        multiplies_by_inputs: See `faithfulness_correlation`.
+        at_once: The largest batch that the network is given.
 
     Returns:
-        (K, N, steps + 1), of float64 where the device has it: the score before the first step,
-        and after each.
+        (K, N, steps + 1), in float64 if the device supports it: the score before the first step and
+        after each.
 
     Raises:
-        ValueError: A size or a shape that does not fit.
+        ValueError: A size or a shape does not fit.
     """
     ablation = Ablation(
         forward_func, inputs, target, additional_forward_args,
@@ -84,8 +86,8 @@ def deletion(*args: Any, **options: Any) -> Tensor:
     Source: Petsiuk et al. 2018, arXiv 1806.07421.
 
     Args:
-        *args: As of `pixel_flipping`.
-        **options: As of `pixel_flipping`, but for ``first`` and ``insert``.
+        *args: As for `pixel_flipping`.
+        **options: As for `pixel_flipping`, except ``first`` and ``insert``.
 
     Returns:
         (K, N).
@@ -94,13 +96,13 @@ def deletion(*args: Any, **options: Any) -> Tensor:
 
 
 def insertion(*args: Any, **options: Any) -> Tensor:
-    """The `area` under the score while features are put into the baseline: higher is better.
+    """The `area` under the score while features are restored: higher is better.
 
-    Source: Petsiuk et al. 2018, arXiv 1806.07421, who begin with a blurred image.
+    Source: Petsiuk et al. 2018, arXiv 1806.07421, who start from a blurred image.
 
     Args:
-        *args: As of `pixel_flipping`.
-        **options: As of `pixel_flipping`, but for ``first`` and ``insert``.
+        *args: As for `pixel_flipping`.
+        **options: As for `pixel_flipping`, except ``first`` and ``insert``.
 
     Returns:
         (K, N).
@@ -109,6 +111,6 @@ def insertion(*args: Any, **options: Any) -> Tensor:
 
 
 def area(curves: Tensor) -> Tensor:
-    """The area under curves (..., steps + 1) over a width of 1, by the trapezoidal rule."""
+    """The area under curves (..., steps + 1), scaled to a width of 1, by the trapezoidal rule."""
     found: Tensor = torch.trapezoid(curves, dim=-1) / (curves.shape[-1] - 1)
     return found

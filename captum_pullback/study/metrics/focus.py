@@ -1,4 +1,4 @@
-"""Mosaics of four pictures, two of them of the class, and where an attribution looks."""
+"""Mosaics of four pictures, two of them of the target class, and where a map points."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Mosaics:
 
     Attributes:
         inputs: (N, C, 2 H, 2 W).
-        target: The class that two of the four are of, (N,).
-        inside: Which quadrants are of the class, (N, 4): upper left, upper right, lower left, lower
+        target: The class of two of the four pictures, (N,).
+        inside: Which quadrants show this class, (N, 4): upper left, upper right, lower left, lower
             right.
-        members: Which pictures were taken, (N, 4), in the same order.
+        members: The numbers of the pictures, (N, 4), in the same order.
     """
 
     inputs: Tensor
@@ -34,18 +34,18 @@ class Mosaics:
 
 
 def mosaics(images: Tensor, labels: Sequence[int] | Tensor, count: int, seed: int = 0) -> Mosaics:
-    """Mosaics of two pictures of one class and two of other classes, at random places.
+    """Mosaics of two pictures of one class and two of other classes, in random places.
 
     Source: Arias-Duart et al. 2022, arXiv 2109.15035.
 
     Args:
         images: (M, C, H, W).
         labels: The class of each.
-        count: How many mosaics N; classes take turns, those with two pictures or more.
-        seed: Of what is drawn; torch's generators stay as they were.
+        count: The number of mosaics N; the classes with at least two pictures take turns.
+        seed: For all draws; the state of torch's generators does not change.
 
     Raises:
-        ValueError: No class with two pictures, or fewer than two pictures of other classes.
+        ValueError: No class has two pictures, or there are fewer than two of other classes.
     """
     numbers = torch.as_tensor(labels)
     if len(numbers) != len(images):
@@ -88,23 +88,23 @@ def mosaics(images: Tensor, labels: Sequence[int] | Tensor, count: int, seed: in
 
 
 def focus(attributions: Tensor, inside: Tensor) -> Tensor:
-    r"""The share of a map's positive part in the quadrants of its class.
+    r"""The share of a map's positive part that lies in the quadrants of its class.
 
     With a the attribution summed over channels and Q those quadrants,
 
     .. math::
         \frac{\sum_{p \in Q} \max(a_p, 0)}{\sum_p \max(a_p, 0)}
 
-    which is 0.5 on average for a map that does not know the class. Source: Arias-Duart et al.
+    which is 0.5 on average for a map that knows nothing about the class. Source: Arias-Duart et al.
     2022, arXiv 2109.15035.
 
     Args:
-        attributions: Contributions (N, C, 2 H, 2 W), of ``Mosaics.inputs``.
+        attributions: Contributions (N, C, 2 H, 2 W), for ``Mosaics.inputs``.
         inside: ``Mosaics.inside``.
 
     Returns:
-        (N,), of float64 where the device has it, within [0, 1], higher being better; NaN where
-        nothing is positive.
+        (N,), in float64 if the device supports it, within [0, 1]; higher is better. NaN if nothing
+        is positive.
     """
     positive = widened(attributions).sum(1).clamp(min=0)
     height, width = (side // 2 for side in positive.shape[1:])

@@ -1,4 +1,4 @@
-"""Whether the order of features by attribution is the order of what they do to the score."""
+"""Whether features with larger attributions have larger effects on the score."""
 
 from __future__ import annotations
 
@@ -32,43 +32,44 @@ def monotonicity(
     at_once: int = 64,
     seed: int = 0,
 ) -> Tensor:
-    r"""The monotonicity of any number of attributions, as a rank correlation.
+    r"""The monotonicity of several attributions, as a rank correlation.
 
-    With features taken some at a time, in the order of their absolute attributions, in disjoint
-    sets :math:`S_1, S_2, \ldots`,
+    Features are ordered by their absolute attributions, and split in this order into disjoint sets
+    :math:`S_1, S_2, \ldots`:
 
     .. math::
         \rho_k \left(\sum_{i \in S_k} |a_i|,\;
             \mathbb E_z \left(f(x) - f(x_{[x_{S_k} = z_{S_k}]})\right)^2\right)
 
-    where z is uniform between two bounds and :math:`\rho` is Spearman's. Signs do not count: a
-    feature that speaks against the class matters as much as one that speaks for it. Source: Nguyen
-    and Martinez 2020, arXiv 2007.07584, who take one feature in a step and divide the right side
-    by :math:`f(x)^2`, which changes no order.
+    where z is uniform between two bounds and :math:`\rho` is Spearman's correlation. Signs do not
+    count: evidence against the class counts as much as evidence for it. Source: Nguyen and Martinez
+    2020, arXiv 2007.07584, who take one feature in each step and divide the right side by
+    :math:`f(x)^2`, which does not change the order.
 
     Args:
-        forward_func: The network; its output is (N, ...).
-        inputs: (N, ...), of floating point.
-        attributions: K tensors that broadcast to the inputs, or a tensor (K, N, ...).
-        target: The output to look at, as Captum takes it.
-        additional_forward_args: Of the network; tensors of N rows go with their examples.
-        low: The least that a feature is replaced with, in the network's input space: a number, or
-            a tensor that broadcasts to the inputs.
-        high: The most. If it is ``low`` everywhere, that is the baseline, and nothing is drawn.
-        samples: How many draws of z there are, the same for all examples and steps.
-        features: As of `faithfulness_correlation`.
+        forward_func: The network; its output has shape (N, ...).
+        inputs: Floating point, (N, ...).
+        attributions: K tensors that broadcast to the inputs, or one tensor (K, N, ...).
+        target: Which output is the score, as Captum takes it.
+        additional_forward_args: Passed to the network; tensors of N rows are split like the inputs.
+        low: The lowest value that replaces a feature, in the network's input space: a number, or a
+            tensor that broadcasts to the inputs.
+        high: The highest one. If it equals ``low`` everywhere, that value is the baseline, and
+            nothing is drawn.
+        samples: How many times z is drawn; the draws are the same for all examples and steps.
+        features: See `faithfulness_correlation`.
         features_in_step: How many features are replaced at once.
-        multiplies_by_inputs: As of `faithfulness_correlation`; derivatives are multiplied by x
-            minus the middle of the bounds.
-        at_once: How many examples the network sees at once, at most.
-        seed: Of the draws; torch's generators stay as they were.
+        multiplies_by_inputs: See `faithfulness_correlation`; derivatives are multiplied by x minus
+            the middle of the bounds.
+        at_once: The largest batch that the network is given.
+        seed: For the draws; the state of torch's generators does not change.
 
     Returns:
-        (K, N), of float64 where the device has it, within [-1, 1], higher being better; NaN where
+        (K, N), in float64 if the device supports it, within [-1, 1]; higher is better. NaN if
         either side is the same in all steps.
 
     Raises:
-        ValueError: A size or a shape that does not fit.
+        ValueError: A size or a shape does not fit.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")

@@ -1,4 +1,4 @@
-"""Whether an attribution depends on what it should explain: the class, and the weights."""
+"""Whether an attribution depends on what it should explain: the class and the weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def random_logit(
     seed: int = 0,
     **options: Any,
 ) -> Tensor:
-    """How alike the attributions of the target and of another class are.
+    """How similar the attributions of the target and of another class are.
 
     Source: Sixt et al. 2020, arXiv 1912.09818.
 
@@ -42,19 +42,19 @@ def random_logit(
         attribution: A Captum attribution method, or its ``attribute``.
         inputs: Images (N, C, H, W).
         target: The class of each, (N,).
-        others: As many other classes; or the number of classes, of which one is drawn for each
-            example that is not its target.
-        absolute: Whether signs do not count.
-        seed: Of what is drawn, and of a method's own noise, which is the same for both; torch's
-            generators stay as they were.
-        **options: Of ``attribute``.
+        others: Another class for each, (N,); or the number of classes, from which one other than
+            the target is drawn for each example.
+        absolute: Whether to ignore signs.
+        seed: For this draw, and for a method's own noise, which is the same for both maps; the
+            state of torch's generators does not change.
+        **options: Passed to ``attribute``.
 
     Returns:
-        The `similarity` of each, (N,), of float64. 0: one map does not tell the other. A map that
-        is the same for all classes has 1.
+        The `similarity` for each example, (N,), in float64. At 0 one map says nothing about the
+        other. A map that is the same for all classes has 1.
 
     Raises:
-        ValueError: Another class that is the target.
+        ValueError: Another class is the target itself.
     """
     target = torch.as_tensor(target, device=inputs.device)
     if isinstance(others, int):
@@ -80,25 +80,27 @@ def cascading_randomization(
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """How alike attributions are before and after parts of the network forget what they learned.
+    """How similar attributions are before and after parts of the network are reinitialized.
 
-    Parts are reinitialized one after the other, from the output back, and stay so. Source: Adebayo
-    et al. 2018, arXiv 1810.03292.
+    Parts are reinitialized one after another, from the output back, and stay so. Source: Adebayo et
+    al. 2018, arXiv 1810.03292.
 
     Args:
-        make: From a network to a Captum attribution method, or to its ``attribute``.
-        model: The network, in eval mode; it stays as it is.
+        make: Takes a network and returns a Captum attribution method, or its ``attribute``.
+        model: The network, in eval mode; it is not changed.
         inputs: Images (N, C, H, W).
         target: As Captum takes it.
-        parts: What is reinitialized together, as of `stages`, which is the default; `spread` makes
+        parts: Modules that are reinitialized together, by default the `stages`; `spread` makes
             fewer of them.
-        absolute: Whether signs do not count.
-        seed: Of the new weights, and of a method's own noise; torch's generators stay as they were.
-        **options: Of ``attribute``.
+        absolute: Whether to ignore signs.
+        seed: For the new weights, and for a method's own noise; the state of torch's generators
+            does not change.
+        **options: Passed to ``attribute``.
 
     Returns:
-        By the name of each part, in order, the `similarity` of each example, (N,), of float64, to
-        its attribution by the trained network. 1: what the network learned makes no difference.
+        For the name of each part, in order, the `similarity` of each example's attribution to the
+        one from the trained network, (N,), in float64. At 1 it does not matter what the network
+        learned.
 
     Raises:
         ValueError: A module with parameters of its own cannot be reinitialized.
@@ -131,7 +133,7 @@ def _similarities(one: Tensor, other: Tensor, absolute: bool) -> Tensor:
 def similarity(one: Tensor, other: Tensor, absolute: bool) -> float:
     """Spearman's rank correlation of two maps (C, H, W) summed over channels.
 
-    NaN where a map is constant, as one without gradient is.
+    NaN if a map is constant, as it is where there is no gradient.
     """
     maps = [values.double().sum(0).flatten().cpu() for values in (one, other)]
     if absolute:
@@ -143,13 +145,13 @@ def similarity(one: Tensor, other: Tensor, absolute: bool) -> float:
 
 
 def stages(model: nn.Module) -> list[tuple[str, list[str]]]:
-    """The parts of a network that are randomized one after the other, from the output back.
+    """The parts of a network that are reinitialized one after another, from the output back.
 
-    They are the children with parameters, of which a normalisation belongs to the one before it;
-    a ``Sequential`` of bare layers, like VGG's, counts by its own children.
+    These are the children that have parameters. A normalization belongs to the part before it, and
+    a ``Sequential`` of single layers, like VGG's, is split into its own children.
 
     Returns:
-        For each stage its name and the names of its modules.
+        The name of each stage, with the names of its modules.
     """
     parts: list[list[str]] = []
     for name, module in _children(model):
@@ -174,7 +176,7 @@ def _children(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
 
 
 def spread(parts: list[tuple[str, list[str]]], count: int) -> list[tuple[str, list[str]]]:
-    """So many stages as evenly as can be, first and last included; each takes in those between."""
+    """Merges stages into ``count``, as evenly as possible; the first stays as it is."""
     if count >= len(parts):
         return parts
     ends = [round(k * (len(parts) - 1) / max(count - 1, 1)) for k in range(count)]
@@ -187,7 +189,7 @@ def spread(parts: list[tuple[str, list[str]]], count: int) -> list[tuple[str, li
 
 @torch.no_grad()
 def randomized(model: nn.Module, modules: list[str], seed: int) -> nn.Module:
-    """A copy in which these modules are as if they had never been trained (their own initialisers).
+    """A copy in which these modules are reinitialized, each by its own ``reset_parameters``.
 
     Raises:
         ValueError: A module with parameters of its own cannot be reset.
@@ -202,6 +204,6 @@ def randomized(model: nn.Module, modules: list[str], seed: int) -> nn.Module:
                 reset: Any = getattr(part.to("cpu"), "reset_parameters", None)
                 if reset is None:
                     raise ValueError(f"{type(part).__name__} in {name} has no reset_parameters()")
-                reset()  # the CPU's draws, whatever the device
+                reset()  # drawn on the CPU, whatever the device
     device = next(model.parameters()).device
     return fresh.to(device).eval()

@@ -14,13 +14,13 @@ __all__ = ["max_sensitivity"]
 def max_sensitivity(
     attribute: Callable[[Any, Any], Tensor], inputs: Tensor, base: Tensor, near: Tensor, target: int
 ) -> float:
-    """Captum's max-sensitivity at one input, over these neighbours.
+    """Captum's max-sensitivity at one input, over these neighbors.
 
     Args:
-        attribute: From inputs and a target to attributions.
+        attribute: Takes inputs and a target, and returns attributions.
         inputs: (1, C, H, W).
         base: The attribution at ``inputs``, which is not computed again.
-        near: The neighbours, (n, C, H, W).
+        near: The neighbors, (n, C, H, W).
         target: The class.
     """
 

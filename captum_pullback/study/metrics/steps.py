@@ -1,4 +1,4 @@
-"""Features taken some at a time, in the order of what an attribution says of them."""
+"""Features in steps, in the order of their attributions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["at_step"]
 
 
 def at_step(values: Tensor, features_in_step: int) -> Tensor:
-    """The step, from 0, at which each feature's turn is: the greatest values first.
+    """The step, from 0, in which each feature's turn comes: the largest values first.
 
     Args:
-        values: (..., F); of equal ones the first comes first.
-        features_in_step: How many features a step takes; the last takes what is left.
+        values: (..., F); equal ones keep their order.
+        features_in_step: How many features are in a step; the last step has the rest.
 
     Returns:
         Whole numbers (..., F).
