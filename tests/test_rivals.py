@@ -198,7 +198,7 @@ def test_where_captums_lrp_has_no_rule_it_is_refused() -> None:
 
 def test_grad_cam() -> None:
     model, x, target = plain(), images(), torch.tensor([1, 3])
-    small = attr.LayerGradCam(model, model[4]).attribute(x, target, relu_attributions=True)
+    small = attr.LayerGradCam(model, model[6]).attribute(x, target, relu_attributions=True)
     expected = F.interpolate(small, (8, 8), mode="bilinear")
     found = made("gradcam", model)(x, target=target)
     assert found.shape == x.shape
@@ -208,13 +208,13 @@ def test_grad_cam() -> None:
 
 def test_guided_grad_cam() -> None:
     model, x = plain(), images()
-    expected = attr.GuidedGradCam(model, model[4]).attribute(x.clone(), target=1)
+    expected = attr.GuidedGradCam(model, model[6]).attribute(x.clone(), target=1)
     torch.testing.assert_close(made("guidedgradcam", model)(x, target=1), expected)
     with pytest.raises(ValueError, match=r"needs nn\.ReLU modules"):
         made("guidedgradcam", nn.Sequential(nn.Conv2d(3, 2, 3), nn.GELU()))
 
 
-def test_the_last_convolution_is_the_last_that_runs_on_a_map() -> None:
+def test_the_last_map_is_what_the_classifier_sees() -> None:
     class Crossed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -225,10 +225,12 @@ def test_the_last_convolution_is_the_last_that_runs_on_a_map() -> None:
             return self.pixel(self.late(self.early(x)).mean((2, 3), keepdim=True)).flatten(1)
 
     model = Crossed()
-    assert rivals.last_convolution(model, images()) is model.late
+    assert rivals.last_map(model, images()) is model.late
     assert not any(m._forward_hooks for m in model.modules())
-    with pytest.raises(ValueError, match="no convolution of this network has a map"):
-        rivals.last_convolution(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images())
+    resnet = resnet18(num_classes=5).eval()
+    assert rivals.last_map(resnet, images(1, 64)) is resnet.layer4  # its sum and gate included
+    with pytest.raises(ValueError, match="no module of this network has a map"):
+        rivals.last_map(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images())
 
 
 def test_fusiongrad_of_a_linear_model_is_the_mean_of_its_noisy_weights() -> None:

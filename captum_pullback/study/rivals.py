@@ -18,7 +18,7 @@ from captum_pullback.study.traced import with_own_relus
 
 __all__ = [
     "FUSION_SAMPLES", "FUSION_SPREAD", "epsilon_gamma_box", "epsilon_plus_flat", "fusiongrad",
-    "grad_cam", "guided_grad_cam", "last_convolution", "lrp",
+    "grad_cam", "guided_grad_cam", "last_map", "lrp",
 ]  # fmt: skip
 
 #: How many noisy networks FusionGrad uses, and how many noisy inputs for each.
@@ -80,10 +80,10 @@ def lrp(model: nn.Module) -> Attribute:
 
 
 def grad_cam(model: nn.Module) -> Attribute:
-    """Captum's Grad-CAM at the last convolution, scaled up and divided among the channels."""
+    """Captum's Grad-CAM at the last map, scaled up and divided among the channels."""
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
-        explainer = attr.LayerGradCam(model, last_convolution(model, inputs))
+        explainer = attr.LayerGradCam(model, last_map(model, inputs))
         small = explainer.attribute(inputs, target=target, relu_attributions=True)
         large = attr.LayerAttribution.interpolate(small, inputs.shape[2:], "bilinear")
         found: Tensor = large.detach().expand_as(inputs) / inputs.shape[1]
@@ -93,12 +93,12 @@ def grad_cam(model: nn.Module) -> Attribute:
 
 
 def guided_grad_cam(model: nn.Module) -> Attribute:
-    """Captum's Guided Grad-CAM at the last convolution."""
+    """Captum's Guided Grad-CAM at the last map."""
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise ValueError("Guided Grad-CAM needs nn.ReLU modules; this network has none")
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
-        explainer = attr.GuidedGradCam(model, last_convolution(model, inputs))
+        explainer = attr.GuidedGradCam(model, last_map(model, inputs))
         found: Tensor = explainer.attribute(inputs, target=target)
         return found.detach()
 
@@ -146,30 +146,29 @@ def fusiongrad(model: nn.Module, deviation: float, at_once: int) -> Attribute:
 
 
 @torch.no_grad()
-def last_convolution(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The last convolution to run whose output (N, C, H, W) is larger than one pixel.
+def last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The last module to finish whose output (N, C, H, W) is larger than one pixel.
+
+    In a ResNet this is the last group of blocks, with its sums and gates: what the classifier sees.
 
     Raises:
         ValueError: There is none.
     """
     last: list[nn.Module] = []
 
-    def note(module: nn.Module, _: object, output: Tensor) -> None:
-        if output.dim() == 4 and output.shape[2:].numel() > 1:
+    def note(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:].numel() > 1:
             last[:] = [module]
 
-    hooks = [
-        module.register_forward_hook(note)
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
+    parts = [module for module in model.modules() if module is not model]
+    hooks = [module.register_forward_hook(note) for module in parts]
     try:
         model(inputs[:1].detach().clone())
     finally:
         for hook in hooks:
             hook.remove()
     if not last:
-        raise ValueError("no convolution of this network has a map (N, C, H, W) as its output")
+        raise ValueError("no module of this network has a map (N, C, H, W) as its output")
     return last[0]
 
 
