@@ -460,4 +460,6 @@ def test_the_network_sees_each_perturbed_input_once(x: Tensor) -> None:
     fit = fit_temperature(network, x, 1, n_perturb_samples=4, max_examples_per_batch=16,
                           show_progress=False)  # fmt: skip
     assert seen.count(16) == 2
-    assert seen.count(8) == len(fit.tried) + 3 + 3  # a first look, the scores, f(x), 3 gradients
+    # A first look, the scores, f(x) and 3 gradients; then one for hard gates, for the 7 first
+    # temperatures, for each beyond an end, and 3 times for both sides of the best.
+    assert seen.count(8) == 3 + 3 + 1 + 1 + (len(fit.tried) - 1 - 7 - 6) + 3

@@ -19,6 +19,7 @@ from captum_pullback import (
     ExcitationPullback,
     LayerExcitationPullback,
     NeuronExcitationPullback,
+    Spread,
     soften,
 )
 
@@ -83,6 +84,10 @@ def attribute_by_name(net: Net, x: Tensor) -> None:
     ExcitationPullback(net, {"": 0.3, "one.2": torch.ones(2, 1, 1)}).attribute(x, 0)
 
 
+def attribute_temperatures(net: Net, x: Tensor) -> None:
+    ExcitationPullback(net).attribute_temperatures(x, [0, 0.3, Spread(1.0)], 0)
+
+
 def attribute_neuron(net: Net, x: Tensor) -> None:
     NeuronExcitationPullback(net, net.pool).attribute(x, (0, 1, 1))
 
@@ -97,7 +102,10 @@ def gradient_in_a_block(net: Net, x: Tensor) -> None:
         torch.autograd.grad(net(leaf).sum(), leaf)
 
 
-USES = [attribute, attribute_by_name, attribute_neuron, attribute_layer, gradient_in_a_block]
+USES = [
+    attribute, attribute_by_name, attribute_temperatures, attribute_neuron, attribute_layer,
+    gradient_in_a_block,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("use", USES)
@@ -239,7 +247,9 @@ def alive() -> tuple[int, int]:
     return len(objects), sum(issubclass(type(thing), Tensor) for thing in objects)
 
 
-@pytest.mark.parametrize("use", [attribute, attribute_by_name, attribute_layer])
+@pytest.mark.parametrize(
+    "use", [attribute, attribute_by_name, attribute_temperatures, attribute_layer]
+)
 def test_memory_is_flat_over_a_thousand_calls(net: Net, x: Tensor, use: Any) -> None:
     for _ in range(5):
         use(net, x)

@@ -133,7 +133,7 @@ def test_the_maps_of_the_modules_are_small_and_have_no_import_upwards(
         assert {"gates", "norms", "attention"} <= graph["rules"]
         assert not graph["_torch"]
     else:
-        assert {"engine/", "pullback/"} <= graph["attribution"]
+        assert {"engine/", "pullback/"} <= graph["attribution/"]
         assert {"study/", "lens/"} <= graph["commands/"]
         assert not graph["engine/"]
         assert not any(graph[name] & {"commands/", "app/"} for name in set(graph) - {"app/"})

@@ -120,6 +120,9 @@ class SofteningRecord:
         self._traced = _Traced()
         self._traced_refusal = _Traced()
         self._unseen: dict[str, set[int]] = {}
+        #: The softened calls, each with its module and kind, where their temperatures are to be
+        #: changed afterwards; None where they are not, or cannot be.
+        self.calls: list[tuple[Any, str, Any]] | None = None
         #: Whether only what the attribution itself needs is recorded.
         self.is_lean = False
         #: Whether a gate has passed on something in the gradient that is taken, or was last.

@@ -32,13 +32,14 @@ from captum_pullback.engine.models import (
 )
 from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.rules import EXCITATION, RulesLike
-from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
+from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Resolver, Softness
 from captum_pullback.engine.temperature import TemperatureLike
 
 __all__ = [
     "check",
     "forward_pass",
     "refuse_inference_mode",
+    "resolver_of",
     "soften",
     "soften_for_inputs",
     "watch",
@@ -248,10 +249,15 @@ def _prepare(
 ) -> tuple[list[nn.Module], SofteningMode]:
     modules = modules_of(model)
     refuse_scripted(model, modules)
-    resolver = softness.known or softness.resolver([name for name, _ in named_modules(model)])
+    resolver = resolver_of(model, softness)
     if resolver.needs_names and any(map(is_compiled_module, modules)):
         raise SofteningError(NAMES_ARE_LOST)
     return modules, SofteningMode(resolver)
+
+
+def resolver_of(model: Callable[..., Any], softness: Softness) -> Resolver:
+    """What answers for each gate of a model."""
+    return softness.known or softness.resolver([name for name, _ in named_modules(model)])
 
 
 def _names(model: Callable[..., Any]) -> dict[int, str]:

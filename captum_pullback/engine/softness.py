@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from captum_pullback.engine.rulebook import Rules
 from captum_pullback.engine.rules import SEMANTIC, Rule, RulesLike
 from captum_pullback.engine.spread import Spread, Temperature
@@ -92,6 +94,12 @@ def _has_spread(given: Any) -> bool:
     return isinstance(given, Spread)
 
 
+def _turns(kind: Any, before: Temperature, after: Temperature) -> bool:
+    if isinstance(before, Tensor) or isinstance(after, Tensor):
+        return before is after
+    return before == after or (kind != "attention" and before != 0 and after != 0)
+
+
 class HasSoftness:
     """What is given temperatures and rules, and shows them as they were given."""
 
@@ -146,6 +154,24 @@ class Resolver:
                 temperature = given(module, str(kind), rule.temperature)
             found = self._found[module, kind] = Resolved(rule, temperature)
         return found
+
+    def records_as(self, other: Resolver) -> bool:
+        """Whether what has asked here records the same graph with another's temperatures.
+
+        A hard gate is PyTorch's own, attention that is written out is softened in the forward
+        pass, and the shape of a tensor is looked at there.
+        """
+        if other.needs_names and not self.needs_names:
+            return False
+        try:
+            others = {asked: other(*asked).temperature for asked in self._found}
+        except ValueError:  # it has no entry, as a forward pass of its own will say
+            return False
+        # What has had no effect is told at the end of a forward pass of its own.
+        return not (self.unused() or other.unused()) and all(
+            _turns(kind, self._found[module, kind].temperature, turned)
+            for (module, kind), turned in others.items()
+        )
 
     def unused(self) -> list[str]:
         """Entries of temperatures under which no gate has run."""

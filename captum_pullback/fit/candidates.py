@@ -86,7 +86,7 @@ class Judge:
         self.bounds: tuple[float, ...] = ()
         self._targets: list[Any] = [target]
         # It fails here, with advice, where a target does not fit.
-        self._maps(0.0)
+        self._maps([0.0])
         count = len(as_tuple(inputs)[0])
         with seeded(seed), torch.no_grad():
             output = on_copies(forward_func, inputs, additional_forward_args)
@@ -111,7 +111,7 @@ class Judge:
         new = {repr(given): (value, given) for value, given in asked}
         new = {key: pair for key, pair in new.items() if key not in self.tried}
         if new:
-            maps = [self._maps(given) for _, given in new.values()]
+            maps = self._maps([given for _, given in new.values()])
             scored = self._scored(list(new.values()), maps)
             self.tried.update(zip(new, scored, strict=True))
             best = min(self.tried.values(), key=rank)
@@ -130,20 +130,19 @@ class Judge:
         _watched(self._forward, self._inputs, self._extra, self._rules, see, self._seed)
         return [kind for kind in met if kind not in _OWN]
 
-    def _maps(self, temperature: Any) -> list[Any]:
-        """The attributions of the target and of the other classes."""
-        hard = (temperature.scale if isinstance(temperature, Spread) else temperature) == 0.0
-        pullback = ExcitationPullback(
-            self._forward,
-            temperature,
-            pool_temperature=0.0 if hard else self._pools,  # 0 leaves pools too
-            rules=self._rules,
-        )
+    def _maps(self, temperatures: Sequence[Any]) -> list[list[Any]]:
+        """For each temperature the attributions of the target and of the other classes."""
+        pullbacks = []
+        for given in temperatures:
+            hard = (given.scale if isinstance(given, Spread) else given) == 0.0
+            pools = 0.0 if hard else self._pools  # 0 leaves pools too
+            pullbacks.append(
+                ExcitationPullback(self._forward, given, pool_temperature=pools, rules=self._rules)
+            )
         with seeded(self._seed):
-            found = pullback.attribute_targets(self._inputs, self._targets, self._extra)
-        if isinstance(found, tuple):
-            return list(zip(*found, strict=True))
-        return list(found)
+            return pullbacks[0].sweep(
+                [each.softness for each in pullbacks], self._inputs, self._targets, self._extra
+            )
 
     def _saliency(self, target: Any) -> Any:
         """The plain gradient."""

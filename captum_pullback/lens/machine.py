@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_pullback.attribution import ExcitationPullback
 from captum_pullback.engine.models import on_copies
-from captum_pullback.engine.softening import soften
 from captum_pullback.lens.arrays import Floats
 from captum_pullback.lens.paths import FixedPaths
 from captum_pullback.lens.reading import Reader
@@ -84,13 +84,13 @@ def aligned(
     machines = machine_gradients(reader, model, since)
     plain: list[Floats] = []
     soft: dict[float, list[Floats]] = {float(t): [] for t in temperatures}
+    pullback = ExcitationPullback(model)
     with in_eval_mode(model):
         for batch, inputs, labels in reader.watched.on(device_of(model)):
             plain.append(_cosine(_gradient(model, inputs, labels), machines[batch]))
-            for temperature, found in soft.items():
-                with soften(model, temperature):
-                    pullback = _gradient(model, inputs, labels)
-                found.append(_cosine(pullback, machines[batch]))
+            pullbacks = pullback.attribute_temperatures(inputs, list(soft), labels)
+            for found, each in zip(soft.values(), pullbacks, strict=True):
+                found.append(_cosine(each, machines[batch]))
     return Alignment(np.concatenate(plain), {t: np.concatenate(parts) for t, parts in soft.items()})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,7 +14,12 @@ from torch import Tensor
 from captum_pullback.engine.errors import GateInputChangedError
 from captum_pullback.engine.mode import LeaveLeanError
 from captum_pullback.engine.models import leaves_of, modules_of, on_copies
-from captum_pullback.engine.softening import check, forward_pass, soften_for_inputs
+from captum_pullback.engine.softening import (
+    check,
+    forward_pass,
+    resolver_of,
+    soften_for_inputs,
+)
 from captum_pullback.engine.softness import HasSoftness, Softness
 from captum_pullback.pullback.misfits import target_misfit
 
@@ -50,19 +56,63 @@ class Pullback(HasSoftness):
         inputs: Tensor | tuple[Tensor, ...],
         run: Callable[[Callable[..., Any], Any], Any],
         *,
-        gradients: int = 1,
         integers: bool = False,
         hidden: bool = False,
         misfit: Callable[..., Exception] | None = None,
     ) -> Any:
         """What ``run(forward, inputs)`` gives while the gates are soft.
 
+        ``integers`` says whether inputs may be without gradients, ``hidden`` whether it is a
+        hidden layer that is explained, and ``misfit``, one of `misfits`, makes the error of what
+        was selected; if None, it is about the target.
+        """
+        (found,) = self._from_one_pass(
+            [self.softness], inputs, run, integers=integers, hidden=hidden, misfit=misfit
+        )
+        return found
+
+    def _softly_at(
+        self,
+        softnesses: Sequence[Softness],
+        inputs: Tensor | tuple[Tensor, ...],
+        run: Callable[[Callable[..., Any], Any], Any],
+        gradients: int,
+    ) -> list[Any]:
+        """What ``run(forward, inputs)`` gives at each softness, from few forward passes.
+
+        The forward pass is the same at each, and calls of gates learn of a temperature only when
+        their backward pass runs. But a hard gate is PyTorch's own, and a compiled graph has its
+        temperature built in: such a softness has a forward pass of its own. ``gradients`` says how
+        many ``run`` takes.
+        """
+        found: list[Any] = []
+        for _, group in itertools.groupby(softnesses, key=lambda each: each.is_hard):
+            waiting, together = list(group), True
+            while waiting:
+                asked = waiting if together else waiting[:1]
+                new = self._from_one_pass(asked, inputs, run, gradients=gradients)
+                together = len(new) == len(asked) > 1
+                waiting = waiting[len(new) :]
+                found += new
+        return found
+
+    def _from_one_pass(
+        self,
+        softnesses: Sequence[Softness],
+        inputs: Tensor | tuple[Tensor, ...],
+        run: Callable[[Callable[..., Any], Any], Any],
+        *,
+        gradients: int = 1,
+        integers: bool = False,
+        hidden: bool = False,
+        misfit: Callable[..., Exception] | None = None,
+    ) -> list[Any]:
+        """What ``run(forward, inputs)`` gives at the first softness, and at those that follow.
+
+        As far as one forward pass serves them.
+
         The inputs are leaves of their own, so that the caller's flags stay as they are, and the
         network gets copies, so that one that works in place leaves the caller's data alone.
-        ``gradients`` says how many ``run`` takes of one forward pass, ``integers`` whether inputs
-        may be without gradients, ``hidden`` whether it is a hidden layer that is explained, and
-        ``misfit``, one of `misfits`, makes the error of what was selected; if None, it is about
-        the target.
         """
         leaves = leaves_of(inputs, integers=integers)
         count = len(leaves)
@@ -70,9 +120,12 @@ class Pullback(HasSoftness):
 
         first = leaves[0] if leaves else None
         batch = len(first) if first is not None and first.dim() else None
-        has_spread, modes = self.softness.has_spread, list[Any]()
+        has_spread, modes = any(each.has_spread for each in softnesses), list[Any]()
+        total = gradients * len(softnesses)
 
         def forward(*args: Any) -> Any:
+            if output and total > 1:  # which several gradients are taken of
+                return output[0]
             output.clear()
             with forward_pass(modes[-1]):
                 output.append(on_copies(self.forward_func, args[:count], args[count:]))
@@ -84,18 +137,27 @@ class Pullback(HasSoftness):
         if hasattr(self.forward_func, "device_ids"):
             forward.device_ids = self.forward_func.device_ids  # type: ignore[attr-defined]
 
-        def softly(batch: int | None, *, full: bool) -> Any:
+        def softly(batch: int | None, *, full: bool) -> list[Any]:
+            output.clear()
+            softness, *others = softnesses
             softening = soften_for_inputs(
                 self.forward_func,
-                self.softness,
+                softness,
                 full=full,
-                gradients=gradients,
+                gradients=total,
                 batch=batch,
                 tolerates_linear=hidden,
             )
+            given = leaves if isinstance(inputs, tuple) else leaves[0]
             with softening as mode, torch.enable_grad():
                 modes.append(mode)
-                return run(forward, leaves if isinstance(inputs, tuple) else leaves[0])
+                mode.record.calls = [] if others else None
+                found = [run(forward, given)]
+                for softness in others:
+                    if not mode.turn(resolver_of(self.forward_func, softness)):
+                        break
+                    found.append(run(forward, given))
+                return found
 
         try:
             with _state_of(self.forward_func, leaves) as restore:

@@ -116,16 +116,12 @@ def limits_of_temperature() -> tuple[list[float], list[float]]:
     with torch.no_grad():
         targets = network.model(inputs).argmax(1)
 
-    def pullback(temperature: float) -> Tensor:
-        maps: Tensor = ExcitationPullback(network.model, temperature).attribute(inputs, targets)
-        return maps.flatten(1)
-
-    hard, half = pullback(0.0), pullback(float("inf"))
+    pullback = ExcitationPullback(network.model)
+    maps = pullback.attribute_temperatures(inputs, [0.0, *LIMITS, float("inf")], targets)
+    hard, *soft, half = maps.flatten(2)
     curves: tuple[list[float], list[float]] = ([], [])
-    for temperature in LIMITS:
-        soft = pullback(temperature)
-        for curve, end in zip(curves, (hard, half), strict=True):
-            curve.append(float(torch.cosine_similarity(soft, end).mean()))
+    for curve, end in zip(curves, (hard, half), strict=True):
+        curve += [float(torch.cosine_similarity(each, end).mean()) for each in soft]
     return curves
 
 

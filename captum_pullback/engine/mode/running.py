@@ -98,7 +98,7 @@ def run_gate(
         found = None
     if found is None:
         return run_nonlinear(state, func, args, kwargs, operation)
-    held, force, entry, inplace = found
+    held, force, entry, inplace, kind = found
     record = state.record
     with record.lock:
         entry.met += 1
@@ -106,6 +106,7 @@ def run_gate(
         lambda z: func(z, *rest, **kwargs), held, force, state.batch, state.once and inplace,
         entry, record=record,
     )  # fmt: skip
+    _note_call(state, call, "", kind)
     return run_quick(call, x, inplace=inplace)
 
 
@@ -185,15 +186,27 @@ def run_nonlinear(
     if state.gates is not None and is_ours(rule) and not (held.others or held.run):
         call_of = (func, args[1:], *kwargs.items())
         with contextlib.suppress(TypeError):  # arguments that no table can have
-            state.gates[call_of] = (held, force, entry, inplace)
+            state.gates[call_of] = (held, force, entry, inplace, kind)
     call = Call(
         operation_, held, force, state.batch, state.once and inplace, entry,
         record=state.record, keeps_all=not state.lean,
     )  # fmt: skip
+    _note_call(state, call, module, kind)
     output = run(call, x, inplace=inplace)
     if isinstance(force, Tensor) and rule.group == "pool":
         _check_shape(state, force, values_of(output), f"output of its {operation.name}")
     return output
+
+
+def _note_call(state: State, call: Call, module: str, kind: Any) -> None:
+    """Note a call whose temperature may be changed before its backward pass."""
+    record = state.record
+    if record.calls is None or call.temperature is None:
+        return
+    if is_transformed():  # what runs may be a copy of the call
+        record.calls = None
+    else:
+        record.calls.append((call, module, kind))
 
 
 def _run_hard(

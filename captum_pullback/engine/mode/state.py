@@ -106,6 +106,22 @@ class State(TorchFunctionMode):
             return
         raise SofteningError(self.nothing("ran inside soften()"))
 
+    def turn(self, resolver: Resolver) -> bool:
+        """Let the graph that was recorded have other temperatures in its backward passes.
+
+        Returns:
+            Whether it is the graph that would be recorded at these; if not, nothing is changed.
+        """
+        calls = self.record.calls
+        if calls is None or self.record.was_traced or not self.resolver.records_as(resolver):
+            return False
+        for call, module, kind in calls:
+            call.temperature = resolver(module, kind).temperature
+        self.resolver = resolver
+        # For what is run anew in a backward pass, by a checkpoint.
+        self.gates = None if self.gates is None else {}
+        return True
+
     def nothing(self, where: str) -> str:
         """What an error says where no gate was softened or held."""
         left = sorted({met.operation for met in self.record.left_hard} | self.record.kept)

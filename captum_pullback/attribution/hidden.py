@@ -1,23 +1,17 @@
-r"""The Captum attributions: Captum's own gradient methods, run while the gates are soft.
-
-What an input, a target or a layer may be, and how a model is called, is Captum's. What a gate
-passes on is ours.
-"""
+"""The pullback of a hidden unit, and the pullback to a hidden layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from captum.attr import (
     GradientAttribution,
     LayerAttribution,
     LayerGradientXActivation,
     NeuronAttribution,
     NeuronGradient,
-    Saliency,
 )
 from captum.log import log_usage
 from torch import Tensor, nn
@@ -27,167 +21,10 @@ from captum_pullback.engine.models import named_modules
 from captum_pullback.engine.rules import RulesLike
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
 from captum_pullback.engine.temperature import TemperatureLike
-from captum_pullback.pullback.batches import check_rows, in_chunks
 from captum_pullback.pullback.call import Inputs, Pullback, Target
 from captum_pullback.pullback.misfits import selector_misfit
 
-__all__ = ["ExcitationPullback", "LayerExcitationPullback", "NeuronExcitationPullback"]
-
-
-class ExcitationPullback(Pullback, GradientAttribution):  # type: ignore[misc]
-    r"""The input gradient taken while the gates are soft.
-
-    .. math::
-        A(x) = \nabla_x f_c(x) \quad\text{with}\quad
-        1[z > 0] \to \sigma(z / T) \text{ in the backward pass}
-
-    Forward values stay exact. It costs one gradient. Source: arXiv 2507.22832. It is a local
-    attribution like a gradient, or, with ``multiply_by_inputs``, one in the units of the output.
-
-    Args:
-        forward_func: The network, or any callable that gives a tensor of shape (N, ...).
-        temperature: 0 (gates as they are) to inf, a `Spread`, or a mapping: see `soften`.
-        pool_temperature: The same for max pooling; None follows ``temperature``.
-        rules: What is held of each kind of gate: see `soften`.
-        multiply_by_inputs: Whether to multiply the pullback by the input.
-
-    Raises:
-        TypeError: A scripted or traced model, or something that is no temperature.
-        ValueError: A temperature that is negative, NaN, or names no module.
-
-    Example:
-        >>> x = torch.tensor([[-1.0, 0.0, 1.0]])
-        >>> ExcitationPullback(nn.ReLU(), temperature=1.0).attribute(x, target=[2])
-        tensor([[0.0000, 0.0000, 0.7311]])
-    """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        temperature: TemperatureLike = DEFAULT_TEMPERATURE,
-        *,
-        pool_temperature: TemperatureLike | None = None,
-        rules: RulesLike | None = None,
-        multiply_by_inputs: bool = False,
-    ) -> None:
-        GradientAttribution.__init__(self, forward_func)
-        self._configure(Softness(temperature, pool_temperature, rules), multiply_by_inputs)
-
-    @log_usage()  # type: ignore[untyped-decorator]
-    def attribute(
-        self,
-        inputs: Inputs,
-        target: Target = None,
-        additional_forward_args: Any = None,
-        *,
-        internal_batch_size: int | None = None,
-    ) -> Inputs:
-        """Attribute the target's score to the inputs.
-
-        Args:
-            inputs: A tensor of shape (N, ...), or a tuple of such, of floating point.
-            target: The output to explain, as in every Captum attribution: an int or a tuple for
-                all examples, a list or tensor with one for each; None where the output has one
-                number per example.
-            additional_forward_args: Further arguments of the network, not attributed to.
-            internal_batch_size: How many examples go through the network at once, for batches
-                that do not fit into memory; tensors of N rows among ``additional_forward_args``
-                are cut alike. The result is the same, up to the order in which PyTorch's
-                kernels sum. None is all of them.
-
-        Returns:
-            A contiguous tensor, or a tuple of tensors, of the shapes and types of the inputs; in
-            units of the output per unit of input, or with ``multiply_by_inputs`` of the output.
-
-        Raises:
-            TypeError: Inputs that are not tensors of floating point.
-            ValueError: An ``internal_batch_size`` below 1, or one where the first dimension of
-                the inputs is not that of the output.
-            AssertionError, IndexError: A target that does not fit the output (Captum's types).
-            SofteningError: Nothing was softened, or `torch.inference_mode` is on.
-        """
-        (found,) = self._attribute(inputs, [target], additional_forward_args, internal_batch_size)
-        return found
-
-    def attribute_targets(
-        self,
-        inputs: Inputs,
-        targets: Sequence[Target],
-        additional_forward_args: Any = None,
-        *,
-        internal_batch_size: int | None = None,
-    ) -> Inputs:
-        """Attribute several targets of the same inputs, from one forward pass.
-
-        It gives to the last bit what one `attribute` for each target gives.
-
-        Args:
-            inputs: As for `attribute`.
-            targets: At least one target, each as `attribute` takes it: ``[3, 7]`` are two classes
-                for all examples, ``[[3, 7], [1, 2]]`` two for each of two examples.
-            additional_forward_args: As for `attribute`.
-            internal_batch_size: As for `attribute`.
-
-        Returns:
-            As `attribute`, with one more dimension in front, of the targets: (T, N, ...).
-
-        Raises:
-            TypeError, ValueError: As `attribute`, and ``targets`` that are no sequence, or empty.
-            AssertionError, IndexError, SofteningError: As `attribute`.
-
-        Example:
-            >>> x = torch.tensor([[-1.0, 0.0, 1.0]])
-            >>> ExcitationPullback(nn.ReLU(), temperature=1.0).attribute_targets(x, [0, 2])
-            tensor([[[0.2689, 0.0000, 0.0000]],
-            <BLANKLINE>
-                    [[0.0000, 0.0000, 0.7311]]])
-        """
-        if isinstance(targets, Tensor):
-            targets = list(targets)
-        if not isinstance(targets, Sequence):
-            raise TypeError(f"targets must be a sequence of targets, not {type(targets).__name__}")
-        if not targets:
-            raise ValueError("targets is empty: give at least one")
-        found = self._attribute(inputs, list(targets), additional_forward_args, internal_batch_size)
-        stacked: Inputs = _over_parts(torch.stack, found)
-        return stacked
-
-    def _attribute(
-        self, inputs: Inputs, targets: list[Target], extra: Any, size: int | None
-    ) -> list[Inputs]:
-        """The attributions of each target."""
-        chunks = []
-        for part, *others in in_chunks(inputs, extra, targets, size):
-            found, output = self._attribute_chunk(part, *others)
-            check_rows(output, part, inputs)
-            chunks.append(found)
-        if len(chunks) == 1:
-            return chunks[0]
-        return [_over_parts(torch.cat, list(parts)) for parts in zip(*chunks, strict=True)]
-
-    def _attribute_chunk(
-        self, inputs: Inputs, extra: Any, targets: list[Target]
-    ) -> tuple[list[Inputs], Tensor]:
-        """The attributions of each target, and the output."""
-        output: list[Any] = []
-
-        def run(forward: Callable[..., Any], leaves: Inputs) -> list[Inputs]:
-            output.clear()
-
-            def forward_once(*args: Any) -> Any:
-                if not output:
-                    output.append(forward(*args))
-                return output[0]
-
-            saliency = Saliency(forward_once)
-            saliency.gradient_func = self.gradient_func
-            return [
-                saliency.attribute(leaves, target, abs=False, additional_forward_args=extra)
-                for target in targets
-            ]
-
-        found = self._softly(inputs, run, gradients=len(targets))
-        return [self._finished(gradients, inputs) for gradients in found], output[0].detach()
+__all__ = ["LayerExcitationPullback", "NeuronExcitationPullback"]
 
 
 class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution):  # type: ignore[misc]
@@ -356,10 +193,3 @@ def _check_layer(model: Callable[..., Any], layer: nn.Module) -> None:
     modules = [module for _, module in named_modules(model)]
     if modules and not any(module is layer for module in modules):
         raise ValueError(f"layer {type(layer).__name__} is not a module of this model")
-
-
-def _over_parts(join: Callable[[list[Tensor]], Tensor], attributions: list[Any]) -> Any:
-    """Join attributions, which are tensors, or tuples of tensors to be joined part by part."""
-    if isinstance(attributions[0], Tensor):
-        return join(attributions)
-    return tuple(join(list(parts)) for parts in zip(*attributions, strict=True))
