@@ -445,7 +445,7 @@ def test_attention_in_pieces_of_rows_has_one_spread(monkeypatch: pytest.MonkeyPa
     x = torch.randn(3, 5, 6, dtype=torch.float64)
     method = ExcitationPullback(model, {"": 0, "attention": Spread(C)})
     expected = method.attribute(x, 7)
-    monkeypatch.setattr("captum_pullback.engine.attention._PIECE", 3 * 2 * 5 * 2)  # two rows
+    monkeypatch.setattr("captum_pullback.engine.rules.attention._PIECE", 3 * 2 * 5 * 2)  # two rows
     close(method.attribute(x, 7), expected)
 
 

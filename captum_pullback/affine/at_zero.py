@@ -26,8 +26,8 @@ from captum_pullback.engine._torch import is_view, unseen, version
 from captum_pullback.engine.backward import Call, following, run
 from captum_pullback.engine.graph import mark_linear, sources
 from captum_pullback.engine.names import NONLINEAR, TRAINING, trains
-from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import is_share
+from captum_pullback.engine.rules.pooling import values_of
 
 __all__ = ["AtZero"]
 

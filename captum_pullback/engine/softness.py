@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_pullback.engine.rulebook import Rules
 from captum_pullback.engine.rules import SEMANTIC, Rule, RulesLike
+from captum_pullback.engine.rules.rulebook import Rules
 from captum_pullback.engine.spread import Spread, Temperature
 from captum_pullback.engine.temperature import TemperatureLike, Temperatures
 

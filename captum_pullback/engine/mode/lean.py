@@ -21,7 +21,7 @@ from torch import Tensor
 
 from captum_pullback.engine._torch import kernel
 from captum_pullback.engine.backward import Context, Held
-from captum_pullback.engine.windows import per_axis
+from captum_pullback.engine.rules.windows import per_axis
 
 __all__ = ["LEAN"]
 

@@ -23,16 +23,16 @@ from captum_pullback.engine._torch import (
     unwrapped,
     without_override,
 )
-from captum_pullback.engine.attention import project
 from captum_pullback.engine.backward import Call, following, run, run_quick
 from captum_pullback.engine.errors import ForwardModeError, SofteningError
 from captum_pullback.engine.mode.lean import LEAN
 from captum_pullback.engine.mode.leaning import is_fixed, run_lean
 from captum_pullback.engine.mode.state import State, count_backward, detached, note_left
 from captum_pullback.engine.names import Operation, read_call, split_call
-from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import LOGITS, carries
 from captum_pullback.engine.rules import is_ours
+from captum_pullback.engine.rules.attention import project
+from captum_pullback.engine.rules.pooling import values_of
 from captum_pullback.engine.spread import Spread, Temperature
 
 __all__ = ["NAMES_ARE_LOST", "innermost", "run_gate", "run_nonlinear"]

@@ -15,9 +15,9 @@ from captum_pullback.engine import graph
 from captum_pullback.engine._torch import enter_mode, leave_mode, running_module, unwrapped
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.graph import Masks
-from captum_pullback.engine.pooling import values_of
 from captum_pullback.engine.products import carries
 from captum_pullback.engine.record import Entry, SofteningRecord
+from captum_pullback.engine.rules.pooling import values_of
 from captum_pullback.engine.softness import Resolver
 
 __all__ = ["State", "count_backward", "detached", "note_left"]

@@ -19,12 +19,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_pullback.engine import attention, gates, norms
 from captum_pullback.engine.backward import Context, Held
-from captum_pullback.engine.gates import RELU, PiecewiseLinear
-from captum_pullback.engine.pooling import max_pool
+from captum_pullback.engine.rules import attention, gates, norms
+from captum_pullback.engine.rules.gates import RELU, PiecewiseLinear
+from captum_pullback.engine.rules.pooling import max_pool
+from captum_pullback.engine.rules.steps import Step, step, step_normal
+from captum_pullback.engine.rules.windows import AdaptiveWindows, Windows, per_axis
 from captum_pullback.engine.spread import Temperature
-from captum_pullback.engine.windows import AdaptiveWindows, Windows, per_axis
 
 __all__ = ["EXCITATION", "READINGS", "SEMANTIC", "Composite", "Rule", "RulesLike", "is_ours"]
 
@@ -84,26 +85,26 @@ derivative; and names of modules with such a mapping of their own."""
 # --- elementwise operations ---
 
 
-def _relu(step: gates.Step) -> Rule:
+def _relu(step: Step) -> Rule:
     held = RELU.held(step)
     return Rule(lambda *_, **__: held)  # of a clamp, too
 
 
-def _capped(reading: str, step: gates.Step = gates.step) -> Rule:
+def _capped(reading: str, step: Step = step) -> Rule:
     def read(low: float, high: float) -> Held:
         return gates.capped(float(low), float(high), reading, step)
 
     return Rule(read)
 
 
-def _leaky_relu(step: gates.Step) -> Rule:
+def _leaky_relu(step: Step) -> Rule:
     def read(negative_slope: float = 0.01) -> Held:
         return PiecewiseLinear((negative_slope, 1.0), (0.0,)).held(step)
 
     return Rule(read)
 
 
-def _rrelu(step: gates.Step) -> Rule:
+def _rrelu(step: Step) -> Rule:
     def read(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Held | None:
         # In training its left slope is drawn anew for each entry: no gate, but noise.
         slope = (lower + upper) / 2
@@ -112,7 +113,7 @@ def _rrelu(step: gates.Step) -> Rule:
     return Rule(read)
 
 
-def _threshold(step: gates.Step) -> Rule:
+def _threshold(step: Step) -> Rule:
     def read(threshold: float, value: float) -> Held:
         held = PiecewiseLinear((0.0, 1.0), (threshold,)).held(step)
         return held._replace(rectifies=held.rectifies and value == 0)
@@ -120,7 +121,7 @@ def _threshold(step: gates.Step) -> Rule:
     return Rule(read)
 
 
-def _prelu(step: gates.Step) -> Rule:
+def _prelu(step: Step) -> Rule:
     return Rule(lambda weight: gates.prelu(weight, step))
 
 
@@ -195,21 +196,19 @@ def _taken_apart(*_: Any, **__: Any) -> Held | None:
 
 _SECANT = Rule(_secant)
 _SIGNED_GATE = Rule(lambda *_, **__: gates.secant(signed_gate=True))
-_PLAIN = gates.step
-_NORMAL = gates.step_normal
 
 READINGS: dict[str, dict[str, Rule]] = {
-    "relu": {"logistic": _relu(_PLAIN), "normal": _relu(_NORMAL)},
+    "relu": {"logistic": _relu(step), "normal": _relu(step_normal)},
     "relu6": {
         "derivative": _capped("derivative"),
         "held": _capped("held"),
         "excited": _capped("excited"),
-        "normal": _capped("derivative", _NORMAL),
+        "normal": _capped("derivative", step_normal),
     },
-    "leaky_relu": {"logistic": _leaky_relu(_PLAIN), "normal": _leaky_relu(_NORMAL)},
-    "prelu": {"logistic": _prelu(_PLAIN), "normal": _prelu(_NORMAL)},
-    "rrelu": {"logistic": _rrelu(_PLAIN), "normal": _rrelu(_NORMAL)},
-    "threshold": {"logistic": _threshold(_PLAIN), "normal": _threshold(_NORMAL)},
+    "leaky_relu": {"logistic": _leaky_relu(step), "normal": _leaky_relu(step_normal)},
+    "prelu": {"logistic": _prelu(step), "normal": _prelu(step_normal)},
+    "rrelu": {"logistic": _rrelu(step), "normal": _rrelu(step_normal)},
+    "threshold": {"logistic": _threshold(step), "normal": _threshold(step_normal)},
     "max_pool": {"held": _max_pool(False), "differentiated": _max_pool(True)},
     "gelu": {"held": Rule(_gelu)},
     "silu": {"held": Rule(lambda *_, **__: gates.gated(gates.sigmoid_gate))},

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
 from captum_pullback.engine.backward import Context, Held, derivative, may_write
-from captum_pullback.engine.gates import SMALLEST_TEMPERATURE
+from captum_pullback.engine.rules.steps import SMALLEST_TEMPERATURE
+from captum_pullback.engine.rules.windows import AdaptiveWindows, Index, Taps, Windows
 from captum_pullback.engine.spread import Spread
-from captum_pullback.engine.windows import AdaptiveWindows, Index, Taps, Windows
 
 __all__ = ["max_pool", "values_of"]
 
