@@ -32,19 +32,18 @@ TITLES = {
     "vit_b_16": "ViT-B/16", "swin_t": "Swin-T", "convnext_tiny": "ConvNeXt-T",
 }  # fmt: skip
 LARGE = ("resnet50", "vgg11_bn", "densenet121")
-#: the limits that were set: network -> most of soft pooling, hard pooling, and memory
-LIMITS = {
-    "resnet50": (1.10, 1.05, 0.60),
-    "vgg11_bn": (1.15, 1.05, 0.85),
-    "densenet121": (1.20, 1.15, 0.60),
-}
-INTEGRATED_LIMIT = 40.0
+MODERN = ("vit_b_16", "swin_t", "convnext_tiny")
 #: the most that a pullback should take of Saliency's time, on each kind of CPU
 GOALS = {
     ("resnet50", 4): 1.10, ("resnet50", 8): 1.10, ("vgg11_bn", 4): 1.12, ("vgg11_bn", 8): 1.12,
     ("densenet121", 4): 1.15, ("densenet121", 8): 1.15, ("resnet18", 1): 1.20,
     ("mobilenet_v2", 1): 1.20, (EMBEDDED, 1): 1.20, ("vit_b_16", 4): 0.95,
     ("convnext_tiny", 4): 1.05, ("swin_t", 4): 1.05,
+}  # fmt: skip
+#: the most that it should take of Saliency's memory
+MEMORY_GOALS = {
+    "resnet50": 0.60, "vgg11_bn": 0.75, "densenet121": 0.60, "vit_b_16": 0.70,
+    "convnext_tiny": 0.70, "swin_t": 0.70,
 }  # fmt: skip
 
 Row = dict[str, str]
@@ -106,42 +105,11 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     return markdown.table(head, full)
 
 
-def limits(rows: Rows) -> str:
-    """What was asked for, and what came out."""
-    lines = []
-    for network, (soft, hard, memory) in LIMITS.items():
-        for batch in (4, 8):
-            for method, limit in ((SOFT, soft), (HARD_POOL, hard)):
-                row = one(rows, network=network, method=method, batch=batch)
-                lines.append(_limit(network, f"time, {method}, batch {batch}", limit, row))
-        taken = {m: one(rows, kind="memory", network=network, method=m) for m in (SALIENCY, SOFT)}
-        found = _memory_ratio(taken[SOFT], taken[SALIENCY])
-        verdict = "" if found is None else "met" if found <= memory else "**missed**"
-        shown = "" if found is None else f"{found:.2f}"
-        lines.append([TITLES[network], shown, f"peak memory, {SOFT}", f"at most {memory}", verdict])
-        dear = one(rows, network=network, method=INTEGRATED)
-        if dear is not None and dear["ratio"]:
-            ours = one(rows, network=network, method=SOFT)
-            times = float(dear["ratio"]) / float(ours["ratio"]) if ours else 0.0
-            verdict = "met" if times >= INTEGRATED_LIMIT else "**missed**"
-            what = f"time of {INTEGRATED}, in pullbacks"
-            lines.append([TITLES[network], f"{times:.0f}", what, "at least 40", verdict])
-    lines = [[line[0], *line[2:4], line[1], line[4]] for line in lines if line[1]]
-    return table(["network", "measure, relative to Saliency", "limit", "measured", ""], lines)
-
-
-def _limit(network: str, what: str, limit: float, row: Row | None) -> list[str]:
-    if row is None or row["error"]:
-        return [TITLES[network], "", what, "", ""]
-    verdict = "met" if float(row["ratio"]) <= limit else "**missed**"
-    return [TITLES[network], ratio(row), what, f"at most {limit:.2f}", verdict]
-
-
 def methods(rows: Rows) -> str:
     """Every method on every network at batch 4."""
     names = (SOFT, HARD_POOL, GUIDED, BY_INPUT, INTEGRATED)
     lines = []
-    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+    for network in (*LARGE, *MODERN, "resnet18", "mobilenet_v2", EMBEDDED):
         line = [TITLES[network], seconds(one(rows, network=network, method=SALIENCY))]
         lines.append(line + [ratio(one(rows, network=network, method=name)) for name in names])
     return table(["network", SALIENCY, *names], lines)
@@ -157,17 +125,25 @@ def _memory_ratio(row: Row | None, base: Row | None, *, all_told: bool = False) 
 def memory(rows: Rows) -> str:
     """Peak memory of fresh processes."""
     lines = []
-    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+    for network in (*LARGE, *MODERN, "resnet18", "mobilenet_v2", EMBEDDED):
         base = one(rows, kind="memory", network=network, method=SALIENCY)
         line = [TITLES[network], _megabytes(base, "weight_bytes"), _megabytes(base, "bytes")]
-        for name in (SOFT, HARD_POOL):
+        most = MEMORY_GOALS.get(network)
+        for name, limit in ((SOFT, most), (HARD_POOL, None)):
             row = one(rows, kind="memory", network=network, method=name)
             found = _memory_ratio(row, base)
-            line += [_megabytes(row, "bytes"), "" if found is None else f"{found:.2f}"]
+            shown = "" if found is None else f"{found:.2f}"
+            missed = found is not None and limit is not None and found > limit
+            line += [_megabytes(row, "bytes"), shown + (", **missed**" if missed else "")]
+            if name == SOFT:
+                line.append("" if most is None else f"{most:.2f}")
         row = one(rows, kind="memory", network=network, method=SOFT)
         found = _memory_ratio(row, base, all_told=True)
         lines.append([*line, "" if found is None else f"{found:.2f}"])
-    head = ["network", "weights", SALIENCY, SOFT, "ratio", HARD_POOL, "ratio", "pullback, all told"]
+    head = [
+        "network", "weights", SALIENCY, SOFT, "ratio", "at most", HARD_POOL, "ratio",
+        "pullback, all told",
+    ]  # fmt: skip
     return table(head, lines)
 
 
@@ -269,7 +245,6 @@ def how(rows: Rows) -> str:
 
 
 _PARTS: dict[str, Callable[[Rows], str]] = {
-    "limits": limits,
     "methods": methods,
     "memory": memory,
     "growth": growth,

@@ -89,8 +89,7 @@ _SMALL = (
 
 #: name -> cases whose time is measured
 SUITES: dict[str, list[Case]] = {
-    "limits": [Case(name, methods=FIVE, rounds=15) for name in _LARGE]
-    + [Case(name, batch=8) for name in _LARGE],
+    "large": [Case(name, methods=FIVE, rounds=15) for name in _LARGE],
     "modern": [Case(name, methods=PAIR) for name in _MODERN],
     # What `benchmarks.cost_page` has a limit for on every kind of CPU: some four minutes on two
     # cores.
