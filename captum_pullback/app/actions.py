@@ -59,8 +59,6 @@ class Actions(Answering):
         loaded = self.networks.get(str(name))
         if loaded is not None:
             changes = {"network": str(name), "targets": None, **self.own(loaded)}
-            if desk.wanted()[1].unit != "z":  # a unit that suits all networks alike
-                del changes["temperature"]
             yield from self.ask(desk, turn, changes, request)
 
     def pick_class(
