@@ -15,6 +15,7 @@ from benchmarks.speed_cases import (
     BY_INPUT,
     EAGER,
     EMBEDDED,
+    FIXED,
     GUIDED,
     HARD_POOL,
     INTEGRATED,
@@ -107,7 +108,7 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 def methods(rows: Rows) -> str:
     """Every method on every network at batch 4."""
-    names = (SOFT, HARD_POOL, GUIDED, BY_INPUT, INTEGRATED)
+    names = (SOFT, FIXED, HARD_POOL, GUIDED, BY_INPUT, INTEGRATED)
     lines = []
     for network in (*LARGE, *MODERN, "resnet18", "mobilenet_v2", EMBEDDED):
         line = [TITLES[network], seconds(one(rows, network=network, method=SALIENCY))]

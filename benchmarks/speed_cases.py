@@ -11,17 +11,23 @@ import torchvision
 from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
-from captum_pullback import ExcitationPullback
+from captum_pullback import PUBLISHED_TEMPERATURE, ExcitationPullback
 from captum_pullback.zoo import reference_network
 
 SALIENCY = "Saliency"
 SOFT, HARD_POOL = "pullback", "pullback, hard pooling"
+FIXED = "pullback, T = 0.3"
 GUIDED, BY_INPUT, INTEGRATED = "GuidedBackprop", "InputXGradient", "IntegratedGradients, 50 steps"
 EAGER = "Saliency, not compiled"
 
+_PULLBACKS: dict[str, dict[str, Any]] = {
+    SOFT: {},
+    HARD_POOL: {"pool_temperature": 0},
+    FIXED: {"temperature": PUBLISHED_TEMPERATURE},
+}
 PAIR = (SALIENCY, SOFT)
 THREE = (SALIENCY, SOFT, HARD_POOL)
-FIVE = (*THREE, GUIDED, BY_INPUT)
+SIX = (*THREE, FIXED, GUIDED, BY_INPUT)
 EMBEDDED = "embedded"
 PERCEPTRON = "perceptron, 30 layers of 16 units"
 
@@ -69,8 +75,8 @@ def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]
     if name in (SALIENCY, EAGER):
         saliency = Saliency(ran if name == SALIENCY else eager)
         return lambda: saliency.attribute(x, target=0, abs=False)
-    if name in (SOFT, HARD_POOL):
-        pullback = ExcitationPullback(ran, pool_temperature=None if name == SOFT else 0)
+    if name in _PULLBACKS:
+        pullback = ExcitationPullback(ran, **_PULLBACKS[name])
         return lambda: pullback.attribute(x, target=0)
     if name == INTEGRATED:
         integrated = IntegratedGradients(ran)
@@ -89,7 +95,7 @@ _SMALL = (
 
 #: name -> cases whose time is measured
 SUITES: dict[str, list[Case]] = {
-    "large": [Case(name, methods=FIVE, rounds=15) for name in _LARGE],
+    "large": [Case(name, methods=SIX, rounds=15) for name in _LARGE],
     "modern": [Case(name, methods=PAIR) for name in _MODERN],
     # What `benchmarks.cost_page` has a limit for on every kind of CPU: some four minutes on two
     # cores.
@@ -98,7 +104,7 @@ SUITES: dict[str, list[Case]] = {
     ]
     + [replace(case, batch=1, methods=PAIR, rounds=25) for case in _SMALL]
     + [Case(name, methods=PAIR, rounds=7) for name in _MODERN[:3]],
-    "small": [replace(case, methods=FIVE, rounds=15) for case in _SMALL],
+    "small": [replace(case, methods=SIX, rounds=15) for case in _SMALL],
     "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in _LARGE]
     + [replace(case, methods=(SALIENCY, SOFT, INTEGRATED), rounds=3) for case in _SMALL],
     "batch": [

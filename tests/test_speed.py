@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import cost_page, speed, speed_against
-from benchmarks.speed_cases import EMBEDDED, HARD_POOL, INTEGRATED, SALIENCY, SOFT, SUITES, Case
+from benchmarks.speed_cases import EMBEDDED, HARD_POOL, SALIENCY, SOFT, SUITES, Case
 
 
 def test_ratios_are_paired_by_round() -> None:
