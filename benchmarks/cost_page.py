@@ -137,7 +137,7 @@ def memory(rows: Rows) -> str:
             missed = found is not None and limit is not None and found > limit
             line += [_megabytes(row, "bytes"), shown + (", **missed**" if missed else "")]
             if name == SOFT:
-                line.append("" if most is None else f"{most:.2f}")
+                line.append("" if most is None or found is None else f"{most:.2f}")
         row = one(rows, kind="memory", network=network, method=SOFT)
         found = _memory_ratio(row, base, all_told=True)
         lines.append([*line, "" if found is None else f"{found:.2f}"])
