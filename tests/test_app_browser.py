@@ -89,7 +89,9 @@ def test_the_map_follows_the_slider(visit: Any) -> None:
     assert 3.5 < value < 4.5
     visitor.title(f"T = {value:.3g}")
     visitor.settled()
-    assert page.locator("#cp-answers h3").inner_text() == f"Excitation pullback, T = {value:.3g}"
+    assert page.locator("#cp-answers h3").inner_text() == (
+        f"Excitation pullback, T = {value:.3g} output"
+    )
 
 
 def test_pin_and_other_ways_of_drawing(visit: Any) -> None:
@@ -200,7 +202,9 @@ def test_two_people_at_once(visit: Any) -> None:
     one.page.locator("#cp-answers header p", has_text="coffee").wait_for(timeout=PATIENCE)
     one.settled()
     two.settled()
-    assert one.page.locator("#cp-answers h3").inner_text() == "Excitation pullback, T = 2.5"
+    assert one.page.locator("#cp-answers h3").inner_text() == (
+        "Excitation pullback, T = 2.5 output"
+    )
     assert one.page.locator("#cp-answers .cp-tile h4").last.inner_text() == "espresso"
     assert two.page.locator("#cp-answers h3").inner_text() == "Gradient"
     assert two.page.locator("#cp-answers header p").inner_text().endswith("grace_hopper")
@@ -230,11 +234,11 @@ def test_progress_and_stopping(visit: Any) -> None:
 def test_fit_it(visit: Any) -> None:
     visitor = visit()
     use_embedded(visitor)
-    visitor.temperature("5")
+    visitor.temperature("0.2")
     visitor.page.locator("#cp-fit").click()
     visitor.page.locator(".toast-body", has_text="Infidelity").wait_for(timeout=PATIENCE)
     visitor.page.wait_for_function(
-        "() => document.querySelector('#cp-temperature input[type=number]').value !== '5'",
+        "() => document.querySelector('#cp-temperature input[type=number]').value !== '0.2'",
         timeout=PATIENCE,
     )
     box = visitor.page.locator("#cp-temperature input[type=number]")
@@ -264,7 +268,7 @@ def test_rules_and_the_unit_of_the_temperature(visit: Any, tmp_path: Path) -> No
     assert visitor.maps()[1] != before[1]
     source = visitor.downloaded("#cp-explanation-py", tmp_path).read_text()
     assert "temperature=Spread(1.0), rules=EXCITATION" in source
-    # a temperature in units of spread stays with another network; the other one is its own
+    # a temperature stays with another network, in its unit
     visitor.temperature("2")
     page.locator("#cp-network input").click()
     page.get_by_role("option", name="tiny:slow").click()

@@ -68,7 +68,6 @@ def test_what_is_asked_for_comes_first_and_the_embedded_network_too(
     assert networks["mine:network"].outputs == 7
     assert networks["mine:network"].layers["0"] == (2, 28, 28)
     assert networks["embedded"].outputs == 24
-    assert networks["embedded"].temperature == 1.0
 
 
 @pytest.mark.parametrize(

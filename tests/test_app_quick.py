@@ -121,7 +121,9 @@ def test_quick_hands_everywhere(visit: Any, tmp_path: Path) -> None:
     visitor.settled()
     on_screen(visitor, "chelsea")
     # what the controls say is what is shown
-    assert page.locator("#cp-answers h3").all_inner_texts() == ["Excitation pullback, T = 0.75"]
+    assert page.locator("#cp-answers h3").all_inner_texts() == [
+        "Excitation pullback, T = 0.75 output"
+    ]
     assert page.locator("#cp-pin").inner_text() == "Pin to compare"
     assert page.locator("#cp-answers img.cp-exact").count() == 2
     assert page.locator("#cp-targets .token").all_inner_texts() == ["tabby"]
