@@ -6,7 +6,6 @@ import importlib.util
 import io
 import os
 import re
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import ROOT, Terminal, command, environment, new_files
+from command_line import ROOT, Terminal, command, new_files
 from PIL import Image
 
 import captum_pullback
 from captum_pullback import DEFAULT_TEMPERATURE
 from captum_pullback.commands import cli, explain
-from captum_pullback.commands.terminal import doing
-from captum_pullback.outputs import OutputError, replacing, writable
 from captum_pullback.study import scores
 from captum_pullback.study.methods import METHODS
 from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo import photos
-
-QUICK = ("explain", "noise.png", "--no-scores", "--model", "tiny:network")
 
 
 def tiny(*arguments: str) -> int:
@@ -267,12 +262,6 @@ def test_scores_quick_full_and_none(
     assert printed("--scores", "full") == full
 
 
-def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["explode"]):
-        assert cli.main(arguments) == 2
-        assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_names_of_files_that_would_break_a_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,136 +272,6 @@ def test_names_of_files_that_would_break_a_line(
     assert printed.err.count("\n") == 1
     assert "two?lines $x^2$ ?.png: " in printed.out
     assert "two?lines $x^2$ ?.png" in (folder / "figure.svg").read_text()
-
-
-def test_ctrl_c(folder: Path) -> None:
-    done = command("explain", "noise.png", "--model", "tiny:interrupting", "--npz", "m.npz")
-    assert done.returncode == 130
-    assert (done.stdout, done.stderr) == ("", "captum-pullback: interrupted\n")
-    assert new_files(folder) == set()
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_an_interrupted_write_keeps_the_old_file(
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-) -> None:
-    def write(figure: object, file: object, format: str) -> None:
-        file.write(b"half of it")  # type: ignore[attr-defined]
-        raise error
-
-    (folder / "explanation.png").write_bytes(b"the old one")
-    monkeypatch.setattr(explain, "save_figure", write)
-    assert tiny("noise.png", "--no-scores") == (130 if isinstance(error, KeyboardInterrupt) else 2)
-    assert capsys.readouterr().err.count("\n") == 1
-    assert (folder / "explanation.png").read_bytes() == b"the old one"
-    assert new_files(folder) == {"explanation.png"}
-
-
-def test_replacing_keeps_permissions_and_follows_links(tmp_path: Path) -> None:
-    real, link = tmp_path / "real.png", tmp_path / "link.png"
-    real.write_bytes(b"old")
-    real.chmod(0o640)
-    link.symlink_to(real)
-    with replacing(writable(link, [".png"])) as file:
-        file.write(b"new")
-    assert real.read_bytes() == b"new"
-    assert link.is_symlink()
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-    if os.geteuid() != 0:  # root may write anywhere
-        real.chmod(0o400)
-        with pytest.raises(OutputError, match="permissions"):
-            writable(real, [".png"])
-
-
-def test_a_device_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "null.png").symlink_to(os.devnull)
-    with pytest.raises(OutputError, match="not a regular file"):
-        writable(tmp_path / "null.png", [".png", ""])
-    assert not Path(os.devnull).is_file()
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import captum_pullback; captum_pullback.__version__; dir(captum_pullback)",
-        "from captum_pullback.commands.cli import main; main(['explain', '--help'])",
-        "from captum_pullback.commands.cli import main; main(['app', '--help'])",
-        "from captum_pullback.commands.cli import main; main(['explain', '--top-k', '-1'])",
-    ],
-)
-def test_torch_is_imported_when_it_is_needed(code: str) -> None:
-    """So that help, and the bare package, are there at once."""
-    code = (
-        f"import sys\ntry: {code}\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'captum', 'PIL', 'torchvision'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
-    )
-
-
-def test_names_of_the_package_are_there_when_asked_for() -> None:
-    assert set(captum_pullback.__all__) <= set(dir(captum_pullback))
-    for name in captum_pullback.__all__:
-        assert getattr(captum_pullback, name) is not None
-    assert {*captum_pullback._HOMES, "__version__"} == set(captum_pullback.__all__)
-    from captum_pullback.attribution import ExcitationPullback
-
-    assert captum_pullback.ExcitationPullback is ExcitationPullback
-    with pytest.raises(AttributeError, match="has no attribute 'ExcitationPulback'"):
-        captum_pullback.ExcitationPulback  # noqa: B018
-
-
-def test_ctrl_c_during_the_start(folder: Path) -> None:
-    """While torch is being imported, where it would come out as some other error."""
-    (folder / "sitecustomize.py").write_text(
-        "import os, signal, sys\n"
-        "class Interrupt:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch':\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "            raise ImportError('what torch makes of it')\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "sys.meta_path.insert(0, Interrupt())\n"
-    )
-    done = command("explain", "noise.png", env=environment(folder))
-    assert done.returncode == 130
-    assert (done.stdout, done.stderr) == ("", "captum-pullback: interrupted\n")
-
-
-def test_what_takes_a_while_is_shown_and_wiped_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stderr", shown)
-    with doing("loading a\nnetwork"):
-        text = "captum-pullback: loading a?network ..."
-        assert shown.getvalue() == text
-    assert shown.getvalue() == f"{text}\r{' ' * len(text)}\r"
-    monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
-    with doing("loading a network"):
-        pass
-    assert plain.getvalue() == "", "only on a terminal"
-
-
-def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a read-only disk, where nothing can be removed either."""
-
-    def refuse(path: Path, *_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system", str(path))
-
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(
-        OutputError, match=r"^a\.png: nothing can be written in .*Read-only"
-    ) as caught:
-        writable("a.png", [".png"])
-    assert ".part" not in str(caught.value)
-    with pytest.raises(OutputError, match="cannot be written") as caught, replacing(Path("a.png")):
-        pass
-    assert ".part" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -502,15 +361,6 @@ def test_the_recipe_for_ones_own_network(folder: Path, page: str) -> None:
         np.testing.assert_allclose(arrays["scores"], network.model.eval()(seen), rtol=1e-5)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_standard_output_that_is_full(folder: Path) -> None:
-    with open("/dev/full", "w") as full:
-        done = command(*QUICK, stdout=full)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "standard output cannot be written (No space left on device)" in done.stderr
-
-
 def test_the_progress_bar_is_for_terminals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for shown in (Terminal(), io.StringIO()):
         monkeypatch.setattr(sys, "stderr", shown)
@@ -518,12 +368,3 @@ def test_the_progress_bar_is_for_terminals(folder: Path, monkeypatch: pytest.Mon
         bar = re.search(r"100%.* 3/3 ", shown.getvalue())
         assert bool(bar) == shown.isatty()
         assert ("Integrated Gradients" in shown.getvalue()) == shown.isatty()
-
-
-def test_a_closed_pipe_is_no_error(folder: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = command(*QUICK, stdout=writer)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (folder / "explanation.png").exists()

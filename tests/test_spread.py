@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -12,81 +11,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import gradient, max_pool2d, relative_error, relu
+from reference import gradient, relative_error
+from spreads import HARD, SOFT, C, close, deviation, of_each
 from test_models import Parallel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from captum_pullback import SEMANTIC, ExcitationPullback, Spread, soften
+from captum_pullback import ExcitationPullback, Spread, soften
 from captum_pullback.engine.backward import Context
 from captum_pullback.engine.spread import UNITS, Temperature
 
-C = 0.8
 SPREAD = Spread(C)
+
 TARGET = [0, 2, 1]
-
-
-def deviation(z: Tensor) -> float:
-    """The standard deviation of one example, written out."""
-    values = z.detach().double().flatten().tolist()
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-
-
-def mean_output(z: Tensor) -> float:
-    """The mean of what a ReLU lets through of one example, written out."""
-    values = z.detach().double().flatten().tolist()
-    return math.fsum(max(value, 0.0) for value in values) / len(values)
-
-
-def at(temperature: float | Spread, z: Tensor, *, compared: bool = False) -> float:
-    """The temperature of one example; of a pool, its inputs are compared with each other."""
-    if not isinstance(temperature, Spread):
-        return temperature
-    if temperature.unit == "output" and not compared:
-        return temperature.scale * math.sqrt(2 * math.pi) * mean_output(z)
-    return temperature.scale * deviation(z)
-
-
-def phi(z: Tensor) -> Tensor:
-    return (1 + torch.erf(z / math.sqrt(2))) / 2
-
-
-def of_each(
-    function: Callable[[Tensor, float], Tensor], temperature: float | Spread
-) -> Callable[[Tensor], Tensor]:
-    """A soft operation for one example and a number, for a batch and each example's spread."""
-    compared = function is SOFT["pool"]
-    return lambda z: torch.cat(
-        [function(part, at(temperature, part, compared=compared)) for part in z.split(1)]
-    )
-
-
-# The soft operations, independent of the package: forward values are what the gates give.
-SOFT: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "relu": relu,
-    "leaky": lambda z, t: 0.1 * z + 0.9 * relu(z, t),
-    "pool": lambda z, t: max_pool2d(z, t, 2, 2),
-    "gelu": lambda z, t: z * phi(z / math.sqrt(1 + t * t)).detach() + kept(z, F.gelu, phi, t),
-    "silu": lambda z, t: (
-        z * torch.sigmoid(z / math.sqrt(1 + t * t)).detach() + kept(z, F.silu, torch.sigmoid, t)
-    ),
-}
-
-
-def kept(z: Tensor, whole: Any, gate: Any, t: float) -> Tensor:
-    """What the value of an operation lacks where its gate is softened."""
-    z = z.detach()
-    return whole(z) - z * gate(z / math.sqrt(1 + t * t))
-
-
-HARD: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "leaky": lambda z: F.leaky_relu(z, 0.1),
-    "pool": lambda z: F.max_pool2d(z, 2),
-    "gelu": F.gelu,
-    "silu": F.silu,
-}
 
 
 class Net(nn.Module):
@@ -135,10 +72,6 @@ def in_a_block(net: Callable[[Tensor], Tensor], x: Tensor, temperature: Any = SP
     x = x.detach().requires_grad_()
     with soften(net, temperature):
         return gradient(net(x)[range(len(x)), TARGET[: len(x)]].sum(), x)
-
-
-def close(found: Tensor, expected: Tensor, tolerance: float = 1e-11) -> None:
-    assert relative_error(found, expected) < tolerance
 
 
 # --- closed forms -------------------------------------------------------------------------------
@@ -329,295 +262,6 @@ def test_under_vmap_and_grad_of_torch_func(net: Net, x: Tensor) -> None:
     close(found, by_hand(net, x))
 
 
-# --- layouts ------------------------------------------------------------------------------------
-
-
-class SequenceFirst(nn.Module):
-    """Gates on (T, N, C), of inputs that are (N, T, C) or (T, N, C)."""
-
-    def __init__(self, inputs_too: bool) -> None:
-        super().__init__()
-        self.inputs_too = inputs_too
-        self.one, self.two = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x if self.inputs_too else x.transpose(0, 1)
-        return self.two(F.gelu(self.one(x))).mean(0)
-
-
-@pytest.mark.parametrize("tokens", [3, 5, 8])  # 8: a multiple of the batch
-@pytest.mark.parametrize("inputs_too", [False, True])
-def test_sequence_first(tokens: int, inputs_too: bool) -> None:
-    model = SequenceFirst(inputs_too)
-    x = torch.randn(tokens, 4, 4, dtype=torch.float64) * torch.tensor([1, 2, 4, 8.0]).view(1, 4, 1)
-    dim = 1 if inputs_too else 0
-    x = x if inputs_too else x.transpose(0, 1)
-    leaf = x.detach().requires_grad_()
-    z = model.one(leaf if inputs_too else leaf.transpose(0, 1))
-    soft = torch.cat([SOFT["gelu"](part, C * deviation(part)) for part in z.split(1, 1)], 1)
-    expected = gradient(model.two(soft).mean(0)[:, 1].sum(), leaf)
-    method = ExcitationPullback(model, Spread(C))
-    close(method.attribute(x, 1), expected)
-    alone = [method.attribute(part, 1) for part in x.split(1, dim)]
-    close(torch.cat(alone, dim), expected)
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_rows_that_belong_to_one_example_have_one_spread(rows: int) -> None:
-    """Windows folded into the batch, as in Swin: (N k, C)."""
-
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(8, 2).double()
-
-        def forward(self, x: Tensor) -> Tensor:
-            windows = F.relu(x.reshape(len(x) * 4, 2))
-            return self.head(windows.reshape(len(x), 8))
-
-    model, x = Windows(), torch.randn(rows, 8, dtype=torch.float64)
-    leaf = x.detach().requires_grad_()
-    expected = gradient(model.head(of_each(relu, Spread(C))(leaf))[:, 0].sum(), leaf)
-    close(ExcitationPullback(model, Spread(C)).attribute(x, 0), expected)
-
-
-# --- attention ----------------------------------------------------------------------------------
-
-
-class Attention(nn.Module):
-    """One attention of two heads, in one call or written out."""
-
-    def __init__(self, form: str, mask: Tensor | None) -> None:
-        super().__init__()
-        self.form, self.mask = form, mask
-        self.query, self.key, self.value = (nn.Linear(6, 6) for _ in range(3))
-        self.double()
-
-    def logits(self, x: Tensor) -> Tensor:
-        query, key = (self.heads(part(x)) for part in (self.query, self.key))
-        logits = query @ key.mT / math.sqrt(3)
-        return logits if self.mask is None else logits + self.mask
-
-    def heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (2, 3)).transpose(1, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value = self.heads(self.value(x))
-        if self.form == "one call":
-            query, key = self.heads(self.query(x)), self.heads(self.key(x))
-            output = F.scaled_dot_product_attention(query, key, value, self.mask)
-        elif self.form == "written out":
-            output = self.logits(x).softmax(-1) @ value
-        else:  # heads folded into the batch
-            weights = self.logits(x).flatten(0, 1).softmax(-1)
-            output = torch.bmm(weights, value.flatten(0, 1)).unflatten(0, (len(x), 2))
-        return output.transpose(1, 2).flatten(1)
-
-
-def masked(kind: str) -> Tensor | None:
-    if kind == "none":
-        return None
-    low = {"-inf": -math.inf, "least": torch.finfo(torch.float32).min, "-1e4": -1e4}[kind]
-    return torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1) > 0, low)
-
-
-@pytest.mark.parametrize("form", ["one call", "written out", "folded"])
-@pytest.mark.parametrize("mask", ["none", "-inf", "least", "-1e4"])
-def test_attentions_logits_have_one_spread_for_each_example(form: str, mask: str) -> None:
-    model = Attention(form, masked(mask))
-    x = torch.randn(3, 5, 6, dtype=torch.float64) * torch.tensor([1.0, 2, 3]).view(3, 1, 1)
-    logits = model.logits(x).detach()
-    weights = []
-    for part in logits:
-        counted = part[part > -5000]  # over heads, rows and columns
-        weights.append((part / (C * deviation(counted))).softmax(-1))
-    leaf = x.detach().requires_grad_()
-    output = torch.stack(weights) @ model.heads(model.value(leaf))
-    expected = gradient(output.transpose(1, 2).flatten(1)[:, 7].sum(), leaf)
-    method = ExcitationPullback(model, {"": 0, "attention": Spread(C)})
-    close(method.attribute(x, 7), expected)
-    close(torch.cat([method.attribute(part, 7) for part in x.split(1)]), expected)
-
-
-def test_attention_in_pieces_of_rows_has_one_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Attention("one call", masked("-inf"))
-    x = torch.randn(3, 5, 6, dtype=torch.float64)
-    method = ExcitationPullback(model, {"": 0, "attention": Spread(C)})
-    expected = method.attribute(x, 7)
-    monkeypatch.setattr("captum_pullback.engine.rules.attention._PIECE", 3 * 2 * 5 * 2)  # two rows
-    close(method.attribute(x, 7), expected)
-
-
-@pytest.mark.parametrize("form", ["one call", "written out"])
-def test_the_record_names_attentions_temperature(form: str) -> None:
-    model, x = Attention(form, None), torch.randn(1, 5, 6).double().requires_grad_()
-    for given, shown in ((2, "2"), (Spread(C), "0.8 spread")):
-        with soften(model, {"": 0, "attention": given}) as record:
-            model(x).sum().backward()
-        assert [met.temperature.split(" (")[0] for met in record.softened] == [shown]
-    with soften(model, 0) as record:
-        model(x).sum().backward()
-    assert [met.done for met in record.held] == ["held"]
-    assert record.softened == []
-
-
-def test_equal_logits_have_no_spread_and_are_held_hard() -> None:
-    query, value = torch.zeros(2, 1, 3, 4), torch.randn(2, 1, 3, 4, requires_grad=True)
-    for half in (torch.float32, torch.float16):
-        with soften(nn.Identity(), {"": 0, "attention": Spread(1)}):
-            output = F.scaled_dot_product_attention(query, query, value)
-            found = gradient(output.sum(), value)
-        close(found, torch.ones(2, 1, 3, 4))
-        query, value = query.to(half), value.detach().to(half).requires_grad_()
-
-
-# --- no spread ----------------------------------------------------------------------------------
-
-FLAT = {"zeros": 0.0, "a number": 0.7, "below": -0.1}
-
-
-@pytest.mark.parametrize("value", FLAT.values(), ids=FLAT)
-@pytest.mark.parametrize("name", ["relu", "leaky", "pool"])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_no_spread_is_hard(name: str, rows: int, value: float) -> None:
-    """As hard as at temperature 0, beside examples that have a spread."""
-    z = torch.randn(rows, 2, 4, 4, dtype=torch.float64)
-    z[0] = value
-    z.requires_grad_()
-    with soften(nn.Identity(), Spread(C)) as record:
-        found = gradient((HARD[name](z) * 3).sum(), z)
-    assert torch.equal(found[:1], gradient((HARD[name](z) * 3)[:1].sum(), z)[:1])
-    if rows > 1:
-        expected = gradient((of_each(SOFT[name], Spread(C))(z) * 3)[1:].sum(), z)[1:]
-        close(found[1:], expected)
-        (met,) = record.softened
-        assert met.temperature.endswith("; no spread and so hard in 1 of 1 call)")
-        assert record.left_hard == []
-    else:
-        assert record.softened == []
-        assert [met.temperature for met in record.left_hard] == ["0 (no spread)"]
-        assert "0 (no spread)\n0 gate calls softened" in str(record)
-
-
-@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_a_spread_that_is_not_finite_is_hard(bad: float) -> None:
-    z = torch.randn(2, 6, dtype=torch.float64)
-    z[0, 0] = bad
-    z.requires_grad_()
-    with soften(nn.Identity(), Spread(C)) as record:
-        found = gradient(F.relu(z).sum(), z)
-    assert torch.equal(found[0], gradient(F.relu(z).sum(), z)[0])
-    assert "hard in 1 of 1 call" in str(record)
-
-
-def test_the_range_is_over_calls_and_counts_those_without_spread() -> None:
-    low, high = 0.25, 1.0
-    parts = [torch.tensor([[-1.0, 1.0]]) * s for s in (low, high)] + [torch.ones(1, 2)] * 2
-    x = torch.zeros(1, 2, requires_grad=True)
-    with soften(nn.Identity(), Spread(1)) as record:
-        sum(F.relu(x + part).sum() for part in parts).backward()
-    (met,) = record.softened
-    assert met.temperature == "1 spread (0.25 to 1; no spread and so hard in 2 of 4 calls)"
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_what_lets_nothing_through_is_hard(rows: int) -> None:
-    z = torch.randn(rows, 8, dtype=torch.float64)
-    z[0] = -z[0].abs()
-    z.requires_grad_()
-    with soften(nn.Identity(), Spread(C, "output")) as record:
-        found = gradient((F.relu(z) * 3).sum(), z)
-    assert torch.equal(found[0], torch.zeros(8, dtype=torch.float64))
-    met = (record.softened or record.left_hard)[0]
-    assert "no output" in str(met.temperature)
-    expected = of_each(SOFT["relu"], Spread(C, "output"))(z)[1:]
-    if rows > 1:
-        close(found[1:], gradient((expected * 3).sum(), z)[1:])
-
-
-RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "in place": lambda z: F.relu_(z.clone()),
-    "clamp": lambda z: z.clamp(min=0),
-    "threshold": lambda z: F.threshold(z, 0.0, 0.0),
-    "another value below": lambda z: F.threshold(z, 0.0, 7.0),
-    "no slope": lambda z: F.leaky_relu(z, 0.0),
-    "shifted": lambda z: F.threshold(z, 0.5, 0.5),
-}
-
-
-@pytest.mark.parametrize("name", RECTIFIERS)
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_the_mean_output_is_that_of_the_input_less_what_is_below_0(
-    name: str, rows: int, dtype: torch.dtype
-) -> None:
-    """Whatever the operation itself gives there."""
-    z = (torch.randn(rows, 2, 5, 5) * torch.arange(1, rows + 1).view(-1, 1, 1, 1)).to(dtype)
-    z.requires_grad_()
-    with soften(nn.Identity(), Spread(C, "output")):
-        found = gradient(RECTIFIERS[name](z).sum(), z)
-    wide = z.detach().double()
-    mean = wide.clamp_min(0).flatten(1).mean(1).view(-1, 1, 1, 1)
-    kink = 0.5 if name == "shifted" else 0.0
-    expected = torch.sigmoid((wide - kink) / (C * math.sqrt(2 * math.pi) * mean))
-    close(found.double(), expected, {torch.float64: 1e-13, torch.float32: 1e-6}.get(dtype, 4e-3))
-
-
-@pytest.mark.parametrize("reading", ["held", "derivative", "excited"])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_relu6_has_the_mean_output_of_a_relu(reading: str, rows: int) -> None:
-    z = torch.randn(rows, 40, dtype=torch.float64).mul_(6).requires_grad_()
-    with soften(nn.Identity(), Spread(C, "output"), rules={**SEMANTIC, "relu6": reading}):
-        found = gradient(F.relu6(z).sum(), z)
-    z = z.detach()
-    t = C * math.sqrt(2 * math.pi) * z.clamp_min(0).mean(1, keepdim=True)
-    gate = torch.sigmoid(z / t)
-    expected = {
-        "held": gate * torch.where(z > 6, 6 / z, 1.0),
-        "derivative": gate - torch.sigmoid((z - 6) / t),
-        "excited": gate,
-    }[reading]
-    close(found, expected)
-
-
-def test_rounding_is_no_spread() -> None:
-    """The mean of equal numbers is another number by the last digit."""
-    for value in (0.1, 1e5 + 0.1, -1 / 3):
-        z = torch.full((1, 3, 31, 37), value)
-        assert Spread(1).of(z) == 0.0
-        assert bool((Spread(1).of(z.expand(2, 3, 31, 37)) == 0).all())
-    assert Spread(1).of(torch.tensor([[1e5, 1e5 + 1]])) == 0.5
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 1), (3, 1), (0, 3), (3, 0)])
-@pytest.mark.parametrize("batch", [None, 0, 1, 3])
-def test_what_has_no_two_numbers_has_no_spread(shape: tuple[int, ...], batch: int | None) -> None:
-    found = Spread(1).of(torch.randn(shape), batch)
-    several = (shape == (4,) and batch == 1) or (shape == (3, 1) and batch == 1)
-    assert bool((torch.as_tensor(found) > 0).any()) == several
-
-
-# --- the value itself ---------------------------------------------------------------------------
-
-
-def test_of_and_of_logits_are_the_standard_deviation() -> None:
-    for shape, dtype in itertools.product(
-        [(2, 7), (3, 4, 5), (3, 2, 6, 6)], [torch.float64, torch.float32, torch.bfloat16]
-    ):
-        z = (torch.randn(shape) * 3 + 50).to(dtype)
-        expected = torch.tensor([deviation(part) for part in z], dtype=torch.float64)
-        for found in (
-            Spread(1).of(z),
-            Spread(1).of_logits(z.split(1, -2)) if len(shape) > 2 else None,
-        ):
-            if found is None:
-                continue
-            assert found.shape == (len(z), *[1] * (z.dim() - 1))
-            close(found.flatten(), expected, 1e-12 if dtype == torch.float64 else 1e-4)
-
-
 def test_one_example_on_the_cpu_is_a_number(net: Net, x: Tensor, monkeypatch: Any) -> None:
     """Which kernels take as it is; a tensor costs several passes over memory."""
     seen: list[Temperature] = []
@@ -637,24 +281,6 @@ def test_one_example_on_the_cpu_is_a_number(net: Net, x: Tensor, monkeypatch: An
         assert isinstance(Spread(1).of(torch.randn(shape), 1), float)
     assert isinstance(Spread(1).of_logits([torch.randn(4, 5, 5)], 1), float)
     assert isinstance(Spread(1).of(torch.randn(1, 3, 4, 4)), float)
-
-
-@pytest.mark.parametrize("scale", [True, "1", None, 1j, torch.ones(1)])
-def test_what_is_no_number_is_refused(scale: Any) -> None:
-    with pytest.raises(TypeError, match=r"^Spread takes a number, not \w+$"):
-        Spread(scale)
-
-
-@pytest.mark.parametrize("scale", [-0.1, math.nan, -math.inf])
-def test_a_scale_out_of_range_is_refused(scale: float) -> None:
-    with pytest.raises(ValueError, match=r"give a number from 0 \(hard gates\) to inf$"):
-        Spread(scale)
-
-
-@pytest.mark.parametrize("unit", ["", "z", None, "Spread"])
-def test_an_unknown_unit_is_refused(unit: Any) -> None:
-    with pytest.raises(ValueError, match=r"^unit must be 'spread' or 'output', not "):
-        Spread(1, unit)
 
 
 def test_it_is_a_value(net: Net, x: Tensor) -> None:

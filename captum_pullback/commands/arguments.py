@@ -117,8 +117,21 @@ def add_network(add: Any) -> None:
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
 
 
-def add_softness(add: Any) -> None:
-    """Add the temperature of max pooling, and the rules."""
+def add_softness(add: Any, *, fits: bool = False) -> None:
+    """Add the temperatures and the rules; ``fits`` adds the words of `FITS`."""
+    fit = (
+        "; 'fit', 'fit spread' or 'fit output', the one of least infidelity whose maps tell "
+        "classes apart"
+    )
+    add(
+        "--temperature",
+        type=temperature_or_fit if fits else temperature,
+        metavar="T",
+        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread' or '1 output', "
+        "in units of the spread of each gate's inputs or of its mean output; "
+        f"'0.3,gelu=1,attention=2', with others for kinds of gates or modules{fit if fits else ''} "
+        "(default: 1 output)",
+    )
     add(
         "--pool-temperature",
         type=temperature,

@@ -22,8 +22,6 @@ from captum_pullback.commands.arguments import (
     positive,
     positive_count,
     side,
-    temperature,
-    temperature_or_fit,
 )
 from captum_pullback.commands.terminal import PROGRAM
 from captum_pullback.study.errors import UsageError
@@ -98,17 +96,7 @@ def _add_explain(commands: Any) -> None:
         "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's), "
         "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), with commas between",
     )
-    add(
-        "--temperature",
-        type=temperature_or_fit,
-        metavar="T",
-        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread' or '1 output', "
-        "in units of the spread of each gate's inputs or of its mean output; "
-        "'0.3,gelu=1,attention=2', with others for kinds of gates or modules; 'fit', 'fit spread' "
-        "or 'fit output', the one of least infidelity whose maps tell classes apart "
-        "(default: 1 output)",
-    )
-    add_softness(add)
+    add_softness(add, fits=True)
     add_seed(add, "the scores' and SmoothGrad's noise")
     add(
         "--show",
@@ -156,15 +144,6 @@ def _add_ascend(commands: Any) -> None:
         "separated by commas (default: the photographs' own classes)",
     )
     add_network(add)
-    add(
-        "--temperature",
-        type=temperature,
-        metavar="T",
-        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread' or '1 output', "
-        "in units of the spread of each gate's inputs or of its mean output; "
-        "'0.3,gelu=1,attention=2', with others for kinds of gates or modules "
-        "(default: 1 output)",
-    )
     add_softness(add)
     add("--steps", type=positive_count, default=5, metavar="K", help="number of steps (default: 5)")
     add(
