@@ -22,7 +22,9 @@ from benchmarks.speed_cases import (
     PERCEPTRON,
     SALIENCY,
     SOFT,
+    SUITES,
 )
+from benchmarks.speed_many import TARGETS, TEMPERATURES, WEIGHTS
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -166,6 +168,20 @@ def growth(rows: Rows) -> str:
     return _compare(rows, cases)
 
 
+def many(rows: Rows) -> str:
+    """Many at once, relative to as many single calls."""
+    lines = []
+    for case in SUITES["many"][: len(SUITES["many"]) // 3]:
+        name, _, classes = case.network.partition(", ")
+        line = [", ".join(filter(None, (TITLES[name], classes, f"batch {case.batch}")))]
+        line[0] += f", {case.resolution} x {case.resolution} pixels"
+        for method in (TARGETS[1], TEMPERATURES[1], WEIGHTS[1]):
+            wanted = {"network": case.network, "resolution": case.resolution, "method": method}
+            line.append(ratio(one(rows, batch=case.batch, **wanted)))
+        lines.append(line)
+    return table(["", TARGETS[1], TEMPERATURES[1], f"{WEIGHTS[1]} of all classes"], lines)
+
+
 def variants(rows: Rows) -> str:
     """Other layouts and types."""
     cases: list[tuple[str, dict[str, object]]] = [
@@ -249,6 +265,7 @@ _PARTS: dict[str, Callable[[Rows], str]] = {
     "methods": methods,
     "memory": memory,
     "growth": growth,
+    "many": many,
     "variants": variants,
     "kernels": kernels,
     "instructions": instructions,

@@ -71,9 +71,10 @@ def paired(seconds: list[float], base: list[float], seed: int) -> tuple[float, f
 
 
 def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
-    """One row for each method of the case."""
+    """One row for each method of the case; ratios are to Saliency, or else the first."""
     model, x = case.network_and_inputs(device, seed)
     calls = case.calls(model, x)
+    base = SALIENCY if SALIENCY in calls else next(iter(calls))
     rows: dict[str, dict[str, Any]] = {}
     for name in list(calls):
         try:
@@ -82,7 +83,7 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
                 calls[name]()
         except Exception as error:  # other libraries' limits are results too
             message = f"{type(error).__name__}: {error}".splitlines()[0]
-            if name == SALIENCY:
+            if name == base:
                 return [{"method": method, "error": message} for method in case.methods]
             calls.pop(name)
             rows[name] = {"method": name, "error": message}
@@ -93,7 +94,7 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
         for name in order:
             seconds[name].append(_timed(calls[name], device))
     for name, found in seconds.items():
-        ratio, low, high = paired(found, seconds[SALIENCY], seed)
+        ratio, low, high = paired(found, seconds[base], seed)
         rows[name] = {
             "method": name, "seconds": float(np.median(found)), "ratio": ratio, "low": low,
             "high": high,

@@ -11,6 +11,7 @@ import torchvision
 from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
+from benchmarks.speed_many import MANY, TARGETS, TEMPERATURES, WEIGHTS
 from captum_pullback import PUBLISHED_TEMPERATURE, ExcitationPullback
 from captum_pullback.zoo import reference_network
 
@@ -56,7 +57,9 @@ class Case:
         if self.network == EMBEDDED:
             model = reference_network().model
         else:
-            model = getattr(torchvision.models, self.network)(weights=None).eval()
+            name, _, classes = self.network.partition(", ")  # "resnet18, 10 classes"
+            given = {"num_classes": int(classes.split()[0])} if classes else {}
+            model = getattr(torchvision.models, name)(weights=None, **given).eval()
         dtype = getattr(torch, self.dtype)
         model = model.to(device, dtype)
         x = torch.randn(self.batch, 3, self.resolution, self.resolution).to(device, dtype)
@@ -81,6 +84,8 @@ def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]
     if name == INTEGRATED:
         integrated = IntegratedGradients(ran)
         return lambda: integrated.attribute(x, target=0, n_steps=50, internal_batch_size=len(x))
+    if name in MANY:
+        return lambda: MANY[name](ran, x)
     method = {GUIDED: GuidedBackprop, BY_INPUT: InputXGradient}[name](ran)
     return lambda: method.attribute(x, target=0)
 
@@ -121,6 +126,18 @@ SUITES: dict[str, list[Case]] = {
         Case("densenet121", layout="channels-last"),
         Case("resnet18", dtype="bfloat16"),
         Case("mobilenet_v2", dtype="bfloat16"),
+    ],
+    # Each beside as many single calls.
+    "many": [
+        Case(network, batch, resolution, methods=pair, rounds=rounds)
+        for pair, rounds in ((TARGETS, 9), (TEMPERATURES, 9), (WEIGHTS, 3))
+        for network, batch, resolution in (
+            (EMBEDDED, 1, 64),
+            (EMBEDDED, 16, 64),
+            ("resnet18, 10 classes", 1, 64),
+            ("resnet18, 100 classes", 1, 64),
+            ("resnet18, 10 classes", 4, 224),
+        )
     ],
     "compiled": [
         Case(name, batch=batch, mode="compiled", methods=(*PAIR, EAGER))

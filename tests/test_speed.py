@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cost_page, speed, speed_against
+from benchmarks import cost_page, speed, speed_against, speed_many
 from benchmarks.speed_cases import EMBEDDED, HARD_POOL, SALIENCY, SOFT, SUITES, Case
+from benchmarks.speed_many import TARGETS, TEMPERATURES, WEIGHTS
 
 
 def test_ratios_are_paired_by_round() -> None:
@@ -81,6 +82,26 @@ def test_a_method_that_fails_is_a_row_too(out: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Case, "calls", one_fails)
     speed.main(["--suites", "small", "--threads", "1", "--out", str(out)])
     assert [row["error"] for row in rows(out)] == ["", "RuntimeError: not here", ""]
+
+
+def test_many_at_once_are_as_many_single_calls_and_measured_beside_them(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = replace(TINY, network="resnet18, 3 classes", methods=(*TARGETS, *TEMPERATURES, *WEIGHTS))
+    monkeypatch.setattr(speed_many, "CLASSES", (2, 0))
+    found = {name: call() for name, call in case.calls(*case.network_and_inputs("cpu", 0)).items()}
+    assert torch.equal(*(found[name] for name in TARGETS))
+    assert torch.equal(*(found[name] for name in TEMPERATURES))
+    torch.testing.assert_close(*(found[name] for name in WEIGHTS), rtol=1e-4, atol=1e-5)
+    shapes = [tuple(each.shape) for each in found.values()]
+    assert shapes == [(k, 1, 3, 64, 64) for k in (2, 2, 7, 7)] + [(1, 3, 3, 64, 64)] * 2
+    monkeypatch.setitem(SUITES, "many", [replace(TINY, methods=TARGETS)])
+    speed.main(["--suites", "many", "--threads", "1", "--out", str(out)])
+    single, many = rows(out)
+    assert (single["method"], many["method"], single["ratio"]) == (*TARGETS, "1.0")
+    # One round: its ratio is that of the two times, which are rounded to 5 digits.
+    expected = float(many["seconds"]) / float(single["seconds"])
+    assert float(many["ratio"]) == pytest.approx(expected, rel=1e-3)
 
 
 def row(network: str, method: str, kind: str = "time", **values: Any) -> dict[str, str]:
