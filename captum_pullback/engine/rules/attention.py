@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.backward import Call, Context, Held, run
+from captum_pullback.engine.backward import run
+from captum_pullback.engine.held import Call, Context, Held
 
 __all__ = ["project", "scaled_dot_product_attention"]
 
