@@ -108,7 +108,8 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
     ) -> Inputs:
         """Attribute several targets of the same inputs, from one forward pass.
 
-        It gives to the last bit what one `attribute` for each target gives.
+        It gives to the last bit what one `attribute` for each target gives, and goes back once
+        for each.
 
         Args:
             inputs: As for `attribute`.
