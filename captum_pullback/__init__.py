@@ -16,12 +16,12 @@ if TYPE_CHECKING:
         NeuronExcitationPullback,
     )
     from captum_pullback.effective import NotPiecewiseLinearError, effective_weights
+    from captum_pullback.engine.calls.held import Held
     from captum_pullback.engine.errors import (
         CheckpointMismatchError,
         GateInputChangedError,
         SofteningError,
     )
-    from captum_pullback.engine.held import Held
     from captum_pullback.engine.record import SofteningRecord
     from captum_pullback.engine.rules import EXCITATION, SEMANTIC, Rule
     from captum_pullback.engine.softening import soften
@@ -72,7 +72,7 @@ _HOMES = {
     "SofteningRecord": "engine.record",
     "TemperatureFit": "fit",
     "ExcitationPullback": "attribution",
-    "Held": "engine.held",
+    "Held": "engine.calls.held",
     "LayerExcitationPullback": "attribution",
     "NeuronExcitationPullback": "attribution",
     "PullbackAscent": "ascent",

@@ -20,7 +20,7 @@ from torchvision.ops import SqueezeExcitation
 
 from captum_pullback import SEMANTIC, ExcitationPullback, Spread, effective_weights
 from captum_pullback.effective import NotPiecewiseLinearError
-from captum_pullback.engine.held import Context, Held
+from captum_pullback.engine.calls.held import Context, Held
 from captum_pullback.engine.rules import Rule
 
 EXACT = 1e-10

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_pullback import SEMANTIC, effective_weights
-from captum_pullback.engine.held import Context, Held
+from captum_pullback.engine.calls.held import Context, Held
 from captum_pullback.engine.rules import Rule
 
 

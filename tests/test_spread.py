@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import ExcitationPullback, Spread, soften
-from captum_pullback.engine.held import Context
+from captum_pullback.engine.calls.held import Context
 from captum_pullback.engine.spread import UNITS, Temperature
 
 SPREAD = Spread(C)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, Spread
+from captum_pullback.engine.calls.held import Context, Held
 from captum_pullback.engine.errors import SofteningError
-from captum_pullback.engine.held import Context, Held
 from captum_pullback.engine.rules import Rule
 
 

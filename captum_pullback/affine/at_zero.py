@@ -23,9 +23,9 @@ from captum_pullback.affine.linearity import CORNERED
 from captum_pullback.affine.shadows import Shadows, shares_memory
 from captum_pullback.affine.written import NO_WRITES, draws_numbers
 from captum_pullback.engine._torch import is_view, unseen, version
-from captum_pullback.engine.backward import following, run
+from captum_pullback.engine.calls.backward import following, run
+from captum_pullback.engine.calls.held import Call
 from captum_pullback.engine.graph import mark_linear, sources
-from captum_pullback.engine.held import Call
 from captum_pullback.engine.names import NONLINEAR, TRAINING, trains
 from captum_pullback.engine.products import is_share
 from captum_pullback.engine.rules.pooling import values_of

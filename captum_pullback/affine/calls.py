@@ -13,7 +13,7 @@ from captum_pullback.affine.shadows import shares_memory
 from captum_pullback.affine.tangents import Tangent, tangents_of
 from captum_pullback.affine.written import written_by
 from captum_pullback.engine._torch import is_view
-from captum_pullback.engine.held import Call, Context
+from captum_pullback.engine.calls.held import Call, Context
 from captum_pullback.engine.names import NONLINEAR, PRODUCTS
 
 __all__ = ["FunctionCall", "HeldCall", "tensors_in"]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
 from captum_pullback.engine._torch import is_transformed, notes, unwrapped
-from captum_pullback.engine.backward import run
+from captum_pullback.engine.calls.backward import run
+from captum_pullback.engine.calls.held import Call, Context, Held
 from captum_pullback.engine.graph import gate_of, operation, shares_a_leaf, sources
-from captum_pullback.engine.held import Call, Context, Held
 from captum_pullback.engine.names import Product
 from captum_pullback.engine.rules.attention import softened
 from captum_pullback.engine.spread import Spread, Temperature

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from captum_pullback.engine.backward import run
+from captum_pullback.engine.calls.backward import run
+from captum_pullback.engine.calls.held import Call, Context, Held
 from captum_pullback.engine.errors import SofteningError
-from captum_pullback.engine.held import Call, Context, Held
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.names import NONLINEAR, read_call, split_call
 from captum_pullback.engine.observer import Observer

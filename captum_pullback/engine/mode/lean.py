@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_pullback.engine._torch import kernel
-from captum_pullback.engine.held import Context, Held
+from captum_pullback.engine.calls.held import Context, Held
 from captum_pullback.engine.rules.windows import per_axis
 
 __all__ = ["LEAN"]

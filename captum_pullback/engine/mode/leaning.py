@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback.engine._torch import is_transformed
-from captum_pullback.engine.backward import following, run, run_quick
-from captum_pullback.engine.held import Call
+from captum_pullback.engine.calls.backward import following, run, run_quick
+from captum_pullback.engine.calls.held import Call
 from captum_pullback.engine.mode.lean import LEAN
 from captum_pullback.engine.mode.state import State, detached
 

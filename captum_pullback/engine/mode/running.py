@@ -23,9 +23,9 @@ from captum_pullback.engine._torch import (
     unwrapped,
     without_override,
 )
-from captum_pullback.engine.backward import following, run, run_quick
+from captum_pullback.engine.calls.backward import following, run, run_quick
+from captum_pullback.engine.calls.held import Call
 from captum_pullback.engine.errors import ForwardModeError, SofteningError
-from captum_pullback.engine.held import Call
 from captum_pullback.engine.mode.lean import LEAN
 from captum_pullback.engine.mode.leaning import is_fixed, run_lean
 from captum_pullback.engine.mode.state import State, count_backward, detached, note_left

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.held import Context, Held
+from captum_pullback.engine.calls.held import Context, Held
 from captum_pullback.engine.rules import attention, gates, norms
 from captum_pullback.engine.rules.gates import RELU, PiecewiseLinear
 from captum_pullback.engine.rules.pooling import max_pool

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.backward import run
-from captum_pullback.engine.held import Call, Context, Held
+from captum_pullback.engine.calls.backward import run
+from captum_pullback.engine.calls.held import Call, Context, Held
 
 __all__ = ["project", "scaled_dot_product_attention"]
 

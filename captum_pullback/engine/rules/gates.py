@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.held import Context, Held, derivative, may_write
+from captum_pullback.engine.calls.held import Context, Held, derivative, may_write
 from captum_pullback.engine.rules.steps import Number, Step, step
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.held import Context, Held, may_write
+from captum_pullback.engine.calls.held import Context, Held, may_write
 
 __all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 

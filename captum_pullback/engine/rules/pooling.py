@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from captum_pullback.engine._torch import is_watched
-from captum_pullback.engine.held import Context, Held, derivative, may_write
+from captum_pullback.engine.calls.held import Context, Held, derivative, may_write
 from captum_pullback.engine.rules.steps import SMALLEST_TEMPERATURE
 from captum_pullback.engine.rules.windows import AdaptiveWindows, Index, Taps, Windows
 from captum_pullback.engine.spread import Spread

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_pullback.engine.held import may_write
+from captum_pullback.engine.calls.held import may_write
 
 __all__ = ["SMALLEST_TEMPERATURE", "Number", "Step", "step", "step_normal"]
 

@@ -23,12 +23,12 @@ from captum_pullback.engine._torch import (
     version,
     witness,
 )
+from captum_pullback.engine.calls.held import Call, Context, derivative, may_write
 from captum_pullback.engine.errors import (
     CheckpointMismatchError,
     ForwardModeError,
     GateInputChangedError,
 )
-from captum_pullback.engine.held import Call, Context, derivative, may_write
 from captum_pullback.engine.spread import Spread
 
 __all__ = ["following", "run", "run_quick"]
