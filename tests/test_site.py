@@ -130,7 +130,7 @@ def test_the_maps_of_the_modules_are_small_and_have_no_import_upwards(
     assert not missing, "docs/inside.md has a line for each module"
     if folder:
         assert {"rules/", "mode/"} <= graph["softening"]
-        assert {"backward", "names/"} <= graph["rules/"]
+        assert {"calls/", "names/"} <= graph["rules/"]
         assert not graph["_torch"]
     else:
         assert {"engine/", "pullback/"} <= graph["attribution/"]
