@@ -10,28 +10,22 @@ holds ``train/<class>/*`` and ``val/<class>/*``, and may hold a ``classes.csv`` 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from benchmarks.pictures import SIZE, Split, augment, mix, normalize, read_names, read_split
-from benchmarks.provenance import versions
-from captum_pullback.lens.watched import in_eval_mode
+from benchmarks.export import export, right
+from benchmarks.pictures import Split, augment, mix, normalize, read_split
 from captum_pullback.outputs import replacing
 from captum_pullback.zoo.hybrid import HybridNet
-from captum_pullback.zoo.networks import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
-from captum_pullback.zoo.packing import pack
 from captum_pullback.zoo.reference import ReferenceNet
 
 log = logging.getLogger("train_reference")
@@ -39,14 +33,6 @@ log = logging.getLogger("train_reference")
 Trained = TypeVar("Trained", bound=nn.Module)
 EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 """Steps at which a checkpoint is kept besides the ends of epochs: gates change most here."""
-
-
-@torch.no_grad()
-def right(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Which of the inputs come out right, in eval mode and float32."""
-    with in_eval_mode(model):
-        logits = torch.cat([model(part) for part in torch.split(inputs, 200)])
-    return logits.argmax(1) == labels
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -177,76 +163,6 @@ def train(
             seconds,
         )
     return model.eval()
-
-
-def export(
-    model: ReferenceNet | HybridNet, args: argparse.Namespace, data: dict[str, Split]
-) -> None:
-    """Writes the quantised weights and their metadata, measured from the written file."""
-    path: Path = args.export
-    _, labels, folders = data["val"]
-    names = read_names(args.data, folders)
-    packed = pack(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed)
-    meta: dict[str, Any] = {
-        "sha256": hashlib.sha256(packed).hexdigest(),
-        "input_size": SIZE,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        "classes": names,
-        "folders": folders,
-    }
-    write_json(path, meta)
-    network = read_network(path, path.stem)
-    inputs = torch.stack(list(preprocessed(network, args.data / "val")))
-    shipped = right(network.model, inputs, labels)
-    before = right(model, inputs, labels)
-    settings = {k: v for k, v in vars(args).items() if k not in ("data", "out", "export")}
-    meta |= {
-        "accuracy": round(float(shipped.float().mean()), 4),
-        "accuracy_before_quantising": round(float(before.float().mean()), 4),
-        "accuracy_per_class": {
-            name: round(float(shipped[labels == label].float().mean()), 4)
-            for label, name in enumerate(names)
-        },
-        "pictures": {split: len(data[split][1]) for split in data},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "command": command(args),
-        "settings": settings,
-        "seed": args.seed,
-        "versions": versions(),
-    }
-    write_json(path, meta)
-    log.info("%s: %d bytes, val accuracy %.4f", path, len(packed), meta["accuracy"])
-
-
-def preprocessed(network: Network, folder: Path) -> Iterator[Tensor]:
-    """The pictures of a split in the order of ``read_split``, as the shipped network sees them."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-        for file in sorted(path.iterdir()):
-            with Image.open(file) as image:
-                yield network.preprocess(image)
-
-
-def write_json(weights: Path, meta: dict[str, Any]) -> None:
-    """Writes the metadata beside the weights."""
-    text = json.dumps(meta, indent=1, ensure_ascii=False)
-    weights.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-
-
-def command(args: argparse.Namespace) -> str:
-    """The command that trains these weights again, without this machine's folders."""
-    widths = " ".join(map(str, args.widths))
-    return (
-        "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
-        f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
-        f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
-        f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
-        f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16 "
-        f"--network {args.network} --mixup {args.mixup} "
-        f"--anneal {args.anneal} --warm-up {args.warm_up} --kept {args.kept}"
-    )
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
