@@ -200,7 +200,7 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
         advice += "give the module that was compiled, whose operations can be seen; "
     raise NotPiecewiseLinearError(
         "the network with its gates held is not piecewise linear in its inputs: it runs "
-        f"{', '.join(found)}. To mend it, {advice}give a rule for each, or take its tangent at "
+        f"{', '.join(found)}. To fix this, {advice}give a rule for each, or take its tangent at "
         "each input with linearize=True."
     )
 

@@ -59,7 +59,7 @@ class Layout:
             if not isinstance(part, Tensor):
                 raise TypeError(f"{which} must be a tensor, not {type(part).__name__}")
             if not part.is_floating_point():
-                raise TypeError(f"{which} must be of floating point to be moved, not {part.dtype}")
+                raise TypeError(f"{which} must be floating point, not {part.dtype}")
             if part.dim() == 0 or part.numel() == 0:
                 raise ValueError(f"{which} must have shape (N, ...), not {tuple(part.shape)}")
             if not bool(torch.isfinite(part).all()):

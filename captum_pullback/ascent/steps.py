@@ -187,8 +187,8 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
         unit_length = norms(start) if self.relative else torch.ones_like(start[:, 0])
         if not bool((unit_length > 0).all()):
             raise ValueError(
-                f"example {int(unit_length.argmin())} is all zeros, of which a relative step is "
-                "nothing: give step_size and radius as lengths, with relative=False"
+                f"example {int(unit_length.argmin())} is all zeros, so a step relative to its norm "
+                "has no length: give step_size and radius as lengths, with relative=False"
             )
         step_size = (self.step_size * unit_length).unsqueeze(1)
         region = Region(layout, start, self.radius * unit_length, self.bounds)

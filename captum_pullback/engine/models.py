@@ -42,7 +42,7 @@ def leaves_of(inputs: Tensor | tuple[Tensor, ...], *, integers: bool = False) ->
             )
         if not integers and not _has_gradients(tensor):
             raise TypeError(
-                f"inputs must be of floating point to have gradients, but part {number} is "
+                f"inputs must be floating point to have gradients, but part {number} is "
                 f"{tensor.dtype}: attribute to an embedding layer (LayerExcitationPullback), or "
                 "pass it in additional_forward_args"
             )

@@ -175,8 +175,8 @@ def _softened(
 def _require_nesting(mode: SofteningMode) -> None:
     if not mode.left_nested:
         raise SofteningError(
-            "softening blocks of one thread were left in another order than they were entered: "
-            "they must be nested, the last one entered being the first one left"
+            "softening blocks of one thread were left in the wrong order: they must be nested, "
+            "so the block that was entered last must be left first"
         )
 
 

@@ -69,7 +69,7 @@ class Temperatures:
         self._explicit = {name.removeprefix(_MODULE) for name in given if _MODULE in name}
         for name in self.kinds:
             if name not in KINDS:
-                raise ValueError(f"{argument} names {name!r}, which is no kind of gate")
+                raise ValueError(f"{argument} names {name!r}, which is not a kind of gate")
         self.used: set[str] = set()
 
     @property
@@ -109,13 +109,13 @@ class Temperatures:
     def _unknown(self, name: str, modules: Sequence[str]) -> str:
         if not modules:
             return (
-                f"{self.argument} names {name!r}, which is no kind of gate, and "
+                f"{self.argument} names {name!r}, which is not a kind of gate, and "
                 "forward_func is a plain callable, which has no modules: pass the "
                 "torch.nn.Module, or call it inside `with soften(module, ...)`"
             )
         return (
             f"{self.argument} names {name!r}, but the model has no module of this name, and it "
-            f"is no kind of gate; its modules are {_some(modules)}"
+            f"is not a kind of gate; its modules are {_some(modules)}"
         )
 
     def __call__(self, module: str, kind: str = "", own: Temperature | None = None) -> Temperature:

@@ -193,7 +193,7 @@ def fit_temperature(
             f"per_gate fits one number per module, and units={units!r} one for all: choose one"
         )
     if per_gate and per_kind:
-        raise ValueError("per_gate and per_kind exclude each other: choose one")
+        raise ValueError("per_gate and per_kind cannot be used together: choose one")
     if not class_margin >= 0:
         raise ValueError(f"class_margin is {class_margin}; give a number from 0 to inf")
     spreads = None

@@ -73,7 +73,9 @@ class Reader:
         begin = steps[0] + since * (steps[-1] - steps[0])
         span = [step for step in steps if step >= begin]
         if len(span) < 2:
-            raise LensError(f"{len(span)} steps from share {since} of training on; record more")
+            raise LensError(
+                f"{len(span)} steps are recorded from share {since} of training on; record more"
+            )
         return span
 
     def key(self, rows: Rows) -> str:

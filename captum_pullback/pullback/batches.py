@@ -73,8 +73,9 @@ def check_rows(output: Tensor, part: Any, whole: Any) -> None:
     rows, given = len(output), len(as_tuple(part)[0])
     if rows != given:
         raise ValueError(
-            "internal_batch_size takes the first dimension of the inputs for that of the examples, "
-            f"but for {given} of its {len(as_tuple(whole)[0])} entries the output has {rows} rows: "
+            "internal_batch_size splits the inputs along their first dimension, which must be the "
+            f"examples; but for {given} of its {len(as_tuple(whole)[0])} entries the output has "
+            f"{rows} rows: "
             "leave internal_batch_size out, or put the examples first in inputs and output"
         )
 

@@ -166,8 +166,8 @@ def run_nonlinear(
         layout = "nested" if x.is_nested else str(x.layout)
         dense = "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
         raise SofteningError(
-            f"{operation.name} got a {layout} tensor, which gates cannot be held of: give it a "
-            f"dense one, x.{dense}, or keep its derivative by the rule {kind!r}: None"
+            f"{operation.name} got a {layout} tensor, whose gates cannot be held: give it a dense "
+            f"one, x.{dense}, or keep its derivative by the rule {kind!r}: None"
         )
     if torch.compiler.is_compiling():
         return _run_traced(state, operation.name, operation_, held, x, force, rule.group, inplace)

@@ -77,7 +77,7 @@ def _checked(kind: str, value: Any) -> Rule | None:
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, 1)
         raise ValueError(
-            f"rules names {kind!r}, which is no kind of gate"
+            f"rules names {kind!r}, which is not a kind of gate"
             + (f" (did you mean {near[0]!r}?)" if near else "")
             + "; rules of a module are a mapping, as in {'features': EXCITATION}"
         )
