@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cost_page, markdown, stability_page, temperature_page
+from benchmarks.compare import page as compare_page
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -228,6 +229,7 @@ def numbers() -> dict[str, str]:
         **_ascent_numbers(),
         **_blind_numbers(),
         **_lens_numbers(),
+        **compare_page.numbers(),
         "deep-photographs": str(load("deep_features.json")["photographs"]),
     }
 
@@ -238,7 +240,8 @@ def tables() -> dict[str, str]:
     own = {
         "ascents": ascent_table(), "lens": lens_table(), "deep features": deep_features_table(),
     }  # fmt: skip
-    return {**stable, **cost_page.tables(), **temperature_page.tables(), **own}
+    pages = {**cost_page.tables(), **temperature_page.tables(), **compare_page.tables()}
+    return {**stable, **pages, **own}
 
 
 def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:

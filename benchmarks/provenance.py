@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 
 import captum
 import torch
 import torchvision
+from torch import nn
 
 from captum_pullback import __version__
 
@@ -28,3 +30,12 @@ def versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
     }
+
+
+def checkpoint_hash(model: nn.Module) -> str:
+    """The SHA-256 of a state dict's names, types, shapes and numbers, its first 16 digits."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -15,10 +15,10 @@ from torch import nn
 
 from benchmarks import intervals
 from benchmarks.compare import __main__ as compare
-from benchmarks.compare import data, report, statistics, table
+from benchmarks.compare import data, statistics, table
 from benchmarks.compare.methods import METHODS
 from benchmarks.compare.metrics import METRICS
-from benchmarks.compare.scoring import Score, derive
+from benchmarks.compare.scoring import Score, derive, mosaic
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import Workers
 from captum_pullback.zoo.networks import Network, preprocessing
@@ -61,7 +61,6 @@ def test_boxes_of_the_split(folder: Path) -> None:
         ("wnid,file,x0,y0,x1\nant,1.png,0,0,1\n", "y1"),
         ("wnid,file,x0,y0,x1,y1\nant,1.png,5,0,1,1\n", "ends before it begins"),
         ("wnid,file,x0,y0,x1,y1\nant,1.png,a,0,1,1\n", "could not convert"),
-        ("wnid,file,x0,y0,x1,y1\ncat,1.png,0,0,1,1\n", "none of the photographs"),
     ],
 )
 def test_bad_boxes(folder: Path, text: str, said: str) -> None:
@@ -154,12 +153,39 @@ def test_names_go_before_numbers_and_do_not_disagree_with_them(
         assert data.targets(network(classes=classes), 3, photos) == expected
 
 
-def test_fitted_photographs_are_never_scored() -> None:
-    scored, fitted = data.choose(20, 12, 8)
-    assert sorted(scored + fitted) == list(range(20))
-    assert data.choose(20, 5, 8) == (scored[:5], fitted)
-    with pytest.raises(data.DataError, match="fewer than 13 to score and 8 others"):
-        data.choose(20, 13, 8)
+def test_more_photographs_begin_with_fewer() -> None:
+    assert sorted(data.choose(20, 20)) == list(range(20))
+    assert data.choose(20, 5) == data.choose(20, 12)[:5]
+    with pytest.raises(data.DataError, match="20 photographs, fewer than 21"):
+        data.choose(20, 21)
+
+
+def test_a_list_says_the_network_s_own_classes(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    lines = "file,index,wnid,name\na.png,7,n7,emu\nb.png,2,n2,crane\nc.png,7,n7,emu\n"
+    (tmp_path / "classes.csv").write_text(lines)
+    photos = data.load(str(tmp_path))
+    assert list(photos.names) == ["a.png", "b.png", "c.png"]
+    numbers = data.targets(network(classes=("crane",) * 8), 8, photos)  # whatever it calls them
+    assert [numbers[photos.read(k)[1]] for k in range(3)] == [7, 2, 7]
+    with pytest.raises(data.DataError, match="has 7 classes, and the photographs' go to number 7"):
+        data.targets(network(), 7, photos)
+    (tmp_path / "classes.csv").write_text("file,index\na.png,seven\n")
+    with pytest.raises(data.DataError, match=r"cannot read .*classes\.csv"):
+        data.load(str(tmp_path))
+
+
+def test_a_mosaic_has_each_photograph_at_its_place() -> None:
+    pictures = [torch.full((1, 3, 4, 4), float(value)) for value in range(4)]
+    for place in range(4):
+        made, inside = mosaic(pictures, place)
+        assert made.shape == (1, 3, 4, 4)
+        assert (made[0, 0][inside] == 0).all()  # the first picture's
+        assert int(inside.sum()) == 4
+        corners = made[0, 0, ::2, ::2].flatten().tolist()
+        assert [value for k, value in enumerate(corners) if k != place] == [1, 2, 3]
+        assert corners[place] == 0
 
 
 # Store and table
@@ -210,7 +236,7 @@ def test_tables_keep_every_digit(tmp_path: Path, suffix: str) -> None:
         pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     rows = [
         ("net", "0abc", "a", "ig", "infidelity", "", 0, 0.1 + 0.2),
-        ("net", "0abc", 'a "b", c', "ig", "randomisation", "1 fc", 2, math.nan),
+        ("net", "0abc", 'a "b", c', "ig", "time", "load 1", 2, math.nan),
         ("net", "0012", "nan", "ig", "infidelity", "", 1, 1e-300),
     ]
     path = tmp_path / f"t{suffix}"
@@ -289,7 +315,12 @@ def test_summary_by_hand() -> None:
         pd.DataFrame(rows_of(values, metric), columns=list(table.SCORES))
         for metric in ("infidelity", "box_share")
     ]
-    found = statistics.summary(pd.concat(frames)).set_index(["metric", "method"])
+    found = statistics.summary(pd.concat(frames))
+    other = found[found["reference"] == "pullback"].set_index(["metric", "method"])
+    assert other.loc["infidelity", "ig"]["verdict"] == "worse"
+    assert other.loc["infidelity", "ig"]["difference"] == 2
+    assert other.loc["infidelity", "pullback"][["verdict", "pairs"]].isna().all()
+    found = found[found["reference"] == "ig"].set_index(["metric", "method"])
     ours = found.loc["infidelity", "pullback"]
     assert (ours["mean"], ours["difference"], ours["ratio"]) == (2, -2, 0.5)
     assert (ours["ratio_low"], ours["ratio_high"]) == (0.5, 0.5)
@@ -298,31 +329,25 @@ def test_summary_by_hand() -> None:
     noise = found.loc["infidelity", "noise"]
     assert (noise["images"], noise["mean"], noise["difference"]) == (2, 5.5, 2.5)
     assert (noise["verdict"], noise["better"]) == ("tie", 0.25)  # one tie, one worse
-    assert found.loc["infidelity", "ig"]["verdict"] == ""
+    assert noise["pairs"] == 2
 
 
-def test_markdown_shows_mean_and_half_of_the_interval() -> None:
-    summary = pd.DataFrame(
-        [
-            {"network": "net", "metric": "infidelity", "stage": "", "method": "ig",
-             "mean": 2.0, "mean_low": 1.5, "mean_high": 2.5, "verdict": ""},
-            {"network": "net", "metric": "infidelity", "stage": "", "method": "pullback",
-             "mean": 1.0, "mean_low": 0.75, "mean_high": 1.25, "verdict": "better"},
-        ]
-    )  # fmt: skip
-    text = report.markdown(summary)
-    assert "| Integrated Gradients | 2 ± 0.5 |" in text
-    assert "| Pullback, T = 0.3 | 1 ± 0.25* |" in text
-    assert "Infidelity, squares ↓" in text
-    assert "1 $\\pm$ 0.25*" in report.latex(summary)
+def test_notes_are_in_the_order_of_their_numbers() -> None:
+    assert (
+        statistics.first_to_last(["load 10.2", "load 9.5", "load 9.6"]) == "load 9.5 to load 10.2"
+    )
+    assert statistics.first_to_last(["", ""]) == ""
 
 
 def test_every_metric_and_method_is_declared() -> None:
     for metric in METRICS.values():
         assert metric.better in ("lower", "higher")
+        assert metric.unit
         assert metric.source or metric.of_machine
         assert metric.meaning
-    assert sum(not method.knows_network for method in METHODS.values()) == 2
+    kinds = [method.kind for method in METHODS.values()]
+    assert kinds.count("control") == 2
+    assert kinds[0] == "pullback"  # the untuned default first
 
 
 # The command line
@@ -334,19 +359,22 @@ def test_every_metric_and_method_is_declared() -> None:
         (["--methods", "beauty"], "no method is called 'beauty'"),
         (["--metrics", "beauty"], "no metric is called 'beauty'"),
         (["--without", "beauty"], "no method is called 'beauty'"),
-        ([], "box_share and pointing_game need --boxes"),
         (["--device", "abacus"], "no device 'abacus'"),
-        (["--out", "{}/scores.txt", "--metrics", "time"], "the name must end in"),
-        (["--data", "{}/none", "--metrics", "time"], "no photographs could be had"),
-        (["--networks", "resnet5", "--metrics", "time", "--images", "1", "--fit-images", "1"],
-         "no network is called 'resnet5'"),
-        (["--metrics", "time", "--images", "2", "--fit-images", "1"], "there are 2 photographs"),
+        (["--out", "{}/scores.txt"], "the name must end in"),
+        (["--on", "{}/none", "reference"], "no photographs could be had"),
+        (["--on", "{}/val"], "--on takes photographs and then networks"),
+        (["--on", "{}/val", "resnet5"], "no network is called 'resnet5'"),
+        (["--on", "{}/val", "reference"], "two networks have the name reference"),
+        (["--images", "3"], "there are 2 photographs, fewer than 3"),
+        (["--images", "1", "1"], "--images takes one number, or one for each --on, not 2"),
+        (["--boxes", "{}/boxes.csv"], "boxes.csv has a box for none of the photographs"),
     ],
-)  # fmt: skip
+)
 def test_refused_before_anything_begins(folder, capsys, words, said) -> None:
+    (folder / "boxes.csv").write_text("wnid,file,x0,y0,x1,y1\ncat,1.png,0,0,1,1\n")
     given = [word.format(folder) for word in words]
-    start = ["--data", str(folder / "val"), "--out", str(folder / "out" / "scores.csv")]
-    assert compare.main([*start, *given]) == 2
+    start = ["--on", str(folder / "val"), "reference", "--out", str(folder / "out" / "scores.csv")]
+    assert compare.main([*start, "--images", "1", *given]) == 2
     errors = capsys.readouterr().err
     assert said in errors
     assert len(errors.splitlines()) == 1
@@ -354,10 +382,9 @@ def test_refused_before_anything_begins(folder, capsys, words, said) -> None:
 
 
 def test_command_names_no_folder_of_this_machine(folder: Path) -> None:
-    words = ["--data", f"{folder}/val", "--boxes", f"{folder}/boxes.csv", "--out", "/x/y/s.parquet"]
-    args = compare.parser().parse_args([*words, "--all-seeds", "--sweep", "0.5", "1"])
-    text = compare.command(args)
-    assert str(folder.parent) not in text
-    assert f"--data {folder.name}/val --boxes {folder.name}/boxes.csv --out y/s.parquet" in text
-    assert "--all-seeds" in text
-    assert "--sweep 0.5 1 " in text
+    words = ["--on", f"{folder}/val", "reference", "resnet50", "--boxes", f"{folder}/boxes.csv"]
+    args = compare.parser().parse_args([*words, "--out", "/x/y/s.parquet", "--images", "5"])
+    assert compare.command(args) == (
+        f"python -m benchmarks.compare --on {folder.name}/val reference resnet50 "
+        f"--boxes {folder.name}/boxes.csv --out y/s.parquet --images 5"
+    )

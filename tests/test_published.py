@@ -258,7 +258,9 @@ def test_a_method_that_the_network_cannot_have_is_named(tmp_path) -> None:
     probe = torch.zeros(1, 3, 8, 8)
     found, refused = command._attributes(network, list(protocol.METHODS), probe)
     assert list(found) == ["pullback", "ascent", "gradient", "ig"]
-    assert refused == {"guided_gradcam": "it needs nn.ReLU modules, and this network has none"}
+    assert refused == {
+        "guided_gradcam": "Guided Grad-CAM needs nn.ReLU modules; this network has none"
+    }
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg11_bn"])

@@ -180,24 +180,24 @@ def test_patterns_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_registry_is_the_benchmark_s_too() -> None:
     compare = pytest.importorskip("benchmarks.compare.methods")
-    subject = pytest.importorskip("benchmarks.compare.subjects").Subject(network(), 0.5, "0")
+    explained = network()
     inputs = torch.randn(2, 3, 8, 8)
     target = torch.tensor([0, 2])
 
     def benchmarked(name: str) -> Tensor:
         torch.manual_seed(3)
-        return compare.attribution(subject, compare.find(name))(inputs, target)
+        return compare.attribution(explained, compare.find(name))(inputs, target)
 
-    by_hand = IntegratedGradients(subject.model).attribute(
+    by_hand = IntegratedGradients(explained.model).attribute(
         inputs, target=target, n_steps=methods.INTEGRATION_STEPS
     )
     torch.testing.assert_close(benchmarked("ig"), by_hand, rtol=1e-4, atol=1e-6)
-    shared = methods.METHODS["ig"].make(subject.network, methods.Settings())
+    shared = methods.METHODS["ig"].make(explained, methods.Settings())
     torch.testing.assert_close(benchmarked("ig"), shared(inputs, target=target), rtol=0, atol=0)
     torch.manual_seed(3)
-    by_hand = NoiseTunnel(Saliency(subject.model)).attribute(
-        inputs, nt_type="smoothgrad", nt_samples=10, nt_samples_batch_size=10, target=target,
-        stdevs=methods.noise_deviation(subject.network), abs=False,
+    by_hand = NoiseTunnel(Saliency(explained.model)).attribute(
+        inputs, nt_type="smoothgrad", nt_samples=50, nt_samples_batch_size=50, target=target,
+        stdevs=methods.noise_deviation(explained), abs=False,
     )  # fmt: skip
     torch.testing.assert_close(benchmarked("smoothgrad"), by_hand, rtol=1e-5, atol=1e-7)
     for name in ("gradient", "inputxgradient", "ig", "guidedbackprop", "smoothgrad"):

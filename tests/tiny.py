@@ -58,6 +58,13 @@ def rules() -> Network:
     return found
 
 
+def gelu() -> Network:
+    """No ReLU anywhere."""
+    found = network()
+    found.model[1] = nn.GELU()
+    return found
+
+
 def linear() -> Network:
     return named(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)))
 

@@ -1,8 +1,9 @@
-"""Compares attribution methods: ``python -m benchmarks.compare --data DIR --out FILE``.
+"""Compares attribution methods: ``python -m benchmarks.compare --on DIR NETWORK --out FILE``.
 
 Scores every method by every metric for every network on the same photographs, writes one tidy
 table, and reports on it. Killed at any moment, the same command goes on where it was. Under
 ``torchrun --nproc-per-node N -m benchmarks.compare ...`` photographs are shared among processes.
+What a network cannot do is skipped, and the table says why.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import torch
 
 from benchmarks.compare import report, run, table
 from benchmarks.compare.data import DataError
-from benchmarks.compare.methods import AT, METHODS, find
+from benchmarks.compare.methods import METHODS, find
 from benchmarks.compare.metrics import METRICS
-from benchmarks.compare.run import RunError, Settings, Sources
+from benchmarks.compare.run import DataSet, RunError, Settings
 from benchmarks.compare.scoring import Plan
 from benchmarks.compare.store import Store, StoreError
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
@@ -29,9 +30,7 @@ from captum_pullback.outputs import OutputError
 from captum_pullback.zoo.networks import ZooError
 
 PROGRAM = "benchmarks.compare"
-NO_BN = "benchmarks.networks:without_batch_norm"
-SWEEP = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0)
-PATHS = ("data", "boxes", "fit_data", "out", "work", "report")
+PATHS = ("boxes", "out")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,64 +53,71 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, here: Workers) -> int:
     settings = _settings(args)
     out = run.check(settings, args.out)
-    sources = Sources(settings)
-    networks = run.load_networks(settings, local_device(args.device))
+    found = run.load(settings, local_device(args.device))
     store = Store(args.work or out.with_name(out.name + ".work"))
     if not here.first:
-        run.measure(settings, sources, networks, store, here)
+        run.measure(settings, found, store, here)
         return 0
     with store.locked():
-        store.describe("settings", run.description(settings, sources, versions()))
-        prepared = run.measure(settings, sources, networks, store, here)
+        store.describe("settings", run.description(settings, found, versions()))
+        prepared = run.measure(settings, found, store, here)
         done = store.done()
-        expected = run.expected(settings, sources, list(networks))
+        expected = run.expected(settings, found)
         units = [unit for unit in expected if unit in done]
         written = table.write(out, run.rows(units, store, prepared), _provenance(args))
     missing = len({name for _, name in expected} - {name for _, name in units})
     plural = "s" if missing > 1 else ""
     without = f", without {missing} photograph{plural} that cannot be read" if missing else ""
     print(f"wrote {written} scores to {args.out}{without}")
+    for name, about in prepared.items():
+        for method, why in about["skipped"].items():
+            print(f"{name}: without {method}: {why}")
     if args.report is not None:
         report.write(table.read(out), args.report)
-        print(f"wrote tables and figures to {args.report}")
+        print(f"wrote tables and a figure to {args.report}")
     return 0
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    named = [name for name in args.methods if name not in args.without]
-    sweep = [f"{AT}{temperature:g}" for temperature in args.sweep]
-    for name in (*named, *(n for n in args.without if n not in METRICS)):
+    for name in (*args.methods, *(n for n in args.without if n not in METRICS)):
         try:
             find(name)
-        except (KeyError, ValueError):
+        except KeyError:
             raise RunError(
                 f"no method is called {name!r}; there are {', '.join(METHODS)}"
             ) from None
+    counts = [_each(args, key) for key in ("images", "repeated", "mosaics", "averaged")]
+    sets = [
+        DataSet(where, tuple(names), images, *(min(count, images) for count in fewer))
+        for (where, *names), images, *fewer in zip(args.on, *counts, strict=True)
+    ]
+    if not all(chosen.networks for chosen in sets):
+        raise RunError("--on takes photographs and then networks: --on DIR NETWORK [NETWORK ...]")
     plan = Plan(
-        methods=list(dict.fromkeys([*named, *sweep])),
+        methods=[name for name in dict.fromkeys(args.methods) if name not in args.without],
         metrics=[name for name in args.metrics if name not in args.without],
-        seeds=list(range(args.seeds)),
+        seed=args.seed,
         samples=args.samples,
-        neighbours=args.neighbours,
-        all_seeds=args.all_seeds,
-        stages=[],
+        neighbors=args.neighbors,
     )
     return Settings(
-        networks=tuple(args.networks),
-        data=args.data,
+        sets=tuple(sets),
         boxes=args.boxes,
-        fit_data=args.fit_data,
-        images=args.images,
-        repeated=min(args.repeated_images, args.images),
-        fit_images=args.fit_images,
         predicted=args.target == "predicted",
         cost_batch=args.cost_batch,
         cost_rounds=args.cost_rounds,
-        stages=args.stages,
         device=args.device,
         threads=args.threads,
         plan=plan,
     )
+
+
+def _each(args: argparse.Namespace, key: str) -> list[int]:
+    """A count for each data set, from one for all or from as many."""
+    given: list[int] = getattr(args, key)
+    if len(given) not in (1, len(args.on)):
+        raise RunError(f"--{key} takes one number, or one for each --on, not {len(given)}")
+    return given * len(args.on) if len(given) == 1 else given
 
 
 def _provenance(args: argparse.Namespace) -> dict[str, str]:
@@ -119,23 +125,21 @@ def _provenance(args: argparse.Namespace) -> dict[str, str]:
     return {
         **own,
         "device": device_in_words(local_device(args.device)),
-        "data": _named(args.data),
         "command": command(args),
     }
 
 
 def command(args: argparse.Namespace) -> str:
-    """The command that measures this again, without this machine's folders."""
+    """The command that measures this again, without this machine's folders and defaults."""
     words = ["python -m benchmarks.compare"]
+    words += [" ".join(["--on", _named(where), *names]) for where, *names in args.on]
     for key, value in vars(args).items():
-        if value is None or value is False or key in ("work", "report"):
+        if key in ("on", "work", "report") or value == parser().get_default(key):
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        shown = [_named(str(v)) if key in PATHS else f"{v:g}" if isinstance(v, float) else str(v)
-                 for v in values]  # fmt: skip
-        if value is True or shown:
-            words.append(f"--{key.replace('_', '-')} {'' if value is True else ' '.join(shown)}")
-    return " ".join(word.strip() for word in words)
+        values = value if isinstance(value, list) else [value]
+        shown = [_named(str(v)) if key in PATHS else str(v) for v in values]
+        words.append(f"--{key.replace('_', '-')} {' '.join(shown)}")
+    return " ".join(words)
 
 
 def _named(path: str) -> str:
@@ -151,50 +155,34 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add(
-        "--data",
+        "--on",
+        nargs="+",
+        action="append",
         required=True,
-        help="folder of class folders; or imagenet:DIR, imagenette:DIR, cifar10:DIR",
+        metavar=("DATA", "NETWORK"),
+        help="photographs (a folder of class folders; one with classes.csv; imagenet:DIR, "
+        "imagenette:DIR, cifar10:DIR) and networks that are shown them (reference, torchvision's "
+        "names, package.module:function); may be given again",
     )
-    add("--boxes", help="CSV file of the objects' boxes")
+    add("--boxes", help="CSV file of the objects' boxes; photographs without are put into mosaics")
     add("--out", type=Path, required=True, help="the table: .parquet, .csv or .csv.gz")
     add("--work", type=Path, help="folder for what is finished (default: OUT.work)")
-    add("--report", type=Path, help="folder for tables and figures")
-    add(
-        "--networks",
-        nargs="+",
-        default=["reference", NO_BN],
-        help="reference, torchvision's names, package.module:function",
-    )
+    add("--report", type=Path, help="folder for tables and the figure")
     add("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     add("--metrics", nargs="+", default=list(METRICS), metavar="METRIC")
     add("--without", nargs="+", default=[], metavar="NAME", help="methods and metrics to leave out")
-    add("--sweep", nargs="*", type=float, default=SWEEP, metavar="T", help="temperatures to show")
-    add("--images", type=positive_count, default=300)
-    add(
-        "--repeated-images",
-        type=positive_count,
-        default=100,
-        help="for metrics that repeat methods",
-    )
-    add("--seeds", type=positive_count, default=3)
-    add(
-        "--all-seeds",
-        action="store_true",
-        help="for metrics that repeat methods too, which otherwise take each photograph under one "
-        "of the seeds, in turn",
-    )
-    add("--samples", type=positive_count, default=16, help="perturbed copies for infidelity")
-    add("--neighbours", type=positive_count, default=3, help="perturbed copies for max-sensitivity")
-    add("--stages", type=positive_count, default=4, help="steps of the cascading randomisation")
-    add("--fit-images", type=positive_count, default=64, help="photographs for fit_temperature")
-    add("--fit-data", help="where from (default: those of --data that are not scored)")
+    for count, default, text in (
+        ("--images", 200, "photographs, for all --on or for each"),
+        ("--repeated", 60, "of these, for metrics that run a method again"),
+        ("--mosaics", 60, "of these, in mosaics"),
+        ("--averaged", 200, "of these, for methods that average over noise"),
+    ):
+        add(count, nargs="+", type=positive_count, default=[default], help=text)
+    add("--seed", type=int, default=0)
+    add("--samples", type=positive_count, default=32, help="perturbed copies for infidelity")
+    add("--neighbors", type=positive_count, default=3, help="perturbed copies for max-sensitivity")
     add("--target", choices=("label", "predicted"), default="label")
-    add(
-        "--cost-batch",
-        type=positive_count,
-        default=8,
-        help="photographs in each batch that is timed",
-    )
+    add("--cost-batch", type=positive_count, default=4, help="photographs in a batch that is timed")
     add("--cost-rounds", type=positive_count, default=3)
     add("--device", default="cpu", help="cpu or cuda")
     add(

@@ -30,17 +30,15 @@ def time_ratio(call: Call, plain: Call, device: torch.device) -> tuple[float, fl
     """How many times as long as the plain gradient a call takes, and the seconds it takes.
 
     Calls alternate with the plain gradient's, once for slow calls and up to five times for quick
-    ones, and the medians are compared.
+    ones. Of the ratios of neighbors the median counts, so that a busy machine slows both.
     """
     own: list[float] = []
-    plains: list[float] = []
-    spent = 0.0
-    while len(own) < 5 and spent < 0.5:
-        plains.append(seconds(plain, device))
+    ratios: list[float] = []
+    while len(own) < 5 and sum(own) < 0.5:
+        before = seconds(plain, device)
         own.append(seconds(call, device))
-        spent += own[-1]
-    plains.append(seconds(plain, device))
-    return median(own) / median(plains), median(own)
+        ratios.append(own[-1] * 2 / (before + seconds(plain, device)))
+    return median(ratios), median(own)
 
 
 def peak_memory(call: Call, device: torch.device) -> int:

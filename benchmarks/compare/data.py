@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,24 @@ class Photos:
             raises `PhotoError` where that cannot be read.
         classes: For each class all that it is called, its folder first.
         boxes: By the names of photographs, the boxes around the object; may lack any.
+        numbers: The network's number of each class, where the data says so itself.
     """
 
     names: Sequence[str]
     read: Callable[[int], tuple[Image.Image, int]]
     classes: Sequence[tuple[str, ...]]
     boxes: dict[str, list[Box]] = field(default_factory=dict)
+    numbers: Sequence[int] = ()
 
 
 def load(where: str, boxes: Path | None = None) -> Photos:
     """Opens a data set.
 
     Args:
-        where: A folder with a folder of pictures for each class; or ``imagenet:DIR``,
-            ``imagenette:DIR`` or ``cifar10:DIR`` for torchvision's loaders, which take what is
-            in DIR and download nothing.
+        where: A folder with a folder of pictures for each class; one with ``classes.csv``, whose
+            columns file, index, wnid and name say the network's class of each picture; or
+            ``imagenet:DIR``, ``imagenette:DIR`` or ``cifar10:DIR`` for torchvision's loaders,
+            which take what is in DIR and download nothing.
         boxes: A CSV file with the columns file, x0, y0, x1, y1 (inclusive, in pixels), wnid (or
             folder) for the class's folder, and maybe split, of which the folder's name is read.
 
@@ -67,12 +70,31 @@ def load(where: str, boxes: Path | None = None) -> Photos:
         return photos
     found = read_boxes(boxes, Path(root or where).name)
     known = {name: found[name] for name in photos.names if name in found}
-    if not known:
-        raise DataError(f"{boxes} has a box for none of the photographs of {where}")
-    return Photos(photos.names, photos.read, photos.classes, known)
+    return replace(photos, boxes=known)
+
+
+def _listed(path: Path) -> Photos:
+    with (path / "classes.csv").open(newline="", encoding="utf-8") as file:
+        try:
+            rows = [
+                (r["file"], int(r["index"]), (r["wnid"], r["name"])) for r in csv.DictReader(file)
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"cannot read {path / 'classes.csv'}: {error!r}") from error
+    numbers = sorted({number for _, number, _ in rows})
+    called = {number: names for _, number, names in rows}
+
+    def read(number: int) -> tuple[Image.Image, int]:
+        file, index, _ = rows[number]
+        return read_photo(path / file, max_side=1 << 20), numbers.index(index)
+
+    classes = [called[number] for number in numbers]
+    return Photos([file for file, *_ in rows], read, classes, numbers=numbers)
 
 
 def _folder(path: Path) -> Photos:
+    if (path / "classes.csv").exists():
+        return _listed(path)
     data = torchvision.datasets.ImageFolder(str(path))
     files = [(Path(file), label) for file, label in data.samples]
 
@@ -147,12 +169,20 @@ def inside(network: Network, picture: Image.Image, boxes: Sequence[Box]) -> Tens
 def targets(network: Network, outputs: int, photos: Photos) -> list[int]:
     """The network's number for each class of a data set.
 
-    By the folders that the network was trained on; else by whole names; else the same numbers
-    where there are as many classes as outputs, and no name says otherwise; else by parts of names.
+    As the data says; else by the folders that the network was trained on; else by whole names;
+    else the same numbers where there are as many classes as outputs, and no name says otherwise;
+    else by parts of names.
 
     Raises:
         DataError: A class of the data is none of the network's, or names and numbers disagree.
     """
+    if photos.numbers:
+        if max(photos.numbers) >= outputs:
+            raise DataError(
+                f"{network.name} has {outputs} classes, and the photographs' go to number "
+                f"{max(photos.numbers)}"
+            )
+        return list(photos.numbers)
     folders = list(network.meta.get("folders", ()))
     if folders and all(names[0] in folders for names in photos.classes):
         return [folders.index(names[0]) for names in photos.classes]
@@ -201,18 +231,14 @@ def _class(network: Network, names: tuple[str, ...]) -> int:
     )
 
 
-def choose(count: int, scored: int, fitted: int) -> tuple[list[int], list[int]]:
-    """Photographs to score and others to fit temperatures on, at random but always the same.
-
-    The first so many of those to score are the same for a smaller ``scored``.
+def choose(count: int, scored: int) -> list[int]:
+    """Photographs to score, at random but always the same; more of them begin with fewer.
 
     Raises:
         DataError: There are not so many.
     """
-    if scored + fitted > count:
+    if scored > count:
         raise DataError(
-            f"there are {count} photographs, fewer than {scored} to score and {fitted} others to "
-            "fit temperatures on: ask for fewer (--images, --fit-images)"
+            f"there are {count} photographs, fewer than {scored}: ask for fewer (--images)"
         )
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
-    return order[:scored], order[count - fitted :]
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()[:scored]

@@ -1,161 +1,72 @@
-"""The figures: quality against cost, the temperature sweep, randomisation, paired differences."""
+"""The figure: where the untuned pullback is better, and where worse, at a glance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 
-from benchmarks.compare.methods import AT, METHODS, find
-from benchmarks.compare.metrics import METRICS
-from benchmarks.compare.statistics import REFERENCE, per_image
+from benchmarks.compare import verdicts as of
+from benchmarks.compare.methods import find
 
-OURS, THEIRS, CONTROL = "#c2410c", "#1d4ed8", "#6b7280"
-SWEPT = ("infidelity", "max_sensitivity", "box_share")
-COMPARED = ("infidelity", "infidelity_gaussian", "max_sensitivity", "box_share")
-
-
-def color(method: str) -> str:
-    """Of a method's group: pullbacks, Captum's, controls."""
-    if not find(method).knows_network:
-        return CONTROL
-    return OURS if "pullback" in method else THEIRS
+#: Told apart by people who do not see red and green, and each with its word.
+COLORS = {"better": "#0072b2", "tie": "#d9d9d9", "worse": "#d55e00"}
+INK = {"better": "white", "tie": "black", "worse": "white"}
 
 
-def all_figures(scores: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Those for which the table has the numbers, each with a name."""
-    has = set(summary["metric"])
-    if {"time", "infidelity"} <= has:
-        yield "cost", against_cost(summary)
-    if any(str(name).startswith(AT) for name in set(summary["method"])):
-        yield "sweep", sweep(scores, summary)
-    if "randomisation" in has:
-        yield "randomisation", randomisation(summary)
-    if REFERENCE in set(summary["method"]) and has & set(COMPARED):
-        yield "differences", differences(scores)
-
-
-def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _networks(frame: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(frame["network"]))
-
-
-def against_cost(summary: pd.DataFrame) -> Figure:
-    """Infidelity and max-sensitivity of each method over its time, in plain gradients."""
-    shown = [name for name in ("infidelity", "max_sensitivity") if name in set(summary["metric"])]
-    figure, axes = _axes(len(_networks(summary)), len(shown), 5.4, 4.2)
-    for row, network in zip(axes, _networks(summary), strict=True):
-        part = summary[(summary["network"] == network) & (summary["stage"] == "")]
-        time = part[part["metric"] == "time"].set_index("method")["mean"]
-        for axis, metric in zip(row, shown, strict=True):
-            own = part[part["metric"] == metric].set_index("method")
-            for name in own.index:
-                if name not in time or name not in METHODS:
-                    continue
-                line = own.loc[name]
-                spread = [[line["mean"] - line["mean_low"]], [line["mean_high"] - line["mean"]]]
-                number = list(METHODS).index(name) + 1
-                axis.errorbar(
-                    time[name], line["mean"], spread, fmt="o", ms=4, lw=0.8, color=color(name),
-                    label=f"{number}  {find(name).title}",
-                )  # fmt: skip
-                axis.annotate(
-                    str(number),
-                    (time[name], line["mean"]),
-                    xytext=(4, 3),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=color(name),
-                )
-            axis.set(xscale="log", title=network, xlabel="time, in plain gradients (log)")
-            axis.set_ylabel(f"{METRICS[metric].title} (lower is better)")
-    handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside right center", fontsize=8, handlelength=0.8)
+def verdicts(summary: pd.DataFrame) -> Figure:
+    """Metrics by networks: against Integrated Gradients, and against each metric's best rival."""
+    networks = list(dict.fromkeys(summary["network"]))
+    rows = {
+        name: metrics for name, metrics in of.ROWS.items() if set(metrics) & set(summary["metric"])
+    }
+    figure = Figure(figsize=(9.6, 0.42 * len(rows) + 1.8), layout="constrained")
+    figure.suptitle("The untuned pullback", fontsize=12, weight="bold")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, title, judge in (
+        (axes[0], "against Integrated Gradients", of.against_ig),
+        (axes[1], "against the best rival", of.against_best),
+    ):
+        for row, metrics in enumerate(rows.values()):
+            for column, network in enumerate(networks):
+                for found in filter(None, (judge(summary, network, name) for name in metrics)):
+                    color = COLORS[found.verdict]
+                    axis.add_patch(Rectangle((column, row), 1, 1, fc=color, ec="white", lw=2))
+                    rival = find(found.other).title.replace(" ", "\n", 1)
+                    axis.text(
+                        column + 0.5, row + 0.5, found.verdict if axis is axes[0] else rival,
+                        ha="center", va="center", linespacing=0.95, color=INK[found.verdict],
+                        fontsize=8 if axis is axes[0] else 6.5,
+                    )  # fmt: skip
+        axis.set(xlim=(0, len(networks)), ylim=(len(rows), 0))
+        axis.set_xticks([c + 0.5 for c in range(len(networks))], map(short, networks), fontsize=8)
+        axis.set_yticks([r + 0.5 for r in range(len(rows))], list(rows), fontsize=9)
+        axis.xaxis.tick_top()
+        axis.tick_params(length=0)
+        axis.set_title(title, fontsize=10, weight="bold", pad=8)
+        for side in axis.spines.values():
+            side.set_visible(False)
+    words = {
+        "better": "the pullback is better",
+        "tie": "not clearly different",
+        "worse": "the pullback is worse",
+    }
+    figure.legend(
+        handles=[Patch(color=COLORS[word], label=label) for word, label in words.items()],
+        loc="outside lower center", ncols=3, fontsize=9, frameon=False,
+    )  # fmt: skip
     return figure
 
 
-def sweep(scores: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """Metrics over the pullback's temperature, with Integrated Gradients and the fitted one."""
-    shown = [name for name in SWEPT if name in set(summary["metric"])]
-    figure, axes = _axes(1, len(shown), 4.4, 3.8)
-    for network, tint in zip(_networks(summary), (OURS, "#0f766e", "#7c3aed") * 9, strict=False):
-        fitted = scores[(scores["network"] == network) & (scores["metric"] == "temperature")]
-        for axis, metric in zip(axes[0], shown, strict=True):
-            part = summary[(summary["network"] == network) & (summary["metric"] == metric)]
-            part = part.set_index("method")
-            names = sorted(
-                (n for n in part.index if n.startswith(AT)), key=lambda n: float(n[len(AT) :])
-            )
-            at = [float(name[len(AT) :]) for name in names]
-            own = part.loc[names]
-            axis.plot(at, own["mean"], "o-", ms=3, color=tint, label=network)
-            axis.fill_between(at, own["mean_low"], own["mean_high"], color=tint, alpha=0.15, lw=0)
-            if REFERENCE in part.index:
-                axis.axhline(part.loc[REFERENCE, "mean"], color=tint, ls=":", lw=1)
-            for value in fitted["value"]:
-                axis.axvline(value, color=tint, ls="--", lw=1)
-            axis.set(xscale="log", xlabel="temperature T (log)", ylabel=METRICS[metric].title)
-    axes[0][0].legend(
-        fontsize=7, title="dotted: Integrated Gradients\ndashed: fit_temperature", title_fontsize=7
-    )
-    return figure
+def short(network: str) -> str:
+    """A network's name on a narrow column."""
+    return NAMES.get(network, network).replace(" ", "\n", 1)
 
 
-def randomisation(summary: pd.DataFrame) -> Figure:
-    """Similarity to the trained network's map, as parts are reinitialised from the output back."""
-    part = summary[summary["metric"] == "randomisation"]
-    figure, axes = _axes(1, len(_networks(part)), 5.6, 4.4)
-    for axis, network in zip(axes[0], _networks(part), strict=True):
-        own = part[part["network"] == network]
-        stages = sorted(set(own["stage"]), key=lambda stage: int(stage.split()[0]))
-        for number, name in enumerate(dict.fromkeys(own["method"])):
-            line = own[own["method"] == name].set_index("stage").reindex(stages)
-            axis.plot(
-                range(len(stages) + 1),
-                [1.0, *line["mean"]],
-                color=color(name),
-                ls=("-", "--", ":", "-.")[number % 4],
-                marker="osv^Dx"[number % 6],
-                ms=3,
-                lw=1,
-                label=find(name).title,
-            )
-        axis.set_xticks(range(len(stages) + 1), ["trained", *(s.split()[1] for s in stages)])
-        axis.set(title=network, ylabel="Spearman correlation of absolute maps")
-        axis.set_xlabel("reinitialised, from the output back to")
-    handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside right center", fontsize=8)
-    return figure
-
-
-def differences(scores: pd.DataFrame) -> Figure:
-    """Box plots over photographs of each method's score less that of Integrated Gradients."""
-    values = per_image(scores)
-    shown = [name for name in COMPARED if name in set(values["metric"])]
-    figure, axes = _axes(len(_networks(values)), len(shown), 4.2, 4.4)
-    for row, network in zip(axes, _networks(values), strict=True):
-        for axis, metric in zip(row, shown, strict=True):
-            part = values[(values["network"] == network) & (values["metric"] == metric)]
-            wide = part.pivot_table(index="image", columns="method", values="value")
-            names = [n for n in METHODS if n in wide and n != REFERENCE][::-1]
-            gaps = [(wide[name] - wide[REFERENCE]).dropna().to_numpy() for name in names]
-            boxes = axis.boxplot(
-                gaps, orientation="horizontal", showfliers=False, patch_artist=True, widths=0.6
-            )
-            for patch, name in zip(boxes["boxes"], names, strict=True):
-                patch.set(facecolor=color(name), alpha=0.4)
-            titles = [find(name).title for name in names] if axis is row[0] else [""] * len(names)
-            axis.set_yticks(np.arange(len(names)) + 1, titles, fontsize=6)
-            axis.axvline(0, color="black", lw=0.8)
-            axis.locator_params(axis="x", nbins=5)
-            better = METRICS[metric].better
-            axis.set_title(f"{network}: {METRICS[metric].title}", fontsize=8)
-            axis.set_xlabel(f"less Integrated Gradients ({better} is better)", fontsize=7)
-    return figure
+#: What the networks of the page are called there.
+NAMES = {
+    "reference": "embedded",
+    "reference_no_bn": "without BatchNorm",
+    "hybrid": "hybrid",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+}

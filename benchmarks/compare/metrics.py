@@ -1,4 +1,4 @@
-"""The metrics that methods are scored by, as reports show them: title, direction, source, meaning.
+"""The metrics that methods are scored by, as reports show them: title, direction, unit, source.
 
 What computes them is in `captum_pullback.study.metrics`.
 """
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from captum_pullback.study.metrics.disturbances import GAUSSIAN, SENSITIVITY_RADIUS
 
-_YEH = "Yeh et al. 2019, arXiv 1901.09392; captum.metrics"
+_YEH = "Yeh et al. 2019, arXiv 1901.09392"
+
+#: Cells of a side of the grid whose cells faithfulness correlation sets to the mean color.
+CELLS = 4
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Metric:
     Attributes:
         title: For people.
         better: ``"lower"`` or ``"higher"``.
-        source: Who proposed it, and whose code it is.
+        unit: Of its numbers.
+        source: Who proposed it.
         meaning: What the number is.
         of_machine: Whether it depends on how fast the machine is; all others are the same to the
             last digit when they are measured again on a CPU.
@@ -28,6 +32,7 @@ class Metric:
 
     title: str
     better: str
+    unit: str
     source: str
     meaning: str
     of_machine: bool = False
@@ -35,78 +40,93 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "infidelity": Metric(
-        "Infidelity, squares",
+        "Infidelity",
         "lower",
-        _YEH + ", normalize=True",
-        "squares of 1/2 and 1/4 of the side filled with uniform noise; at the attribution's best "
-        "scale; in squared units of the score",
+        "score²",
+        _YEH,
+        "squares of 1/2 and 1/4 of the side filled with uniform noise; at the map's best scale",
     ),
-    "infidelity_raw": Metric(
-        "Infidelity, squares, raw", "lower", _YEH, "the same squares, at the scale as it is"
-    ),
-    "infidelity_gaussian": Metric(
-        "Infidelity, Gaussian",
-        "lower",
-        _YEH + ", normalize=True",
-        f"Gaussian noise of {GAUSSIAN:g} of the pixels' range; at the attribution's best scale",
-    ),
-    "infidelity_gaussian_raw": Metric(
-        "Infidelity, Gaussian, raw", "lower", _YEH, "the same noise, at the scale as it is"
+    "faithfulness_correlation": Metric(
+        "Faithfulness correlation",
+        "higher",
+        "\N{MINUS SIGN}1 to 1",
+        "Bhatt et al. 2020, arXiv 2005.00631",
+        f"cells of a grid of {CELLS} x {CELLS} set to the mean color, one at a time: Pearson's "
+        "correlation of the map's sum there with the drop of the score",
     ),
     "max_sensitivity": Metric(
         "Max-sensitivity",
         "lower",
+        "relative",
         _YEH,
-        f"greatest relative change under uniform noise within {SENSITIVITY_RADIUS:g} of the "
-        "pixels' range",
+        f"greatest change of the map, over its length, under uniform noise within "
+        f"{SENSITIVITY_RADIUS:g} of the pixels' range",
     ),
     "box_share": Metric(
         "Share in the box",
         "higher",
-        "as AttributionLocalisation, Kohlbrenner et al. 2020, arXiv 1910.09840",
-        "share of the positive part of the attribution, summed over channels, inside the object's "
-        "box; random noise shows the box's share of the picture",
+        "0 to 1",
+        "Kohlbrenner et al. 2020, arXiv 1910.09840",
+        "share of the map's positive part, summed over channels, inside the object's box",
     ),
     "pointing_game": Metric(
         "Pointing game",
         "higher",
+        "0 to 1",
         "Zhang et al. 2018, arXiv 1608.00507",
-        "whether the greatest attribution, summed over channels, lies inside the box",
+        "whether the greatest value of the map, summed over channels, lies inside the box",
     ),
-    "convergence_delta": Metric(
-        "Convergence delta",
-        "lower",
-        "Sundararajan et al. 2017, arXiv 1703.01365; captum's compute_convergence_delta",
-        "how far the attributions' sum is from the score's rise above the baseline's, absolute; "
-        "for methods that should be complete",
+    "mosaic_share": Metric(
+        "Share in the quadrant",
+        "higher",
+        "0 to 1",
+        "Böhle et al. 2021, arXiv 2104.00032",
+        "four photographs of four classes in one, each at half its size: share of the map's "
+        "positive part in the quadrant of the class; 0.25 by chance",
     ),
     "random_logit": Metric(
         "Random-logit test",
         "lower",
+        "0 to 1",
         "Sixt et al. 2020, arXiv 1912.09818",
         "absolute Spearman correlation of the map, summed over channels, with that of a random "
-        "other class: 0 if one map does not tell the other",
+        "other class: 1 if the map does not depend on the class",
     ),
-    "randomisation": Metric(
-        "Cascading randomisation",
+    "infidelity_gaussian": Metric(
+        "Infidelity, small noise",
         "lower",
-        "Adebayo et al. 2018, arXiv 1810.03292",
-        "Spearman correlation of absolute maps before and after the network's parts are "
-        "reinitialised from the output back; a curve",
+        "score²",
+        _YEH,
+        f"Gaussian noise of {GAUSSIAN:g} of the pixels' range; at the map's best scale",
+    ),
+    "infidelity_raw": Metric(
+        "Infidelity, own scale",
+        "lower",
+        "score²",
+        _YEH,
+        "the squares of infidelity, with the map as it is",
     ),
     "time": Metric(
         "Time",
         "lower",
+        "plain gradients",
         "",
-        "wall time per image over that of the plain gradient just before",
+        "wall time over that of the plain gradient, in alternating calls",
         of_machine=True,
+    ),
+    "milliseconds": Metric(
+        "Time", "lower", "ms", "", "wall time for a photograph", of_machine=True
     ),
     "memory": Metric(
         "Memory",
         "lower",
+        "plain gradients",
         "",
-        "peak of what a call allocates per image, over that of the plain gradient",
+        "peak of what a call allocates, over that of the plain gradient",
         of_machine=True,
+    ),
+    "mebibytes": Metric(
+        "Memory", "lower", "MiB", "", "the same peak for a photograph", of_machine=True
     ),
 }
 

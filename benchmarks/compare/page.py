@@ -1,302 +1,253 @@
-"""Puts the results into ``docs/benchmark.md``: ``python -m benchmarks.compare.page``.
+"""The tables of ``docs/benchmark.md`` and its details, from the summary in ``benchmarks/results``.
 
-Everything between the page's markers, and its figures, are made from the table in
-``benchmarks/results/compare.parquet`` (or the one that is given), so that no number on it, and no
-verdict, is typed by hand.
+``python -m benchmarks.numbers`` puts them there, so that no score and no verdict is typed.
 """
 
 from __future__ import annotations
 
-import argparse
-import functools
-import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import markdown
-from benchmarks.compare import figures, report, statistics, table
-from benchmarks.compare.methods import AT, find
+from benchmarks.compare import report, verdicts
+from benchmarks.compare.figures import NAMES
+from benchmarks.compare.methods import METHODS, find
 from benchmarks.compare.metrics import METRICS
-from benchmarks.compare.statistics import REFERENCE
+from benchmarks.compare.report import SIGNS, number
+from benchmarks.compare.statistics import first_to_last
+from benchmarks.compare.verdicts import ROWS, Verdict
+from benchmarks.markdown import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "benchmark.md"
-RESULTS = ROOT / "benchmarks" / "results" / "compare.parquet"
-OURS = "pullback_fitted"
-
-#: What was asked of the fitted pullback on the network with BatchNorm: metric, greatest ratio.
-WANTED = (("infidelity", 0.65), ("max_sensitivity", 0.25), ("time", 1 / 40))
-
-#: ImageNet validation, 1,000 images; arXiv 2507.22832 and its code's result tables. The pullback
-#: there has normal-cdf gates at T = 0.6 and max pooling at T = 0.3.
-PUBLISHED = (
-    ("ResNet-50", "soft pullback", 5.99, 0.119),
-    ("ResNet-50", "pullback ascent", 5.38, 0.244),
-    ("ResNet-50", "gradient", 83.3, 0.952),
-    ("ResNet-50", "Integrated Gradients", 66.8, 0.788),
-    ("ResNet-50", "SmoothGrad", 66.9, 0.639),
-    ("ResNet-50", "Guided Grad-CAM", 5.76, 0.242),
-    ("VGG11-BN", "soft pullback", 16.3, 0.212),
-    ("VGG11-BN", "gradient", 100.1, 0.898),
-    ("VGG11-BN", "Integrated Gradients", 75.8, 0.752),
-)
-BESIDE = ("infidelity", "max_sensitivity")
+RESULTS = Path(__file__).parents[1] / "results" / "compare" / "summary.csv"
+WORDS = {"better": "better", "tie": "tie", "worse": "**worse**"}
+Judge = Callable[[pd.DataFrame, str, str], Verdict | None]
 
 
-class Results:
-    """A table of scores and what is computed of it once.
-
-    Args:
-        scores: As `table.read` gives it.
-    """
-
-    def __init__(self, scores: pd.DataFrame) -> None:
-        self.scores = scores
-        self.summary = statistics.summary(scores)
-        self.networks = list(dict.fromkeys(self.summary["network"]))
-
-    def row(self, network: str, metric: str, method: str) -> pd.Series | None:
-        """One line of the summary, if it is there."""
-        s = self.summary
-        same = (s["network"] == network) & (s["metric"] == metric) & (s["method"] == method)
-        found = s[same & (s["stage"] == "")]
-        return found.iloc[0] if len(found) else None
+@lru_cache(maxsize=1)
+def results() -> pd.DataFrame:
+    """The committed summary."""
+    return report.read(RESULTS)
 
 
-def number(value: float) -> str:
-    """Three digits, and a minus sign that is one."""
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+def networks(summary: pd.DataFrame) -> list[str]:
+    """All that were measured, in their order."""
+    return list(dict.fromkeys(summary["network"]))
 
 
-def spread(row: pd.Series, what: str) -> str:
-    """A value with its interval."""
-    ends = f"{number(row[f'{what}_low'])} to {number(row[f'{what}_high'])}"
-    return f"{number(row[what])} ({ends})"
+def title(network: str) -> str:
+    """What the page calls a network."""
+    return NAMES.get(network, network)
 
 
-def measured(results: Results) -> str:
-    """What was run on what."""
-    first = results.scores.iloc[0]
-    images = results.scores[results.scores["metric"] == "infidelity"]["image"].nunique()
-    repeated = results.scores[results.scores["metric"] == "max_sensitivity"]["image"].nunique()
-    seeds = results.scores["seed"][results.scores["metric"] == "infidelity"].nunique()
-    names = ", ".join(
-        f"{network} (weights {hash_})"
-        for network, hash_ in results.scores[["network", "checkpoint"]].drop_duplicates().values
+def interval(values: tuple[float, float, float]) -> str:
+    """A value with the ends of its interval."""
+    return f"{number(values[0])} ({number(values[1])} to {number(values[2])})"
+
+
+def _matrix(summary: pd.DataFrame, show: Callable[[str, str], str]) -> str:
+    """What is asked by networks; a cell shows the metric that the network has of a row."""
+    lines = []
+    for name, metrics in ROWS.items():
+        cells = []
+        for network in networks(summary):
+            own = [metric for metric in metrics if verdicts.measured(summary, network, metric)]
+            cells.append(show(network, own[0]) if own else "")
+        first = METRICS[metrics[0]]
+        lines.append([f"{name}, {first.unit} {SIGNS[first.better]}", *cells])
+    return table(["", *map(title, networks(summary))], lines)
+
+
+def against_ig(summary: pd.DataFrame, method: str = "pullback") -> str:
+    """A pullback's mean against that of Integrated Gradients, with the verdict."""
+
+    def show(network: str, metric: str) -> str:
+        found = verdicts.against_ig(summary, network, metric, method)
+        if found is None:
+            return ""
+        return f"{WORDS[found.verdict]}: {number(found.mean[0])}, {number(found.other_mean[0])}"
+
+    return _matrix(summary, show)
+
+
+def against_best(summary: pd.DataFrame) -> str:
+    """The best rival of each metric, its mean, and the pullback's verdict."""
+
+    def show(network: str, metric: str) -> str:
+        found = verdicts.against_best(summary, network, metric)
+        if found is None:
+            return ""
+        rival = f"{find(found.other).title} {number(found.other_mean[0])}"
+        return f"{WORDS[found.verdict]}: {number(found.mean[0])}, {rival}"
+
+    return _matrix(summary, show)
+
+
+def where(summary: pd.DataFrame, verdict: str, judge: Judge = verdicts.against_ig) -> str:
+    """What the pullback is better, worse or neither in than the other, and on which networks."""
+    parts = []
+    for name, metrics in ROWS.items():
+        names = [
+            title(network)
+            for network in networks(summary)
+            for metric in metrics
+            if (found := judge(summary, network, metric)) and found.verdict == verdict
+        ]
+        if names:
+            everywhere = len(names) == len(networks(summary))
+            parts.append(name.lower() + ("" if everywhere else f" ({', '.join(names)})"))
+    return "; ".join(parts) or "nothing"
+
+
+def in_words(summary: pd.DataFrame) -> str:
+    """The same for people, what it loses in first."""
+    return (
+        f"- **It loses to Integrated Gradients** in {where(summary, 'worse')}.\n"
+        "- **It loses to the best rival of the metric** in "
+        f"{where(summary, 'worse', verdicts.against_best)}.\n"
+        f"- It is better than Integrated Gradients in {where(summary, 'better')}.\n"
+        f"- It and Integrated Gradients do not differ clearly in {where(summary, 'tie')}."
     )
+
+
+def differences(summary: pd.DataFrame) -> str:
+    """Every difference to Integrated Gradients and to the best rival, with its interval."""
+    lines = []
+    for network in networks(summary):
+        for metric in METRICS:
+            ig = verdicts.against_ig(summary, network, metric)
+            best = verdicts.against_best(summary, network, metric)
+            if ig is None or best is None:
+                continue
+            declared = METRICS[metric]
+            lines.append(
+                [
+                    title(network),
+                    f"{declared.title} ({declared.unit}) {SIGNS[declared.better]}",
+                    ", ".join(map(str, dict.fromkeys((ig.pairs, best.pairs)))),
+                    f"{WORDS[ig.verdict]}: {interval(ig.difference)}",
+                    find(best.other).title,
+                    f"{WORDS[best.verdict]}: {interval(best.difference)}",
+                ]
+            )
+    return table(
+        ["network", "metric (unit)", "photographs or batches", "less Integrated Gradients",
+         "best rival", "less the best rival"], lines,
+    )  # fmt: skip
+
+
+def better(summary: pd.DataFrame) -> str:
+    """All that is clearly better than the default pullback, controls too."""
+    lines = []
+    for network in networks(summary):
+        for metric in METRICS:
+            if verdicts.measured(summary, network, metric) and not METRICS[metric].of_machine:
+                found = verdicts.clearly_better(summary, network, metric)
+                shown = "; ".join(find(name).title for name in found) or "none"
+                lines.append([title(network), METRICS[metric].title, shown])
+    return table(["network", "metric", "clearly better than the untuned pullback"], lines)
+
+
+def costs(summary: pd.DataFrame) -> str:
+    """Time and memory of each method by networks, without the controls'."""
+    lines = []
+    for name in (name for name, method in METHODS.items() if method.kind != "control"):
+        cells = []
+        for network in networks(summary):
+            values = [
+                verdicts.mean(summary, network, metric, name)
+                for metric in ("time", "milliseconds", "memory", "mebibytes")
+            ]
+            if None in values:
+                cells.append("")
+                continue
+            times, spent, more, peak = (number(value) for value in values if value is not None)
+            cells.append(f"{times} ({spent} ms), {more} ({peak} MiB)")
+        lines.append([find(name).title, *cells])
+    head = [f"{title(network)}: time, memory" for network in networks(summary)]
+    return table(["in plain gradients (for a photograph)", *head], lines)
+
+
+def means(summary: pd.DataFrame) -> str:
+    """All means, a table for each network, methods by metrics."""
+    blocks = []
+    for network in networks(summary):
+        titles, lines = report.means(summary, network, star="\\*")
+        head = [f"{name} {below}" for name, below in titles]
+        blocks.append(f"### {title(network).capitalize()}\n\n{table(['', *head], lines)}")
+    return "\n\n".join(blocks)
+
+
+def skipped(summary: pd.DataFrame) -> str:
+    """Which methods a network cannot have, and why."""
+    part = summary[summary["metric"] == "skipped"]
+    lines = [
+        [title(network), find(method).title, why]
+        for network, method, why in part[["network", "method", "note"]].to_numpy()
+    ]
+    return table(["network", "without", "because"], lines)
+
+
+def measured(summary: pd.DataFrame) -> str:
+    """What was run, with what, and on what."""
+    first = summary.iloc[0]
     packages = ("captum_pullback", "captum", "torch", "torchvision", "python")
     versions = ", ".join(f"{name} {first[name]}" for name in packages)
+    counts = []
+    for network in networks(summary):
+        own = summary[(summary["network"] == network) & (summary["method"] == "pullback")]
+        seen = own.groupby("metric")["images"].max()
+        parts = [f"{seen['infidelity']:g} photographs", f"{seen['max_sensitivity']:g} of them for "
+                 "max-sensitivity and random logit"]  # fmt: skip
+        if "mosaic_share" in seen:
+            parts.append(f"{seen['mosaic_share']:g} in mosaics")
+        counts.append(f"- {title(network)}: {', '.join(parts)}")
+    timed = summary[summary["metric"] == "time"]["note"]
+    notes = [note for each in timed for note in each.split(" to ")]
+    loads = f", {first_to_last(notes)} during the timing" if notes else ""
     return (
-        f"{len(results.scores):,} scores; {images} photographs, {repeated} of them for the metrics "
-        f"that run a method many times over; {seeds} seeds; networks: {names}; {versions}; "
-        f"{first['device']}. Measured by\n\n"
+        "\n".join(counts) + f"\n\n{versions}; {first['device']}{loads}. Measured by\n\n"
         f"```shell\n{first['command']}\n```"
     )
 
 
-def wanted(results: Results) -> str:
-    """Whether what was asked is so, for the fitted pullback against Integrated Gradients."""
-    lines = []
-    for network in results.networks:
-        for metric, most in WANTED:
-            row = results.row(network, metric, OURS)
-            if row is not None:
-                met = "yes" if row["ratio"] <= most else "**no**"
-                title = METRICS[metric].title
-                shown = f"{title}: {spread(row, 'ratio')}"
-                lines.append([network, shown, f"at most {most:.3g}", met])
-        row = results.row(network, "box_share", OURS)
-        if row is not None:
-            met = "yes" if row["difference_low"] > 0 else "**no**"
-            shown = f"{METRICS['box_share'].title}, difference: {spread(row, 'difference')}"
-            lines.append([network, shown, "above 0", met])
-    return markdown.table(
-        ["network", "fitted pullback over Integrated Gradients", "wanted", ""], lines
-    )
-
-
-def verdicts(results: Results) -> str:
-    """Where the fitted pullback is better than Integrated Gradients, where worse, where neither."""
-    blocks = []
-    for network in results.networks:
-        lines: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
-        for metric, declared in METRICS.items():
-            row = results.row(network, metric, OURS)
-            if row is None or row["verdict"] == "" or metric == "convergence_delta":
-                continue
-            reference = results.row(network, metric, REFERENCE)
-            assert reference is not None  # or there would be no verdict
-            means = f"{number(row['mean'])} against {number(reference['mean'])}"
-            text = f"{declared.title}: {means}, difference {spread(row, 'difference')}"
-            if row["ratio"] == row["ratio"]:
-                text += f", ratio {spread(row, 'ratio')}"
-            if not declared.of_machine:
-                text += f"; better on {row['better']:.0%} of {row['images']} photographs"
-            lines[row["verdict"]].append(f"  - {text}")
-        heads = {"better": "Wins", "tie": "Ties (the interval holds 0)", "worse": "Loses"}
-        parts = [
-            f"- {heads[k]}:" + ("\n" + "\n".join(v) if v else " none") for k, v in lines.items()
-        ]
-        blocks.append(f"**{network}**\n\n" + "\n".join(parts))
-    return "\n\n".join(blocks)
-
-
-def rivals(results: Results) -> str:
-    """Which methods are better than the fitted pullback, by metric, on the same photographs."""
-    against = statistics.summary(results.scores, OURS)
-    lines = []
-    for network in results.networks:
-        for metric, declared in METRICS.items():
-            own = against[(against["network"] == network) & (against["metric"] == metric)]
-            own = own[(own["stage"] == "") & ~own["method"].str.startswith(AT)]
-            if own.empty or declared.of_machine or metric == "convergence_delta":
-                continue
-            cells = []
-            for verdict in ("better", "tie"):
-                found = own[own["verdict"] == verdict]["method"]
-                cells.append(", ".join(find(name).title for name in found) or "none")
-            lines.append([network, declared.title, *cells])
-    head = ["network", "metric", "better than the fitted pullback", "no clear difference"]
-    return markdown.table(head, lines)
-
-
-def tables(results: Results) -> str:
-    """All means, a table for each network."""
-    return report.markdown(results.summary)
-
-
-def sweep(results: Results) -> str:
-    """The pullback over temperatures, and the temperature that was fitted."""
-    shown = [m for m in ("infidelity", "infidelity_gaussian", "max_sensitivity", "box_share")
-             if m in set(results.summary["metric"])]  # fmt: skip
-    blocks = []
-    for network in results.networks:
-        own = results.summary[results.summary["network"] == network]
-        names = [n for n in dict.fromkeys(own["method"]) if n.startswith(AT)]
-        names = sorted(names, key=lambda name: float(name[len(AT) :]))
-        lines = []
-        fits = results.scores[
-            (results.scores["network"] == network) & (results.scores["metric"] == "temperature")
-        ]["value"]
-        fitted = float(fits.iloc[0])
-        for label, name in (
-            ("gradient", "gradient"),
-            *((name[len(AT) :], name) for name in names),
-            (f"fitted: {number(fitted)}", OURS),
-            ("Integrated Gradients", REFERENCE),
-        ):
-            rows = [results.row(network, metric, name) for metric in shown]
-            cells = ["" if row is None else spread(row, "mean") for row in rows]
-            lines.append([label, *cells])
-        found = markdown.table(["T", *(METRICS[m].title for m in shown)], lines)
-        blocks.append(f"**{network}**: `fit_temperature` picks {number(fitted)}\n\n{found}")
-    return "\n\n".join(blocks)
-
-
-def cascade(results: Results) -> str:
-    """Similarity to the trained network's map, by the part that was reinitialised last."""
-    blocks = []
-    part = results.summary[results.summary["metric"] == "randomisation"]
-    for network in results.networks:
-        own = part[part["network"] == network]
-        stages = sorted(set(own["stage"]), key=lambda stage: int(stage.split()[0]))
-        lines = []
-        for name in dict.fromkeys(own["method"]):
-            rows = own[own["method"] == name].set_index("stage")
-            cells = [spread(rows.loc[s], "mean") if s in rows.index else "" for s in stages]
-            lines.append([find(name).title, *cells])
-        found = markdown.table(["", *(stage.split()[1] for stage in stages)], lines)
-        blocks.append(f"**{network}**\n\n{found}")
-    return "\n\n".join(blocks)
-
-
-def published(results: Results) -> str:
-    """The published ImageNet numbers beside ours; each also over Integrated Gradients'."""
-    lines = []
-    base = {n: row for n, *row in ((p[0], *p[2:]) for p in PUBLISHED if p[1].startswith("Integ"))}
-    for network, method, faith, stable in PUBLISHED:
-        over = (faith / base[network][0], stable / base[network][1])
-        cells = [number(v) for v in (faith, over[0], stable, over[1])]
-        lines.append([f"{network}, published", method, *cells])
-    for network in results.networks:
-        for name in (OURS, "pullback", "gradient", REFERENCE, "smoothgrad", "guidedgradcam"):
-            rows = [row for m in BESIDE if (row := results.row(network, m, name)) is not None]
-            if len(rows) < len(BESIDE):
-                continue
-            cells = [c for row in rows for c in (number(row["mean"]), _over(row, name))]
-            lines.append([f"{network}, ours", find(name).title, *cells])
-    head = ["network", "method", "infidelity", "over IG's", "max-sensitivity", "over IG's"]
-    return markdown.table(head, lines)
-
-
-def _over(row: pd.Series, name: str) -> str:
-    return "1" if name == REFERENCE else spread(row, "ratio")
-
-
-def declared(results: Results) -> str:
+def declared(summary: pd.DataFrame) -> str:
     """The metrics as they are declared."""
-    cells = [(m.title, m.better, m.meaning, m.source) for m in METRICS.values()]
-    return markdown.table(["metric", "better", "what it is", "source"], cells)
+    lines = [
+        [m.title, m.unit, m.better, m.meaning, m.source]
+        for name, m in METRICS.items()
+        if name in set(summary["metric"])
+    ]
+    return table(["metric", "unit", "better", "what it is", "source"], lines)
 
 
-PICTURES = {
-    "cost": "Infidelity and max-sensitivity of each method over its time",
-    "differences": "Box plots of each method's score less that of Integrated Gradients",
-    "sweep": "Infidelity, max-sensitivity and share in the box over the temperature",
-    "randomisation": "Similarity of maps as the network is reinitialised from the output back",
-}
+def numbers() -> dict[str, str]:
+    """Means by network, metric and method, ``compare:NETWORK:METRIC:METHOD``, and ratios to IG."""
+    own = results()
+    found = {"compare-losses": where(own, "worse"), "compare-wins": where(own, "better")}
+    own = own[own["reference"] == "ig"]
+    for row in own.itertuples():
+        key = f"compare:{row.network}:{row.metric}:{row.method}"
+        found[key] = number(row.mean)
+        found[f"{key}:ratio"] = number(row.ratio)
+        found[f"{key}:images"] = f"{row.images:g}"
+    return found
 
 
-def picture(name: str, results: Results) -> str:
-    """A figure of the report, if the table has the numbers for it."""
-    drawn = [known for known, _ in figures.all_figures(results.scores, results.summary)]
-    return f"![{PICTURES[name]}](figures/benchmark_{name}.png)" if name in drawn else ""
-
-
-PLACES: dict[str, Callable[[Results], str]] = {
-    "measured": measured, "wanted": wanted, "verdicts": verdicts, "rivals": rivals,
-    "tables": tables, "sweep": sweep, "cascade": cascade, "published": published,
-    "declared": declared,
-    **{f"{name} picture": functools.partial(picture, name) for name in PICTURES},
-}  # fmt: skip
-
-
-def fill(text: str, results: Results) -> str:
-    """The page with everything between its markers made anew.
-
-    Raises:
-        ValueError: A marker is missing.
-    """
-    for name, make in PLACES.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"the page has no place marked {begin} ... {end}")
-        before, after = text.split(begin)[0], text.split(end)[1]
-        text = f"{before}{begin}\n{make(results)}\n{end}{after}"
-    return text
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="benchmarks.compare.page", description=__doc__)
-    parser.add_argument("table", type=Path, nargs="?", default=RESULTS)
-    parser.add_argument("--page", type=Path, default=PAGE)
-    args = parser.parse_args(argv)
-    try:
-        results = Results(table.read(args.table))
-        text = fill(args.page.read_text(encoding="utf-8"), results)
-    except (OSError, ValueError) as error:
-        print(f"benchmarks.compare.page: {error}", file=sys.stderr)
-        return 2
-    report.write_texts(results.summary, args.table.with_suffix(""))
-    report.write_figures(
-        results.scores, results.summary, args.page.parent / "figures", "benchmark_"
-    )
-    args.page.write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def tables() -> dict[str, str]:
+    """Every table that a page may ask for."""
+    summary = results()
+    return {
+        "compare in words": in_words(summary),
+        "compare against ig": against_ig(summary),
+        "compare against best": against_best(summary),
+        "compare published temperature": against_ig(summary, "pullback_published"),
+        "compare differences": differences(summary),
+        "compare better": better(summary),
+        "compare costs": costs(summary),
+        "compare means": means(summary),
+        "compare skipped": skipped(summary),
+        "compare measured": measured(summary),
+        "compare metrics": declared(summary),
+    }

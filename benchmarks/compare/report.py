@@ -1,113 +1,136 @@
-"""Tables and figures from a tidy table alone: ``python -m benchmarks.compare.report TABLE DIR``."""
+"""Tables and the figure from a table alone: ``python -m benchmarks.compare.report TABLE DIR``."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.compare import figures, statistics, table
-from benchmarks.compare.methods import AT, TIMES, find
+from benchmarks.compare.methods import METHODS, TIMES, find
 from benchmarks.compare.metrics import METRICS
-from benchmarks.markdown import table as table_of
 from captum_pullback.outputs import replacing
 
-#: The columns of the tables, in which the raw infidelities and the curve are left to the summary.
-SHOWN = (
-    "infidelity", "infidelity_gaussian", "max_sensitivity", "box_share", "pointing_game",
-    "random_logit", "time", "memory",
-)  # fmt: skip
-RAW = ("infidelity_raw", "infidelity_gaussian_raw", "convergence_delta")
+MINUS = "\N{MINUS SIGN}"
 SIGNS = {"lower": "↓", "higher": "↑"}
+_TEX = {
+    "_": "\\_", " %": "\\,\\%", "±": "$\\pm$", TIMES: "$\\times$", "↓": "$\\downarrow$",
+    "↑": "$\\uparrow$", "²": "$^2$", MINUS: "$-$",
+}  # fmt: skip
 
 
 def write(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Writes everything: summary.csv, table.md, table.tex, and the figures.
-
-    Returns:
-        The summary.
-    """
+    """Writes everything: summary.csv, table.tex and verdicts.png; returns the summary."""
     found = statistics.summary(scores)
-    write_texts(found, folder)
-    write_figures(scores, found, folder)
+    for name in table.PROVENANCE:  # one run, one value
+        found[name] = ", ".join(dict.fromkeys(scores[name]))
+    folder.mkdir(parents=True, exist_ok=True)
+    text = found.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    found = read_text(text)
+    for name, content in (("summary.csv", text), ("table.tex", latex(found))):
+        with replacing(folder / name) as file:
+            file.write(content.encode("utf-8"))
+    with replacing(folder / "verdicts.png") as file:
+        figures.verdicts(found).savefig(file, format="png", dpi=130, metadata={"Software": None})
     return found
 
 
-def write_texts(summary: pd.DataFrame, folder: Path) -> None:
-    """Writes summary.csv, table.md and table.tex."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _text(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
-    _text(folder / "table.md", markdown(summary))
-    _text(folder / "table.tex", latex(summary))
+def read(path: Path) -> pd.DataFrame:
+    """The summary that `write` wrote."""
+    return read_text(path.read_text(encoding="utf-8"))
 
 
-def write_figures(
-    scores: pd.DataFrame, summary: pd.DataFrame, folder: Path, prefix: str = ""
-) -> list[Path]:
-    """Writes the figures for which the table has the numbers; returns their files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, figure in figures.all_figures(scores, summary):
-        files.append(folder / f"{prefix}{name}.png")
-        with replacing(files[-1]) as file:
-            figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    return files
+def read_text(text: str) -> pd.DataFrame:
+    """The same from a file's text, so that whatever is shown has the file's digits."""
+    words = dict.fromkeys(("reference", "verdict", "note"), "")
+    return pd.read_csv(io.StringIO(text)).fillna(words)
 
 
-def cells(summary: pd.DataFrame, network: str, shown: tuple[str, ...], signs: bool) -> pd.DataFrame:
-    """Methods by metrics: each cell the mean and its 95 % interval."""
-    part = summary[(summary["network"] == network) & (summary["stage"] == "")]
-    names = [name for name in dict.fromkeys(part["method"]) if not name.startswith(AT)]
-    columns = [name for name in shown if name in set(part["metric"])]
-    out = pd.DataFrame(index=[find(name).title for name in names], dtype=object)
-    for metric in columns:
-        own = part[part["metric"] == metric].set_index("method")
-        sign = f" {SIGNS[METRICS[metric].better]}" if signs else ""
-        out[METRICS[metric].title + sign] = [
-            _cell(own.loc[name]) if name in own.index else "" for name in names
-        ]
-    return out
+def number(value: float) -> str:
+    """Three digits, and a minus sign that is one."""
+    return f"{value:.3g}".replace("-", MINUS)
 
 
-def _cell(row: pd.Series) -> str:
+def cell(row: pd.Series) -> str:
+    """A mean and half the width of its 95 % interval."""
     half = (row["mean_high"] - row["mean_low"]) / 2
-    mark = {"better": "*", "worse": "", "tie": ""}.get(row.get("verdict", ""), "")
-    return f"{row['mean']:.3g} ± {half:.2g}{mark}" if half == half else f"{row['mean']:.3g}"
+    return f"{number(row['mean'])} ± {half:.2g}" if half == half else number(row["mean"])
 
 
-def markdown(summary: pd.DataFrame) -> str:
-    """One table for each network, in Markdown."""
-    blocks = []
-    for network in dict.fromkeys(summary["network"]):
-        blocks.append(f"### {network}\n")
-        for shown in (SHOWN, RAW):
-            body = cells(summary, network, shown, True)
-            if body.columns.size:
-                lines = [[name, *row] for name, *row in body.itertuples()]
-                blocks.append(table_of(["", *body.columns], lines) + "\n")
-    return "\n".join(blocks)
+def means(
+    summary: pd.DataFrame, network: str, *, of_machine: bool = False, star: str = "*"
+) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Methods by metrics: means with intervals, a star where better than Integrated Gradients.
+
+    Returns:
+        Titles, each with what stands below it (unit, number of photographs or batches); and lines
+        that begin with the method, with the number again where it is smaller. Metrics are those of
+        the machine, or all others.
+    """
+    part = summary[(summary["network"] == network) & (summary["reference"] == "ig")]
+    present = dict.fromkeys(part["method"])
+    names = [name for name in METHODS if name in present]
+    names += [name for name in present if name not in names]
+    lines, titles = [[find(name).title] for name in names], []
+    for metric, declared in METRICS.items():
+        own = part[part["metric"] == metric].set_index("method")
+        if own.empty or declared.of_machine != of_machine:
+            continue
+        below = f"({declared.unit}; {int(own['images'].max())})"
+        titles.append((f"{declared.title} {SIGNS[declared.better]}", below))
+        for line, name in zip(lines, names, strict=True):
+            known = name in own.index
+            better = known and own.loc[name, "verdict"] == "better"
+            fewer = known and own.loc[name, "images"] < own["images"].max()
+            count = f" ({own.loc[name, 'images']:g})" if fewer else ""
+            line.append(cell(own.loc[name]) + star * better + count if known else "")
+    return titles, lines
 
 
 def latex(summary: pd.DataFrame) -> str:
-    """The same in LaTeX, with the booktabs rules."""
+    """Two tables for each network in LaTeX, with the booktabs rules: scores and costs."""
     blocks = []
     for network in dict.fromkeys(summary["network"]):
-        for shown in (SHOWN, RAW):
-            body = cells(summary, network, shown, False)
-            if body.columns.size:
-                text = body.style.format(escape="latex").format_index(escape="latex", axis=0)
-                text = text.format_index(escape="latex", axis=1)
-                caption = f"Network {network}: means and 95\\,\\% intervals; * better than IG."
-                made = text.to_latex(hrules=True, caption=caption.replace("_", "\\_"))
-                blocks.append(made.replace("±", "$\\pm$").replace(TIMES, "$\\times$"))
-    return "\n".join(blocks)
+        for of_machine, what in ((False, "photographs"), (True, "batches")):
+            titles, lines = means(summary, network, of_machine=of_machine)
+            if not titles:
+                continue
+            caption = (
+                f"{network}: means, half of their 95 % intervals, units, and numbers of {what}; "
+                "* better than Integrated Gradients."
+            )
+            heads = ["\\\\".join([*map(_tex, title.rsplit(" ", 2)), _tex(below)])
+                     for title, below in titles]  # fmt: skip
+            rows = [["", *(f"\\shortstack{{{head}}}" for head in heads)]]
+            body = [[_tex(each) for each in line] for line in lines]
+            text = [" & ".join(row) + " \\\\" for row in (*rows, *body)]
+            blocks.append(
+                "\n".join(
+                    [
+                        "\\begin{table}",
+                        "\\centering\\footnotesize",
+                        f"\\caption{{{_tex(caption)}}}",
+                        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
+                        "\\toprule",
+                        text[0],
+                        "\\midrule",
+                        *text[1:],
+                        "\\bottomrule",
+                        "\\end{tabular}",
+                        "\\end{table}",
+                    ]
+                )
+            )
+    return "\n\n".join(blocks) + "\n"
 
 
-def _text(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+def _tex(text: str) -> str:
+    for sign, command in _TEX.items():
+        text = text.replace(sign, command)
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:

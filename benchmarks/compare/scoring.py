@@ -7,34 +7,30 @@ purpose. So the numbers are the same in whatever order, process or run photograp
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.compare import cost
-from benchmarks.compare.methods import (
-    AT,
-    Attribute,
-    attribution,
-    baseline,
-    find,
-)
-from benchmarks.compare.subjects import Subject
+from benchmarks.compare.methods import METHODS, Attribute, attribution, find
+from benchmarks.compare.metrics import CELLS
 from captum_pullback.study import metrics
 from captum_pullback.study.methods import at_once
+from captum_pullback.zoo.networks import Network
 
 
 class Score(NamedTuple):
-    """One number: of which method, by which metric, at which stage (or none), by which seed."""
+    """One number: of which method, by which metric, with what to note, by which seed."""
 
     method: str
     metric: str
-    stage: str
+    note: str
     seed: int
     value: float
 
@@ -44,23 +40,18 @@ class Plan:
     """What is measured of each photograph.
 
     Attributes:
-        methods: Names of `methods.METHODS`, and of the sweep.
+        methods: Names of `methods.METHODS`.
         metrics: Names of `metrics.METRICS`.
-        seeds: What draws random numbers is done under each; the rest once, under the first.
+        seed: Of all that is drawn.
         samples: Perturbed copies for infidelity.
-        neighbours: Perturbed copies for max-sensitivity.
-        all_seeds: Whether metrics that run a method many times over are measured under each seed
-            too, and not under one seed for each photograph, in turn.
-        stages: The parts that are randomised one after the other, each with its modules.
+        neighbors: Perturbed copies for max-sensitivity.
     """
 
     methods: Sequence[str]
     metrics: Sequence[str]
-    seeds: Sequence[int]
+    seed: int
     samples: int
-    neighbours: int
-    all_seeds: bool
-    stages: Sequence[tuple[str, Sequence[str]]]
+    neighbors: int
 
 
 @dataclass(frozen=True)
@@ -69,19 +60,21 @@ class Case:
 
     Attributes:
         name: Of the photograph.
-        number: In the order in which they are scored.
         inputs: (1, C, H, W), on the network's device.
         target: The class that is explained.
         inside: Which pixels lie in the object's box, (H, W), if that is known.
-        repeated: Whether the metrics that run a method many times over are measured on it.
+        mosaic: Inputs of a mosaic of four photographs, and which of its pixels are this one's.
+        repeated: Whether the metrics that run a method again are measured on it.
+        averaged: Whether methods that average over noise are measured on it.
     """
 
     name: str
-    number: int
     inputs: Tensor
     target: int
-    inside: Tensor | None
-    repeated: bool
+    inside: Tensor | None = None
+    mosaic: tuple[Tensor, Tensor] | None = None
+    repeated: bool = False
+    averaged: bool = True
 
 
 def derive(seed: int, *purpose: object) -> int:
@@ -96,20 +89,42 @@ def sow(seed: int) -> None:
     np.random.seed(seed % (1 << 32))  # noqa: NPY002
 
 
+def mosaic(pictures: Sequence[Tensor], place: int) -> tuple[Tensor, Tensor]:
+    """Four inputs (1, C, H, W) at half their size in one, the first at this place, and its pixels.
+
+    Places are upper left, upper right, lower left, lower right.
+    """
+    small = [
+        F.interpolate(each, scale_factor=0.5, mode="bilinear", antialias=True) for each in pictures
+    ]
+    small.insert(place, small.pop(0))
+    made = torch.cat([torch.cat(small[:2], 3), torch.cat(small[2:], 3)], 2)
+    inside = torch.zeros(made.shape[2:], dtype=torch.bool)
+    height, width = small[0].shape[2:]
+    top, left = place // 2 * height, place % 2 * width
+    inside[top : top + height, left : left + width] = True
+    return made, inside
+
+
 class Scorer:
     """Scores photographs by a plan.
 
     Args:
-        subject: The network.
+        network: That is explained.
         plan: What is to be measured.
 
     Raises:
         ValueError: A method cannot explain this network; the message says which.
     """
 
-    def __init__(self, subject: Subject, plan: Plan) -> None:
-        self.subject, self.plan = subject, plan
-        self.attributes = prepared(subject, plan.methods)
+    def __init__(self, network: Network, plan: Plan) -> None:
+        self.network, self.plan = network, plan
+        self.attributes: dict[str, Attribute] = {}
+        for name in plan.methods:
+            try:
+                self.attributes[name] = attribution(network, find(name))
+            except ValueError as error:
+                raise ValueError(f"{name} cannot explain {network.name}: {error}") from error
 
     def scores(self, case: Case) -> list[Score]:
         """All scores of a photograph."""
@@ -117,165 +132,113 @@ class Scorer:
         state = np.random.get_state()  # noqa: NPY002  (what Captum's GradientShap draws from)
         try:
             with torch.random.fork_rng(devices=devices):
-                return list(self._scores(case))
+                return [
+                    Score(method, metric, "", self.plan.seed, value)
+                    for method, metric, value in self._scores(case)
+                ]
         finally:
             np.random.set_state(state)  # noqa: NPY002
 
-    def _scores(self, case: Case) -> Iterator[Score]:
-        wanted = self.plan.metrics
-        maps = Maps(self.attributes, case)
-        for seed in self.plan.seeds:
-            yield from self._infidelities(case, maps, seed)
-        for name in self.plan.methods:
-            method = find(name)
-            for seed in self.plan.seeds if method.draws else self.plan.seeds[:1]:
-                found = maps.get(name, seed)
-                if case.inside is not None and "box_share" in wanted:
-                    value = metrics.box_share(found[0], case.inside)
-                    yield Score(name, "box_share", "", seed, value)
-                if case.inside is not None and "pointing_game" in wanted:
-                    value = metrics.pointing_game(found[0], case.inside)
-                    yield Score(name, "pointing_game", "", seed, value)
-                if method.complete and "convergence_delta" in wanted:
-                    value = self._delta(case, name, found)
-                    yield Score(name, "convergence_delta", "", seed, value)
+    def _sow(self, case: Case, purpose: str) -> None:
+        sow(derive(self.plan.seed, case.name, purpose))
+
+    def _attribute(self, case: Case, name: str, inputs: Tensor, target: int) -> Tensor:
+        self._sow(case, name)  # the same noise for both classes: only the class differs
+        return self.attributes[name](inputs, target)
+
+    def _scores(self, case: Case) -> Iterator[tuple[str, str, float]]:
+        wanted = set(self.plan.metrics)
+        maps = {
+            name: self._attribute(case, name, case.inputs, case.target)
+            for name in self.plan.methods
+            if case.averaged or not find(name).averages
+        }
+        yield from self._infidelities(case, maps)
+        if "faithfulness_correlation" in wanted:
+            forms = [find(name).multiplies_by_inputs for name in maps]
+            found = metrics.faithfulness_correlation(
+                self.network.model, case.inputs, list(maps.values()), case.target,
+                features=CELLS, multiplies_by_inputs=forms, at_once=at_once(self.network),
+            )  # fmt: skip
+            for name, value in zip(maps, found[:, 0], strict=True):
+                yield name, "faithfulness_correlation", float(value)
+        for name, own in maps.items():
+            if case.inside is not None and "box_share" in wanted:
+                yield name, "box_share", metrics.box_share(own[0], case.inside)
+            if case.inside is not None and "pointing_game" in wanted:
+                yield name, "pointing_game", metrics.pointing_game(own[0], case.inside)
+            if case.mosaic is not None and "mosaic_share" in wanted:
+                inputs, inside = case.mosaic
+                found = self._attribute(case, name, inputs, case.target)
+                yield name, "mosaic_share", metrics.box_share(found[0], inside)
         if case.repeated:
-            seeds = self.plan.seeds
-            turn = seeds if self.plan.all_seeds else [seeds[case.number % len(seeds)]]
-            for seed in turn:
-                yield from self._sensitivities(case, maps, seed)
-                yield from self._random_logits(case, maps, seed)
-                yield from self._randomisation(case, maps, seed)
+            yield from self._again(case, maps)
 
-    def _infidelities(self, case: Case, maps: Maps, seed: int) -> Iterator[Score]:
-        network, plan = self.subject.network, self.plan
-        for metric, disturb in (
-            ("infidelity", metrics.squares),
-            ("infidelity_gaussian", metrics.gaussian),
+    def _infidelities(
+        self, case: Case, maps: dict[str, Tensor]
+    ) -> Iterator[tuple[str, str, float]]:
+        network, most = self.network, at_once(self.network)
+        for metric, raw, disturb in (
+            ("infidelity", "infidelity_raw", metrics.squares),
+            ("infidelity_gaussian", "", metrics.gaussian),
         ):
-            forms = {metric: True, f"{metric}_raw": False}
-            if not any(form in plan.metrics for form in forms):
+            forms = {
+                form: form == metric for form in (metric, raw) if form in self.plan.metrics
+            }  # at the best scale or not
+            if not forms:
                 continue
-            sow(derive(seed, case.name, metric))
-            perturbed = disturb(network, case.inputs, plan.samples)
-            answers = metrics.Answers.ask(network.model, case.inputs, perturbed, at_once(network))
-            for name in plan.methods:
-                method = find(name)
-                own = maps.get(name, seed if method.draws else plan.seeds[0])
-                start = baseline(self.subject, method, case.inputs)
+            self._sow(case, metric)
+            perturbed = disturb(network, case.inputs, self.plan.samples)
+            answers = metrics.Answers.ask(network.model, case.inputs, perturbed, most)
+            start = torch.zeros_like(case.inputs)
+            for name, own in maps.items():
+                multiplies = find(name).multiplies_by_inputs
                 for form, normalize in forms.items():
-                    if form in plan.metrics:
-                        value = answers.infidelity(
-                            own, case.target, method.multiplies_by_inputs, start, normalize
-                        )
-                        yield Score(name, form, "", seed, value)
+                    value = answers.infidelity(own, case.target, multiplies, start, normalize)
+                    yield name, form, value
 
-    def _delta(self, case: Case, name: str, found: Tensor) -> float:
-        start = baseline(self.subject, find(name), case.inputs)
-        delta = IntegratedGradients(self.subject.model).compute_convergence_delta(
-            found, start, case.inputs, target=case.target
-        )
-        return abs(float(delta))
-
-    def _sensitivities(self, case: Case, maps: Maps, seed: int) -> Iterator[Score]:
-        if "max_sensitivity" not in self.plan.metrics:
-            return
-        sow(derive(seed, case.name, "max_sensitivity"))
-        near = metrics.nearby(self.subject.network, case.inputs, self.plan.neighbours)
-        for name in self.plan.methods:
-            base = maps.get(name, seed if find(name).draws else self.plan.seeds[0])
-            sow(derive(seed, case.name, "max_sensitivity", name))
-            value = metrics.max_sensitivity(
-                self.attributes[name], case.inputs, base, near, case.target
-            )
-            yield Score(name, "max_sensitivity", "", seed, value)
-
-    def _random_logits(self, case: Case, maps: Maps, seed: int) -> Iterator[Score]:
-        if "random_logit" not in self.plan.metrics:
-            return
+    def _again(self, case: Case, maps: dict[str, Tensor]) -> Iterator[tuple[str, str, float]]:
+        self._sow(case, "max_sensitivity")
+        near = metrics.nearby(self.network, case.inputs, self.plan.neighbors)
         with torch.no_grad():
-            classes = self.subject.model(case.inputs).shape[1]
-        sow(derive(seed, case.name, "random_logit"))
+            classes = self.network.model(case.inputs).shape[1]
+        self._sow(case, "random_logit")
         other = (case.target + 1 + int(torch.randint(classes - 1, ()))) % classes
-        for name in _named(self.plan.methods):
-            base = maps.get(name, seed if find(name).draws else self.plan.seeds[0])
-            # The same noise for both classes, so that only the class differs.
-            found = maps.attribute(name, seed, target=other)
-            value = abs(metrics.similarity(base[0], found[0], absolute=False))
-            yield Score(name, "random_logit", "", seed, value)
-
-    def _randomisation(self, case: Case, maps: Maps, seed: int) -> Iterator[Score]:
-        if "randomisation" not in self.plan.metrics:
-            return
-        names = _named(self.plan.methods)
-        modules: list[str] = []
-        for number, (stage, parts) in enumerate(self.plan.stages, 1):
-            modules += parts
-            # One network for all photographs of a seed; made anew, so that one is held at a time.
-            model = metrics.randomized(self.subject.model, modules, derive(seed, "randomisation"))
-            fresh = Maps(prepared(self.subject.with_model(model), names), case)
-            for name in names:
-                base = maps.get(name, seed if find(name).draws else self.plan.seeds[0])
-                found = fresh.attribute(name, seed, target=case.target)
-                value = metrics.similarity(base[0], found[0], absolute=True)
-                yield Score(name, "randomisation", f"{number} {stage}", seed, value)
-
-
-class Maps:
-    """The attributions of one photograph, each computed once."""
-
-    def __init__(self, attributes: dict[str, Attribute], case: Case) -> None:
-        self.attributes, self.case = attributes, case
-        self.found: dict[tuple[str, int], Tensor] = {}
-
-    def get(self, name: str, seed: int) -> Tensor:
-        """A method's attributions (1, C, H, W) under a seed."""
-        if (name, seed) not in self.found:
-            self.found[name, seed] = self.attribute(name, seed, self.case.target)
-        return self.found[name, seed]
-
-    def attribute(self, name: str, seed: int, target: int) -> Tensor:
-        """The same for any class, not kept."""
-        sow(derive(seed, self.case.name, name))
-        return self.attributes[name](self.case.inputs, target)
+        for name, own in maps.items():
+            if "max_sensitivity" in self.plan.metrics:
+                self._sow(case, f"max_sensitivity/{name}")
+                value = metrics.max_sensitivity(
+                    self.attributes[name], case.inputs, own, near, case.target
+                )
+                yield name, "max_sensitivity", value
+            if "random_logit" in self.plan.metrics:
+                found = self._attribute(case, name, case.inputs, other)
+                yield name, "random_logit", abs(metrics.similarity(own[0], found[0], False))
 
 
 def costs(scorer: Scorer, inputs: Tensor, targets: Tensor, turn: int) -> list[Score]:
-    """Time and memory of every method for one batch (N, C, H, W), over the plain gradient's."""
-    plain, device = attribution(scorer.subject, find("gradient")), inputs.device
-    wanted, scores = scorer.plan.metrics, []
+    """Time and memory of every method for one batch (N, C, H, W), and over the plain gradient's.
+
+    The seed of these scores is the number of the turn, and they note how busy the machine was.
+    """
+    plain, device = attribution(scorer.network, METHODS["gradient"]), inputs.device
+    wanted = scorer.plan.metrics
+    scores = []
 
     def once(attribute: Attribute) -> cost.Call:
         return lambda: attribute(inputs, targets)
 
     once(plain)()  # what only first calls cost is nobody's
     base = cost.peak_memory(once(plain), device) if "memory" in wanted else 0
-    for name in _named(scorer.plan.methods):
-        call = once(scorer.attributes[name])
+    for name, attribute in scorer.attributes.items():
+        found = {}
+        call = once(attribute)
         if "time" in wanted:
-            ratio, seconds = cost.time_ratio(call, once(plain), device)
-            scores.append(Score(name, "time", "", turn, ratio))
-            scores.append(Score(name, "seconds", "", turn, seconds / len(inputs)))
+            found["time"], seconds = cost.time_ratio(call, once(plain), device)
+            found["milliseconds"] = 1e3 * seconds / len(inputs)
         if "memory" in wanted:
-            scores.append(Score(name, "memory", "", turn, cost.peak_memory(call, device) / base))
+            peak = cost.peak_memory(call, device)
+            found |= {"memory": peak / base, "mebibytes": peak / len(inputs) / 2**20}
+        note = f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores"
+        scores += [Score(name, metric, note, turn, value) for metric, value in found.items()]
     return scores
-
-
-def prepared(subject: Subject, names: Sequence[str]) -> dict[str, Attribute]:
-    """What attributes, by each of these methods.
-
-    Raises:
-        ValueError: One cannot explain this network.
-    """
-    attributes = {}
-    for name in names:
-        try:
-            attributes[name] = attribution(subject, find(name))
-        except ValueError as error:
-            raise ValueError(f"{name} cannot explain {subject.network.name}: {error}") from error
-    return attributes
-
-
-def _named(methods: Sequence[str]) -> list[str]:
-    """Without the sweep's, whose cost and sanity are those of the pullback."""
-    return [name for name in methods if not name.startswith(AT)]

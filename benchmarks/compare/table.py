@@ -15,13 +15,13 @@ from captum_pullback.outputs import replacing
 
 SUFFIXES = (".parquet", ".csv", ".gz")
 
-#: What a row says: of which network (and which weights), photograph, method, metric, stage of
-#: the randomisation, and seed this is the value.
-SCORES = ("network", "checkpoint", "image", "method", "metric", "stage", "seed", "value")
+#: What a row says: of which network (and which weights), photograph, method, metric and seed this
+#: is the value, and what there is to note.
+SCORES = ("network", "checkpoint", "image", "method", "metric", "note", "seed", "value")
 
 #: And with what it was measured.
 PROVENANCE = (
-    "device", "captum_pullback", "captum", "torch", "torchvision", "python", "data", "command",
+    "device", "captum_pullback", "captum", "torch", "torchvision", "python", "command",
 )  # fmt: skip
 
 _ROWS_AT_ONCE = 100_000

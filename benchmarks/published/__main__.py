@@ -23,10 +23,9 @@ from benchmarks.compare import data
 from benchmarks.compare.data import DataError, Photos
 from benchmarks.compare.scoring import Score
 from benchmarks.compare.store import Store, StoreError
-from benchmarks.compare.subjects import checkpoint_hash
 from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
+from benchmarks.provenance import checkpoint_hash, versions
 from benchmarks.provenance import device as device_in_words
-from benchmarks.provenance import versions
 from benchmarks.published import scoring
 from benchmarks.published.pictures import PROGRAM, Pictures, device_of
 from benchmarks.published.protocol import METHODS, READ, SOURCES, STATED, Scaled
@@ -66,7 +65,7 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
     out = writable(os.fspath(out), (".json",))
     photos = data.load(args.data)
     count = min(args.images, len(photos.names))
-    which, _ = data.choose(len(photos.names), count, 0)
+    which = data.choose(len(photos.names), count)
     network, labels = _load(args, photos)
     probe = torch.zeros(1, 3, network.input_size, network.input_size, device=device_of(network))
     attributes, refused = _attributes(network, args.methods, probe)

@@ -14,8 +14,8 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-from benchmarks.compare.subjects import last_feature_map
 from captum_pullback import SEMANTIC, ExcitationPullback, PullbackAscent
+from captum_pullback.study import rivals
 from captum_pullback.study.methods import Attribute, integrated
 from captum_pullback.zoo.networks import Network
 
@@ -162,13 +162,6 @@ class Method:
     multiplies_by_inputs: bool = False
 
 
-def _guided_gradcam(network: Network, inputs: Tensor) -> Attribute:
-    if not any(isinstance(module, nn.ReLU) for module in network.model.modules()):
-        raise ValueError("it needs nn.ReLU modules, and this network has none")
-    layer = network.model.get_submodule(last_feature_map(network.model, inputs))
-    return attr.GuidedGradCam(network.model, layer).attribute  # type: ignore[no-any-return]
-
-
 def _gradient(network: Network, inputs: Tensor) -> Attribute:
     saliency = attr.Saliency(network.model)
     return lambda inputs, target: saliency.attribute(inputs, target=target, abs=False)
@@ -183,5 +176,5 @@ METHODS = {
     "ascent": Method("ascent, 5 steps", _softly(PullbackAscent)),
     "gradient": Method("gradient", _gradient),
     "ig": Method("Integrated Gradients", lambda n, _: integrated(n, STEPS), True),
-    "guided_gradcam": Method("Guided Grad-CAM", _guided_gradcam),
+    "guided_gradcam": Method("Guided Grad-CAM", lambda n, _: rivals.guided_grad_cam(n.model)),
 }
