@@ -65,7 +65,7 @@ def test_without_targets_it_is_the_predicted_class(batch) -> None:
     model = network()
     predicted = model(torch.tensor(inputs)).argmax(1)
     assert len(set(predicted.tolist())) > 1
-    expected = ExcitationPullback(model, 0.3).attribute(torch.tensor(inputs), predicted)
+    expected = ExcitationPullback(model).attribute(torch.tensor(inputs), predicted)
     assert np.array_equal(explain(model, inputs, None), expected.numpy())
 
 
@@ -74,7 +74,7 @@ def test_a_network_of_one_output_each_needs_no_target(batch) -> None:
     inputs, _ = batch
     model = nn.Sequential(network(), nn.Linear(3, 1), nn.Flatten(0))
     assert model(torch.tensor(inputs)).shape == (4,)
-    expected = ExcitationPullback(model, 0.3).attribute(torch.tensor(inputs)).numpy()
+    expected = ExcitationPullback(model).attribute(torch.tensor(inputs)).numpy()
     for labels in (None, np.array([0.3, -1.5, 2.0, 7.1])):
         assert np.array_equal(explain(model, inputs, labels), expected)
 
