@@ -20,7 +20,12 @@ pytestmark = pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.
     "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
 )
 
-COMPILED = ["vit", "convnext", "hf_bert_sdpa"]
+# PyTorch's own error in its attention module, where a function mode is in force.
+before_2_9 = torch.__version__ < torch.torch_version.TorchVersion("2.9")
+vit = pytest.param(
+    "vit", marks=pytest.mark.xfail(before_2_9, reason="Dynamo of torch 2.8", strict=True)
+)
+COMPILED = [vit, "convnext", "hf_bert_sdpa"]
 
 
 @pytest.mark.slow
