@@ -368,3 +368,21 @@ def test_the_progress_bar_is_for_terminals(folder: Path, monkeypatch: pytest.Mon
         bar = re.search(r"100%.* 3/3 ", shown.getvalue())
         assert bool(bar) == shown.isatty()
         assert ("Integrated Gradients" in shown.getvalue()) == shown.isatty()
+
+
+@pytest.mark.parametrize("command", ["explain", "ascend"])
+def test_class_names_that_are_not_one_for_each_output_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (folder / "few.py").write_text(
+        "from dataclasses import replace\n"
+        "import tiny\n"
+        "def make():\n"
+        "    return replace(tiny.network(), classes=('cat', 'dog'))\n"
+    )
+    more = ["--no-scores"] if command == "explain" else ["--steps", "1", "--targets", "1"]
+    assert cli.main([command, "noise.png", "--model", "few:make", *more]) == 0
+    said = capsys.readouterr().err
+    assert "warning: few:make has 2 class names for 5 outputs" in said
+    assert cli.main([command, "noise.png", "--model", "tiny:network", *more]) == 0
+    assert "class names" not in capsys.readouterr().err

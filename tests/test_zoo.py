@@ -364,6 +364,7 @@ def test_class_index_prefers_whole_names(classes, wanted, index):
         (["crane", "crane"], "crane", r"0 \(crane\), 1 \(crane\)"),
         (CLASSES, "expresso", "did you mean 'espresso'"),
         (CLASSES, "submarine", "no class is called 'submarine'"),
+        (["cat", "dog"], "submarine", "'submarine'; the classes are 'cat', 'dog'"),
         (CLASSES, "", "no class is called ''"),
         (CLASSES, "24", "class 24 is not in the range 0 to 23"),
         (CLASSES, 24, "class 24 is not in the range 0 to 23"),

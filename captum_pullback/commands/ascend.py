@@ -18,7 +18,7 @@ from tqdm import tqdm
 from captum_pullback import outputs
 from captum_pullback.ascent import AscentStep
 from captum_pullback.commands.softness import asked, complain_of_unused
-from captum_pullback.commands.terminal import complain, say
+from captum_pullback.commands.terminal import complain, complain_of_names, say
 from captum_pullback.figures.ascents import (
     number,
     perturbation_scales,
@@ -165,6 +165,9 @@ def _read(network: Network, photos: Sequence[str], device: str) -> list[Row]:
         with contextlib.suppress(KeyError, zoo.ZooError):
             own = zoo.class_index(network.classes, SAMPLE_CLASSES[sample_name(photo) or ""])
         rows.append(Row(seen, own))
+    if rows:
+        count = len(rows[0].seen.prediction.scores)
+        complain_of_names(network.name, len(network.classes), count)
     return rows
 
 

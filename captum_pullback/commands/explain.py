@@ -16,7 +16,7 @@ from tqdm import tqdm
 from captum_pullback import outputs
 from captum_pullback.commands.arguments import FITS
 from captum_pullback.commands.softness import asked, complain_of_unused
-from captum_pullback.commands.terminal import complain, say
+from captum_pullback.commands.terminal import complain, complain_of_names, say
 from captum_pullback.engine.softness import Softness
 from captum_pullback.figures.comparison import save_figure
 from captum_pullback.figures.panels import Method as DrawingMethod
@@ -104,6 +104,8 @@ def _seen(network: Network, photos: Sequence[str], device: str) -> list[Seen]:
             found.append(see(network, photo, device))
         except (PhotoError, ScoreError) as error:
             complain(f"error: {error}")
+    if found:
+        complain_of_names(network.name, len(network.classes), len(found[0].prediction.scores))
     return found
 
 

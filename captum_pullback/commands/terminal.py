@@ -32,6 +32,12 @@ def complain(text: str, lines: Sequence[str] = (), *, program: str = PROGRAM) ->
         _print(printable(line), sys.stderr)
 
 
+def complain_of_names(network: str, names: int, outputs: int) -> None:
+    """Warn of a network whose classes have names, but not one for each output."""
+    if names not in (0, outputs):
+        complain(f"warning: {network} has {names} class names for {outputs} outputs")
+
+
 @contextmanager
 def doing(text: str) -> Iterator[None]:
     """Show what is being done while it is done, on a terminal only."""

@@ -13,6 +13,10 @@ from captum_pullback.zoo.errors import ZooError
 __all__ = ["class_index", "close"]
 
 
+#: So many names can be listed in a line.
+_FEW = 8
+
+
 def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> int:
     """Return the number of a class, given by its number or by its name in any case.
 
@@ -42,7 +46,10 @@ def class_index(classes: Sequence[str], name_or_number: str | SupportsIndex) -> 
             return _in_range(classes, int(wanted))
     if not classes:
         raise ZooError(f"no class is called {name_or_number!r}: these classes have only numbers")
-    raise ZooError(f"no class is called {name_or_number!r}{close(wanted, plain)}")
+    hint = close(wanted, plain)
+    if not hint and len(classes) <= _FEW:
+        hint = f"; the classes are {', '.join(map(repr, classes))}"
+    raise ZooError(f"no class is called {name_or_number!r}{hint}")
 
 
 def close(name: str, known: Sequence[str]) -> str:
