@@ -127,7 +127,7 @@ class Spread:
         squares: Any = 0.0
         logits = None
         for logits in pieces:
-            wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+            wide = logits.detach().to(_wide(logits))
             rows = _rows(wide, 1 if wide.dim() < 3 else batch).flatten(1)
             real = ~(rows <= _MASKED)  # NaN counts
             number = real.sum(1)
