@@ -145,7 +145,7 @@ def memory(rows: Rows) -> str:
         lines.append([*line, "" if found is None else f"{found:.2f}"])
     head = [
         "network", "weights", SALIENCY, SOFT, "ratio", "at most", HARD_POOL, "ratio",
-        "pullback, all told",
+        "ratio with weights",
     ]  # fmt: skip
     return table(head, lines)
 
@@ -194,7 +194,7 @@ def variants(rows: Rows) -> str:
             case: dict[str, object] = {"network": network, "mode": "compiled", "batch": batch}
             cases.append((f"compiled, batch {batch}", case))
     eager = one(rows, network="resnet18", mode="compiled", method=EAGER)
-    note = f"\n\nSaliency that is not compiled, to compiled Saliency: {ratio(eager)}."
+    note = f"\n\nUncompiled Saliency relative to compiled Saliency: {ratio(eager)}."
     return _compare(rows, cases) + (note if eager else "")
 
 
@@ -219,11 +219,11 @@ def instructions(rows: Rows) -> str:
         cells = [_judged(row, most) for row in found]
         if any(cells):
             lines.append([f"{TITLES[network]}, batch {batch}", f"at most {most:.2f}", *cells])
-    return table(["", "asked for", *kinds], lines)
+    return table(["", "target", *kinds], lines)
 
 
 def _judged(row: Row | None, most: float) -> str:
-    """A ratio, and whether it is more than was asked for."""
+    """A ratio, and whether it misses its target."""
     missed = row is not None and row["ratio"] and float(row["ratio"]) > most
     return ratio(row) + (", **missed**" if missed else "")
 

@@ -157,14 +157,21 @@ def ascent_table() -> str:
         ("score of the class rises", lambda row: _share(row, "raised")),
         ("prediction becomes the class", lambda row: _share(row, "became_target")),
         (
-            "perturbation alone, on gray: the same network names the class",
+            "perturbation alone, on gray: the same network predicts the class",
             lambda row: _share(row, "named_by_itself", 0),
         ),
-        ("another network names the class", lambda row: _share(row, "named_by_other")),
-        ("the other, times the plain gradient", lambda row: rounded(row["times_plain"], 1)),
+        (
+            "perturbation alone: another network predicts it",
+            lambda row: _share(row, "named_by_other"),
+        ),
+        (
+            "another network, relative to the plain gradient",
+            lambda row: rounded(row["times_plain"], 1),
+        ),
     ]
     titles = ["plain gradient", *(temperature for temperature in rows if temperature != "0")]
     titles[1] = f"T = {titles[1]}"
+    titles[-1] = f"{titles[-1]} (default)"
     lines = [[name, *map(show, rows.values())] for name, show in kinds]
     return markdown.table(["", *titles], lines)
 

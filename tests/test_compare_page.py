@@ -114,7 +114,7 @@ def test_the_page_says_what_the_summary_says(
         "share in the box or quadrant; pointing game (net)."
     )
     assert "infidelity; max-sensitivity; time; memory; random-logit test" in wins
-    assert rivals.startswith("- **It loses to the best rival of the metric** in infidelity; ")
+    assert rivals.startswith("- **It loses to the best rival for each metric** in infidelity; ")
     assert ties == "- It and Integrated Gradients do not differ clearly in nothing."
     assert "± " in blocks["compare means"]
     assert " (10) |" in blocks["compare means"]  # SmoothGrad, on a third of the photographs

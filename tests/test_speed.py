@@ -174,7 +174,7 @@ def test_the_kinds_of_cpu_stand_side_by_side() -> None:
         row("resnet18", SOFT, ratio=1.4, instructions=few, batch=1, **usual),
     ]
     assert cost_page.instructions(found).splitlines() == [
-        f"| | asked for | {few} | AVX512 |",
+        f"| | target | {few} | AVX512 |",
         "|---|---|---|---|",
         "| ResNet-50, batch 4 | at most 1.10 | 1.30 (1.00 to 2.00), **missed** "
         "| 1.10 (1.00 to 2.00) |",

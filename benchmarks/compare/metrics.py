@@ -51,15 +51,15 @@ METRICS: dict[str, Metric] = {
         "higher",
         "\N{MINUS SIGN}1 to 1",
         "Bhatt et al. 2020, arXiv 2005.00631",
-        f"cells of a grid of {CELLS} x {CELLS} set to the mean color, one at a time: Pearson's "
-        "correlation of the map's sum there with the drop of the score",
+        f"cells of a {CELLS} x {CELLS} grid set to the mean color, one at a time: Pearson's "
+        "correlation of the map's sum in the cell with the drop of the score",
     ),
     "max_sensitivity": Metric(
         "Max-sensitivity",
         "lower",
         "relative",
         _YEH,
-        f"greatest change of the map, over its length, under uniform noise within "
+        f"greatest change of the map, divided by its norm, under uniform noise within "
         f"{SENSITIVITY_RADIUS:g} of the pixels' range",
     ),
     "box_share": Metric(
@@ -81,7 +81,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         "0 to 1",
         "Böhle et al. 2021, arXiv 2104.00032",
-        "four photographs of four classes in one, each at half its size: share of the map's "
+        "four photographs of four classes in one picture, each at half size: share of the map's "
         "positive part in the quadrant of the class; 0.25 by chance",
     ),
     "random_logit": Metric(
@@ -104,29 +104,27 @@ METRICS: dict[str, Metric] = {
         "lower",
         "score²",
         _YEH,
-        "the squares of infidelity, with the map as it is",
+        "the same squares, with the map at its own scale",
     ),
     "time": Metric(
         "Time",
         "lower",
         "plain gradients",
         "",
-        "wall time over that of the plain gradient, in alternating calls",
+        "wall time divided by that of the plain gradient, in alternating calls",
         of_machine=True,
     ),
-    "milliseconds": Metric(
-        "Time", "lower", "ms", "", "wall time for a photograph", of_machine=True
-    ),
+    "milliseconds": Metric("Time", "lower", "ms", "", "wall time per photograph", of_machine=True),
     "memory": Metric(
         "Memory",
         "lower",
         "plain gradients",
         "",
-        "peak of what a call allocates, over that of the plain gradient",
+        "peak memory that a call allocates, divided by that of the plain gradient",
         of_machine=True,
     ),
     "mebibytes": Metric(
-        "Memory", "lower", "MiB", "", "the same peak for a photograph", of_machine=True
+        "Memory", "lower", "MiB", "", "peak memory per photograph", of_machine=True
     ),
 }
 

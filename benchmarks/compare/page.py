@@ -104,7 +104,7 @@ def in_words(summary: pd.DataFrame) -> str:
     """The same for people, what it loses in first."""
     return (
         f"- **It loses to Integrated Gradients** in {where(summary, 'worse')}.\n"
-        "- **It loses to the best rival of the metric** in "
+        "- **It loses to the best rival for each metric** in "
         f"{where(summary, 'worse', verdicts.against_best)}.\n"
         f"- It is better than Integrated Gradients in {where(summary, 'better')}.\n"
         f"- It and Integrated Gradients do not differ clearly in {where(summary, 'tie')}."
@@ -132,8 +132,8 @@ def differences(summary: pd.DataFrame) -> str:
                 ]
             )
     return table(
-        ["network", "metric (unit)", "photographs or batches", "less Integrated Gradients",
-         "best rival", "less the best rival"], lines,
+        ["network", "metric (unit)", "photographs or batches", "minus Integrated Gradients",
+         "best rival", "minus the best rival"], lines,
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def costs(summary: pd.DataFrame) -> str:
             cells.append(f"{times} ({spent} ms), {more} ({peak} MiB)")
         lines.append([find(name).title, *cells])
     head = [f"{title(network)}: time, memory" for network in networks(summary)]
-    return table(["in plain gradients (for a photograph)", *head], lines)
+    return table(["relative to a plain gradient (per photograph)", *head], lines)
 
 
 def means(summary: pd.DataFrame) -> str:
@@ -174,19 +174,20 @@ def means(summary: pd.DataFrame) -> str:
     blocks = []
     for network in networks(summary):
         titles, lines = report.means(summary, network, star="\\*")
-        head = [f"{name} {below}" for name, below in titles]
-        blocks.append(f"### {title(network).capitalize()}\n\n{table(['', *head], lines)}")
+        head = [f"{above} {below}" for above, below in titles]
+        name = title(network)
+        blocks.append(f"### {name[0].upper()}{name[1:]}\n\n{table(['', *head], lines)}")
     return "\n\n".join(blocks)
 
 
 def skipped(summary: pd.DataFrame) -> str:
-    """Which methods a network cannot have, and why."""
+    """Which methods do not work on a network, and why."""
     part = summary[summary["metric"] == "skipped"]
     lines = [
         [title(network), find(method).title, why]
         for network, method, why in part[["network", "method", "note"]].to_numpy()
     ]
-    return table(["network", "without", "because"], lines)
+    return table(["network", "skipped method", "reason"], lines)
 
 
 def measured(summary: pd.DataFrame) -> str:
