@@ -9,7 +9,7 @@ A network, two photographs, three methods, and their scores: a first figure of a
 # A network and photographs
 # -------------------------
 # The embedded network is small and needs no download; ``load("resnet50")`` in its place gets
-# torchvision's. A ``Network`` is a model with all that it takes to run it on a photograph: class
+# torchvision's. A ``Network`` is a model with everything needed to run it on a photograph: class
 # names, preprocessing, mean and standard deviation.
 
 import torch

@@ -33,13 +33,13 @@ methods = {
 }
 
 # %%
-# How like two maps are: the rank correlation over pixels of their sums over colors, with signs,
-# mean over the photographs. 1 is the same, 0 is unrelated.
+# How similar two maps are: both are summed over colors, with signs, and their rank correlation
+# over pixels is averaged over the photographs. 1 means the same, 0 means unrelated.
 #
 # Model parameter randomization
 # -----------------------------
 # From the output to the input, the weights of one stage after another are replaced by untrained
-# ones, on a copy. A map that does not change does not depend on those weights. Means of three.
+# ones, on a copy. A map that does not change does not depend on those weights. Means over three.
 
 seeds = (1, 2, 3)
 curves = {}
@@ -100,6 +100,6 @@ figure.set_label(
 # --------------
 # A good curve falls to about zero, and a random class should be near zero or below. A
 # correlation that stays high is a warning: such a map would look the same for a model that has
-# learned nothing. Bear in mind that random weights have other scales than trained ones, so
+# learned nothing. Bear in mind that random weights have different scales from trained ones, so
 # one temperature does not mean the same for both, and that three random networks are a small
 # sample.
