@@ -184,7 +184,7 @@ def test_the_code_of_an_ascent(loaded: Loaded, bounded: bool, what: Any, tmp_pat
             loaded.network.model, steps=3, step_size=0.05, radius=0.12, relative=True,
             bounds=pixel_bounds(loaded.network) if bounded else None,
         )  # fmt: skip
-        ends = result.ends["Along the excitation pullback, T = 1 output"]
+        ends = result.ends["Along the excitation pullback, T = 1 x mean output"]
         assert torch.equal(ends[1], ascent.perturb(result.seen.inputs, 0)[0])
 
 

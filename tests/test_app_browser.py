@@ -90,7 +90,7 @@ def test_the_map_follows_the_slider(visit: Any) -> None:
     visitor.title(f"T = {value:.3g}")
     visitor.settled()
     assert page.locator("#cp-answers h3").inner_text() == (
-        f"Excitation pullback, T = {value:.3g} output"
+        f"Excitation pullback, T = {value:.3g} x mean output"
     )
 
 
@@ -203,7 +203,7 @@ def test_two_people_at_once(visit: Any) -> None:
     one.settled()
     two.settled()
     assert one.page.locator("#cp-answers h3").inner_text() == (
-        "Excitation pullback, T = 2.5 output"
+        "Excitation pullback, T = 2.5 x mean output"
     )
     assert one.page.locator("#cp-answers .cp-tile h4").last.inner_text() == "espresso"
     assert two.page.locator("#cp-answers h3").inner_text() == "Gradient"
@@ -256,8 +256,8 @@ def test_rules_and_the_unit_of_the_temperature(visit: Any, tmp_path: Path) -> No
     page.locator("#cp-ascents:not(.cp-old) .cp-curve").wait_for(timeout=PATIENCE)
     page.get_by_role("tab", name="Explain").click()
     for control, value, title in (
-        ("#cp-unit", "spread", "Excitation pullback, T = 1 spread"),
-        ("#cp-rules", "excitation", "Excitation pullback, T = 1 spread, rules excitation"),
+        ("#cp-unit", "spread", "Excitation pullback, T = 1 x spread"),
+        ("#cp-rules", "excitation", "Excitation pullback, T = 1 x spread, rules excitation"),
     ):
         assert page.evaluate(DIMMED, f"{control} input[value='{value}']") == [True, True]
         visitor.title(title)
@@ -273,7 +273,7 @@ def test_rules_and_the_unit_of_the_temperature(visit: Any, tmp_path: Path) -> No
     page.locator("#cp-network input").click()
     page.get_by_role("option", name="tiny:slow").click()
     page.locator("#cp-answers:not(.cp-old) header p", has_text="slow").wait_for(timeout=PATIENCE)
-    visitor.title("T = 2 spread, rules excitation")
+    visitor.title("T = 2 x spread, rules excitation")
     # what softens nothing has neither
     page.locator("#cp-method input").click()
     page.get_by_role("option", name="Gradient", exact=True).click()

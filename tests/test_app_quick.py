@@ -122,7 +122,7 @@ def test_quick_hands_everywhere(visit: Any, tmp_path: Path) -> None:
     on_screen(visitor, "chelsea")
     # what the controls say is what is shown
     assert page.locator("#cp-answers h3").all_inner_texts() == [
-        "Excitation pullback, T = 0.75 output"
+        "Excitation pullback, T = 0.75 x mean output"
     ]
     assert page.locator("#cp-pin").inner_text() == "Pin to compare"
     assert page.locator("#cp-answers img.cp-exact").count() == 2

@@ -194,11 +194,11 @@ def test_ascents(loaded: Loaded, heat: Any, pool: Any, rules: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "title"),
     [
-        ({}, "Excitation pullback, T = 1 output"),
-        ({"temperature": Spread(1.0)}, "Excitation pullback, T = 1 spread"),
+        ({}, "Excitation pullback, T = 1 x mean output"),
+        ({"temperature": Spread(1.0)}, "Excitation pullback, T = 1 x spread"),
         (
             {"temperature": Spread(1.0), "pool_temperature": Spread(2.0), "rules": "excitation"},
-            "Excitation pullback, T = 1 spread, pooling 2 spread, rules excitation",
+            "Excitation pullback, T = 1 x spread, pooling 2 x spread, rules excitation",
         ),
         ({"method": "saliency", "rules": "excitation"}, "Gradient"),
     ],

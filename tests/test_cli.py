@@ -24,7 +24,7 @@ from captum_pullback.study import scores
 from captum_pullback.study.methods import METHODS
 from captum_pullback.study.softness import temperature_text
 from captum_pullback.zoo import networks as zoo
-from captum_pullback.zoo import photos
+from captum_pullback.zoo import photos, statefiles
 
 
 def tiny(*arguments: str) -> int:
@@ -46,7 +46,7 @@ def test_the_default_run_ends_in_a_picture(folder: Path) -> None:
         assert (quarter[..., 2] - quarter[..., 0] > 100).any()
     assert "military uniform" in done.stdout
     assert "wrote explanation.png" in done.stdout
-    for title in ("Gradient", "Integrated Gradients", "Excitation pullback, T = 1 output"):
+    for title in ("Gradient", "Integrated Gradients", "Excitation pullback, T = 1 x mean output"):
         row = re.search(rf"^  {title} +([\d.e+-]+) +([\d.e+-]+) +[\d.]+ m?s$", done.stdout, re.M)
         assert row, f"no row of figures for {title}"
         assert float(row[1]) > 0
@@ -158,7 +158,7 @@ def test_the_default_temperature_is_the_packages(
 ) -> None:
     arguments = ("noise.png", "--no-scores", "--methods", "pullback", "--npz", "maps.npz")
     assert tiny(*arguments) == 0
-    assert "T = 1 output " in capsys.readouterr().out
+    assert "T = 1 x mean output " in capsys.readouterr().out
     with np.load("maps.npz") as maps:
         pullback = captum_pullback.ExcitationPullback(zoo.load("tiny:network").model)
         expected = pullback.attribute(torch.from_numpy(maps["inputs"]), maps["targets"].tolist())
@@ -256,7 +256,11 @@ def test_scores_quick_full_and_none(
 
     full = printed("--scores", "full")
     assert printed() == printed("--scores", "quick") == full
-    assert printed("--scores", "none") == printed("--no-scores") != full
+    unscored = printed("--scores", "none")
+    assert unscored == printed("--no-scores")
+    assert not re.search(r"infidelity|max-sensitivity| -( |$)", unscored, re.M)
+    assert re.search(r"^  for \S+ .* time$", unscored, re.M)
+    assert re.search(r"^  Gradient$", unscored, re.M)
     monkeypatch.setattr(scores, "BUDGET", 0.0)
     assert "no max-sensitivity; --scores full: all" in printed()
     assert printed("--scores", "full") == full
@@ -330,6 +334,18 @@ def test_patterns_and_prefixed_weights(folder: Path) -> None:
         with torch.no_grad():
             expected = model(torch.from_numpy(arrays["inputs"]))
         np.testing.assert_allclose(arrays["scores"], expected, rtol=1e-5)
+
+
+def test_the_help_and_the_page_name_every_key_of_a_checkpoint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["explain", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    page = (ROOT / "docs/start.md").read_text(encoding="utf-8")
+    for key in statefiles.WRAPPED:
+        assert f"'{key}'" in text
+        assert f"`{key}`" in page
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])

@@ -15,7 +15,7 @@ from captum_pullback.app.desk import Desk, read, whole
 from captum_pullback.app.jobs import Cancelled
 from captum_pullback.app.question import Photo
 from captum_pullback.app.refusals import refuse, words
-from captum_pullback.study.softness import temperature_text
+from captum_pullback.study.softness import temperature_words
 
 __all__ = ["Actions"]
 
@@ -125,7 +125,7 @@ class Actions(Answering):
         )
         gr.Info(
             "<b>The temperature was fitted</b><br>"
-            f"Infidelity {fit.infidelity:.3g} at T = {temperature_text(fit.temperature, 3)}"
+            f"Infidelity {fit.infidelity:.3g} at T = {temperature_words(fit.temperature)}"
             f"{', the limit of the search' * fit.at_limit}; the plain "
             f"gradient has {fit.gradient.infidelity:.3g}."
             + (f" Cosine of the map with other classes': {cosines}." if cosines else "")

@@ -14,7 +14,7 @@ from captum_pullback.app.work import Seen, private_copy, subject
 from captum_pullback.engine.models import on_copies
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study.ascents import PLAIN, Climb
-from captum_pullback.study.softness import temperature_text
+from captum_pullback.study.softness import temperature_words
 
 __all__ = ["Ascended", "ascend", "climb_ways", "essential", "heat"]
 
@@ -90,9 +90,9 @@ def climb_ways(question: Question, climb: Climb) -> dict[str, Softness]:
 
 def heat(question: Question) -> str:
     """Return temperatures and rules for a title, as far as they are not the default."""
-    parts = [f"T = {temperature_text(question.temperature, 3)}"]
+    parts = [f"T = {temperature_words(question.temperature)}"]
     if question.pool_temperature is not None:
-        parts.append(f"pooling {temperature_text(question.pool_temperature, 3)}")
+        parts.append(f"pooling {temperature_words(question.pool_temperature)}")
     if question.rules != RULES[0]:
         parts.append(f"rules {question.rules}")
     return ", ".join(parts)

@@ -104,15 +104,16 @@ def add_network(add: Any) -> None:
         default="embedded",
         metavar="NAME",
         help="'embedded' (the default), efficientnet_lite0 (ImageNet's classes), one of "
-        "torchvision's classifiers such as resnet50, timm:NAME, hf:NAME, or module:function, of an "
-        "installed module or one in this folder",
+        "torchvision's classifiers such as resnet50, timm:NAME, hf:NAME, or module:function, from "
+        "an installed module or one in the current folder",
     )
     add(
         "--weights",
         type=name,
         metavar="FILE",
-        help="a state dict to load into the network: a file written by torch.save, where it may be "
-        "under 'state_dict' or 'model', or a .safetensors file",
+        help="a state dict to load into the network: a .safetensors file, or a file written by "
+        "torch.save, with the state dict on its own or under 'state_dict', 'model_state_dict', "
+        "'model', 'model_state', 'network', 'net' or 'weights'",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
 
@@ -120,17 +121,17 @@ def add_network(add: Any) -> None:
 def add_softness(add: Any, *, fits: bool = False) -> None:
     """Add the temperatures and the rules; ``fits`` adds the words of `FITS`."""
     fit = (
-        "; 'fit', 'fit spread' or 'fit output', the one of least infidelity whose maps tell "
-        "classes apart"
+        "; or 'fit', 'fit spread' or 'fit output', for the one with the lowest infidelity among "
+        "those whose maps tell classes apart"
     )
     add(
         "--temperature",
         type=temperature_or_fit if fits else temperature,
         metavar="T",
-        help="the pullback's temperature: 0 (gates as they are) to inf; '1 spread' or '1 output', "
-        "in units of the spread of each gate's inputs or of its mean output; "
-        f"'0.3,gelu=1,attention=2', with others for kinds of gates or modules{fit if fits else ''} "
-        "(default: 1 output)",
+        help="the pullback's temperature, from 0 (gates as they are) to inf; '1 spread' or "
+        "'1 output', in units of the spread of each gate's input or of its mean output; "
+        "'0.3,gelu=1,attention=2', with others for some kinds of gates or modules"
+        f"{fit if fits else ''} (default: 1 output)",
     )
     add(
         "--pool-temperature",
@@ -148,7 +149,7 @@ def add_rules(add: Any, more: str = "") -> None:
         type=rules,
         metavar="RULES",
         help="what is held of each kind of gate: 'semantic' (the default; all kinds) or "
-        "'excitation' (the ReLU family and max pools), and perhaps other readings after it, as in "
+        "'excitation' (the ReLU family and max pools), optionally with other readings, as in "
         "semantic,max_pool=differentiated,relu6=excited,gelu=none" + more,
     )
 

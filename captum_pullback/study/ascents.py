@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_pullback.ascent import AscentStep, PullbackAscent
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study.methods import at_once
-from captum_pullback.study.softness import temperature_text
+from captum_pullback.study.softness import temperature_words
 from captum_pullback.zoo.network import Network, pixel_bounds
 
 __all__ = ["PLAIN", "Climb", "Ways", "trace"]
@@ -59,7 +59,7 @@ class Ways(Climb, Softness):
 
     def ascents(self, network: Network) -> dict[str, PullbackAscent]:
         """Return, for each method's title, what ascends."""
-        title = f"along the excitation pullback, T = {temperature_text(self.temperature, 3)}"
+        title = f"along the excitation pullback, T = {temperature_words(self.temperature)}"
         ways: dict[str, Softness] = {title: self}
         if self.compare:
             ways["along the plain gradient"] = PLAIN

@@ -17,7 +17,7 @@ from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.softening import soften
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study import rivals
-from captum_pullback.study.softness import temperature_text
+from captum_pullback.study.softness import temperature_words
 from captum_pullback.zoo.network import Network, pixel_bounds
 
 #: Called as ``attribute(inputs, target=...)``, with inputs (N, C, H, W) or a tuple of one tensor.
@@ -69,7 +69,7 @@ def title(method: str, settings: Settings) -> str:
     """A method's title, with its temperature if it has one."""
     name = METHODS[method].title
     return (
-        f"{name}, T = {temperature_text(settings.temperature, 3)}" if "pullback" in method else name
+        f"{name}, T = {temperature_words(settings.temperature)}" if "pullback" in method else name
     )
 
 

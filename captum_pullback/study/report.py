@@ -87,25 +87,30 @@ def figure(
 
 
 def table(network: Network, explanations: Sequence[Explanation], settings: Settings) -> str:
-    """Return a table of predictions and scores."""
+    """Return a table of predictions and, unless there are none, scores."""
     titles = {method: title(method, settings) for e in explanations for method in e.maps}
     width = max(32, *map(len, titles.values()))
-    row = f"  {{:<{width}}} {{:>10}} {{:>16}} {{:>9}}".format
+    scored_too = settings.scores != "none"
+
+    def row(name: str, infidelity: str, sensitivity: str, time: str) -> str:
+        scores = f" {infidelity:>10} {sensitivity:>16}" if scored_too else ""
+        return f"  {name:<{width}}{scores} {time:>9}"
+
     lines = []
     for e in explanations:
         lines.append(f"{e.seen.photo}: {', '.join(_predictions(network, e))}")
         lines.append(row(f"for {class_name(network, e.target)}", *_HEADER))
         for method, scored in e.maps.items():
-            values = [
+            infidelity, sensitivity = (
                 f"{v:.3g}" if math.isfinite(v) else "-"
                 for v in (scored.infidelity, scored.sensitivity)
-            ]
-            lines.append(row(titles[method], *values, duration(scored.seconds)))
+            )
+            lines.append(row(titles[method], infidelity, sensitivity, duration(scored.seconds)))
         if e.cut:
             lines.append(f"  within {BUDGET:g} s: {e.cut}; --scores full: all")
         lines.append("")
     softly = described(settings) if any("pullback" in method for method in titles) else None
-    last = [line for line in (softly, SCORES if settings.scores != "none" else None) if line]
+    last = [line for line in (softly, SCORES if scored_too else None) if line]
     return "\n".join([*lines, *last] if last else lines[:-1])
 
 

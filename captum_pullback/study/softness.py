@@ -19,7 +19,7 @@ from captum_pullback.zoo.networks import Network
 
 __all__ = [
     "UNUSED", "check_softness", "described", "read_rules", "read_temperature", "rules_text",
-    "temperature_text",
+    "temperature_text", "temperature_words",
 ]  # fmt: skip
 
 #: The beginning of the engine's warning that no gate ran under an entry of a temperature.
@@ -62,6 +62,14 @@ def temperature_text(given: TemperatureLike | Tensor, digits: int | None = None)
     if isinstance(given, Spread):
         return Amount(given.scale, given.unit).text(digits)
     return Amount(float(given)).text(digits)
+
+
+def temperature_words(given: TemperatureLike | Tensor) -> str:
+    """Format a temperature for people, to three digits, as in "1 x mean output"."""
+    text = temperature_text(given, 3)
+    for unit, name in (("output", "mean output"), ("spread", "spread")):
+        text = text.replace(f" {unit}", f" x {name}")
+    return text
 
 
 def read_rules(text: str) -> RulesLike:

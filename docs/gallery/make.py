@@ -26,7 +26,7 @@ from captum_pullback.figures.ascents import (
     score_change,
 )
 from captum_pullback.figures.comparison import plot_comparison, save_figure
-from captum_pullback.study.softness import temperature_text
+from captum_pullback.study.softness import temperature_words
 from captum_pullback.zoo.networks import class_index, reference_network
 from captum_pullback.zoo.photos import SAMPLES, sample_photo
 
@@ -75,7 +75,7 @@ def perturbations(
 def own_and_other_classes() -> Figure:
     """Four photographs and four classes, along the pullback and along the plain gradient."""
     titles: dict[str, TemperatureLike] = {
-        f"pullback, T = {temperature_text(TEMPERATURE)}": TEMPERATURE,
+        f"pullback, T = {temperature_words(TEMPERATURE)}": TEMPERATURE,
         "plain gradient": 0.0,
     }
     made = {title: perturbations(photographs, OWN, t) for title, t in titles.items()}
@@ -126,7 +126,7 @@ def temperatures() -> Figure:
         {"": grid},
         mean=network.mean,
         std=network.std,
-        titles=["T = 0, plain gradient", *(f"T = {temperature_text(t)}" for t in values[1:])],
+        titles=["T = 0, plain gradient", *(f"T = {temperature_words(t)}" for t in values[1:])],
         labels=[f"{SAMPLES[index]}\ntowards {name}" for index, name in pairs],
         captions={"": captions},
         show="perturbation",
@@ -140,7 +140,7 @@ def attributions() -> Figure:
     methods = {
         "Gradient": Saliency(model).attribute(inputs, targets, abs=False),
         "Integrated Gradients": IntegratedGradients(model).attribute(inputs, target=targets),
-        f"Excitation pullback, T = {temperature_text(TEMPERATURE)}": ExcitationPullback(
+        f"Excitation pullback, T = {temperature_words(TEMPERATURE)}": ExcitationPullback(
             model, TEMPERATURE
         ).attribute(inputs, targets),
     }

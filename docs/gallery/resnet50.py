@@ -35,7 +35,7 @@ bounds = ((0 - mean) / std, (1 - mean) / std)
 grids: dict[str, list[list[Tensor]]] = {}
 captions: dict[str, list[list[str]]] = {}
 for title, temperature in (
-    ("pullback, T = 1 output", DEFAULT_TEMPERATURE),
+    ("pullback, T = 1 x mean output", DEFAULT_TEMPERATURE),
     ("plain gradient", 0.0),
 ):
     ascent = PullbackAscent(network.model, temperature, relative=True, bounds=bounds)
