@@ -37,7 +37,7 @@ _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 class NotPiecewiseLinearError(ValueError):
-    """A network that is no affine map with its gates held; the message names the operations."""
+    """With its gates held, the network is not an affine map; the message names the operations."""
 
 
 def effective_weights(
@@ -57,21 +57,22 @@ def effective_weights(
     .. math::
         f_c(x) = \langle W_c(x), x \rangle + b_c(x)
 
-    This is exact, for all that ``rules`` holds: GELU, normalizations, attention, gated products.
-    :math:`W_c(x)` is the pullback of class c. Of ReLU and its family, max pooling, and what is
-    piecewise linear without a rule (``max``, ``min``, ``clamp``, ``sort``, ``where``) it is the
-    gradient; on a boundary between pieces, that of the side that autograd chooses. A network of
-    these alone has the same W and b everywhere in x's linear region (arXiv 2511.05628).
+    This is exact for everything that ``rules`` holds: GELU, normalizations, attention, gated
+    products. :math:`W_c(x)` is the pullback of class c. For ReLU and its family, max pooling, and
+    piecewise linear operations without a rule (``max``, ``min``, ``clamp``, ``sort``, ``where``),
+    it is the gradient; on a boundary between pieces, it is that of the side that autograd chooses.
+    A network of only these has the same W and b everywhere in the linear region of x (arXiv
+    2511.05628).
 
-    :math:`b_c(x)` is what the held network gives at the input 0: it is added up from biases and
-    constants, and not what is missing to :math:`f(x)`, so that the equation checks both. With a
-    temperature, W is the map of the softened network, the pullbacks of all classes
-    (arXiv 2507.22832), and at each softened gate what it is short of is a constant, too.
+    :math:`b_c(x)` is what the held network gives at the input 0: it is summed from biases and
+    constants, not computed as the difference from :math:`f(x)`, so the equation checks both. With a
+    temperature, W is the map of the softened network, which is the pullbacks of all classes (arXiv
+    2507.22832), and the remainder at each softened gate is a constant, too.
 
     It costs one forward pass, in which each operation runs twice, and backward passes that take
-    many classes at once (vmap). What autograd cannot see is not seen here: values that are
-    detached from the graph on their way count as constants, and so does what the network reads
-    off its values (indices, comparisons, branches). A sigmoid that is the output is held, too.
+    many classes at once (vmap). What autograd cannot see is not seen here, either: detached values
+    count as constants, and so does what the network derives from values without a gradient
+    (indices, comparisons, branches). A sigmoid at the output is held, too.
 
     Args:
         forward_func: The network in eval mode, or any callable that gives a tensor (N, C), (N,)
@@ -83,13 +84,12 @@ def effective_weights(
         additional_forward_args: Further arguments of the network.
         temperature: 0 for gates as they are; else as for `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
-        rules: What is held, as for `soften`. With `EXCITATION`, networks of more than ReLU's
-            family, max pools and what is linear are refused.
-        linearize: Whether to take the network, whatever it runs, as its tangent at each input,
-            with nothing held: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training
-            mode the batch statistics are differentiated too, each example's in its own output
-            only, one backward pass per example; and a forward pass in training mode has its usual
-            effects.
+        rules: What is held, as for `soften`. With `EXCITATION`, networks that contain more than the
+            ReLU family, max pools and linear operations are refused.
+        linearize: Whether to use the tangent at each input instead, for any network and with
+            nothing held: W is the Jacobian and b = f(x) - <W, x>. For BatchNorm in training mode
+            the batch statistics are differentiated too, each example's in its own output only, one
+            backward pass per example; and a forward pass in training mode has its usual effects.
         max_bytes: About how much memory the gradients of one batched backward pass may take,
             beside the result. At least one class at a time is computed; on a CPU not more than
             make it faster.
@@ -101,8 +101,8 @@ def effective_weights(
 
     Raises:
         NotPiecewiseLinearError: The network runs what is neither piecewise linear nor held: a
-            logarithm, a softmax that weighs nothing, BatchNorm or dropout in training mode; or it
-            runs where nothing can be followed. The message names it.
+            logarithm, a softmax that is not a factor, BatchNorm or dropout in training mode; or a
+            part of it cannot be followed. The message names it.
         TypeError: Inputs that are not tensors of floating point.
         ValueError, IndexError: A target that does not fit the output, or ``max_bytes`` below 1.
         SofteningError: ``temperature`` is not 0 and nothing was softened, or
@@ -148,8 +148,8 @@ def effective_weights(
             weights = jacobian(rows, leaves, graph, max_bytes, checked=checked)
         if miss := _miss(rows, bias, weights, leaves):
             raise NotPiecewiseLinearError(
-                f"the map that was found misses the output by {miss:.1g} of its size: a part of "
-                "the network changes tensors where autograd does not see it, examples see each "
+                f"the affine map misses the output by {miss:.1g} of its size: a part of the "
+                "network changes tensors where autograd does not see it, examples depend on each "
                 "other, or a rule's pull is not linear. Take the tangent at each input with "
                 "linearize=True."
             )
@@ -185,9 +185,9 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
     found = list(dict.fromkeys(graph.nonlinear + at_zero.nonlinear + watch.random))
     if not found and at_zero.lost:
         raise NotPiecewiseLinearError(
-            "the bias cannot be followed through the network: what depends on the inputs comes "
-            f"from where nothing is seen, at {', '.join(at_zero.lost)}. Take the tangent at each "
-            "input with linearize=True, whose bias is f(x) - <W, x>."
+            "the bias cannot be followed through the network: values that depend on the inputs "
+            f"were made where they cannot be seen, at {', '.join(at_zero.lost)}. Take the "
+            "tangent at each input with linearize=True, whose bias is f(x) - <W, x>."
         )
     if not found:
         return
@@ -195,9 +195,9 @@ def _refuse(graph: Graph, watch: RandomnessWatch, at_zero: AtZero) -> None:
     if any("training mode" in name for name in found):
         advice += "call model.eval() first; "
     if any("softmax" in name for name in found):
-        advice += "give the network up to its logits, without the softmax; "
+        advice += "pass the network up to its logits, without the softmax; "
     if "compiled_function" in found:
-        advice += "give the module that was compiled, whose operations can be seen; "
+        advice += "pass the module as it was before torch.compile; "
     raise NotPiecewiseLinearError(
         "the network with its gates held is not piecewise linear in its inputs: it runs "
         f"{', '.join(found)}. To fix this, {advice}give a rule for each, or take its tangent at "

@@ -1,4 +1,4 @@
-"""How inputs are disturbed, for Captum's infidelity and max-sensitivity, and with what chance."""
+"""Random perturbations of inputs, for Captum's infidelity and max-sensitivity."""
 
 from __future__ import annotations
 

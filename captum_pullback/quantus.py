@@ -50,11 +50,11 @@ def explain(
     """The excitation pullback as an ``explain_func`` of Quantus.
 
     Args:
-        model: The network; it stays in the mode and on the device that it is in.
+        model: The network; its mode and its device do not change.
         inputs: Shape (N, ...), as the network takes them.
         targets: The class of each, shape (N,), whole numbers of any type; None for the predicted
-            ones. A network of one output for each example, (N,), has no classes: what is given
-            here is then left aside, as labels of a regression are.
+            ones. If a network has one output per example, (N,), there are no classes, and targets
+            (such as the labels of a regression) are ignored.
         temperature: As for `ExcitationPullback`.
         pool_temperature: As for `ExcitationPullback`.
         rules: As for `ExcitationPullback`.
@@ -69,7 +69,7 @@ def explain(
     Errors are those of `ExcitationPullback` and its ``attribute``.
 
     Raises:
-        ValueError: Targets are no whole numbers, one for each input.
+        ValueError: Targets are not one whole number for each input.
     """
     parameter = next(model.parameters(), torch.zeros(()))
     batch = torch.as_tensor(np.asarray(inputs), dtype=parameter.dtype)
@@ -104,15 +104,15 @@ def _classes(model: nn.Module, inputs: Tensor, targets: Array | None) -> Tensor 
     if targets is None:
         if output.dim() != 2:
             raise ValueError(
-                f"targets is None, and outputs have the shape {tuple(output.shape)}: say which "
-                "output of each is to be attributed"
+                f"targets is None, and outputs have the shape {tuple(output.shape)}: pass "
+                "targets, which say which output to explain for each input"
             )
         predicted: Tensor = output.argmax(dim=1)
         return predicted
     values = np.asarray(targets)
     if values.size != len(inputs) or values.dtype.kind not in "iufb" or (values % 1 != 0).any():
         raise ValueError(
-            f"targets are {values.dtype} of shape {values.shape}; one whole number is wanted for "
-            f"each of {len(inputs)} inputs, its class"
+            f"targets are {values.dtype} of shape {values.shape}; expected one whole "
+            f"number, the class, for each of {len(inputs)} inputs"
         )
     return torch.as_tensor(values.reshape(-1).astype(np.int64), device=inputs.device)

@@ -153,12 +153,12 @@ ascend noise.png --targets=-1           -> class -1 is not in the range 0 to 4
 ascend noise.png --targets cat          -> 'cat' may mean several classes
 ascend noise.png --targets Random       -> no class is called 'Random'
 
-explain noise.png --device abacus       -> there is no device 'abacus' here
-explain noise.png --device cuda:99      -> there is no device 'cuda:99' here
-explain noise.png --device cpu:x        -> there is no device 'cpu:x' here
+explain noise.png --device abacus       -> device 'abacus' is not available here
+explain noise.png --device cuda:99      -> device 'cuda:99' is not available here
+explain noise.png --device cpu:x        -> device 'cpu:x' is not available here
 explain noise.png --device meta         -> tiny:network fails on noise.png
-ascend noise.png --device abacus        -> there is no device 'abacus' here
-app --device abacus                     -> there is no device 'abacus' here
+ascend noise.png --device abacus        -> device 'abacus' is not available here
+app --device abacus                     -> device 'abacus' is not available here
 
 explain noise.png --model resnet5       -> no network is called 'resnet5' .*'resnet50'
 explain noise.png --model tiny          -> no network is called 'tiny'
@@ -224,8 +224,8 @@ app --model tiny:leaves                 -> tiny:leaves exits the program: System
 app --weights zero.pt                   -> --weights needs exactly one --model
 app --model tiny:network --model tiny:linear --weights zero.pt -> --weights needs exactly one
 app --model tiny:network --weights missing.pt -> weights of 'tiny:network': there is no file
-app --host nowhere.invalid              -> cannot listen at nowhere.invalid
-app --host 256.256.256.256              -> cannot listen at 256.256.256.256
+app --host nowhere.invalid              -> cannot listen on nowhere.invalid
+app --host 256.256.256.256              -> cannot listen on 256.256.256.256
 
 explain noise.png --weights missing.pt  -> weights of 'tiny:network': there is no file 'missing.pt'
 explain noise.png --weights folder      -> weights of 'tiny:network': there is no file 'folder'

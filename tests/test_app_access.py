@@ -118,7 +118,7 @@ def test_names(visit: Any) -> None:
     assert page.get_by_role("button", name="Explain the sample photograph rocket").count() == 1
     fit = page.get_by_role("button", name="Fit it")
     hint = page.locator(f"#{fit.get_attribute('aria-describedby')}")
-    assert "the least infidelity, among those that tell this class" in hint.inner_text()
+    assert "the lowest infidelity), among those whose maps tell this class" in hint.inner_text()
     # what has come is said
     page.locator('[data-pick="coffee"]').click()
     page.locator("#cp-announce", has_text="espresso").wait_for(state="attached", timeout=PATIENCE)

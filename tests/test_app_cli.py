@@ -50,7 +50,7 @@ def test_an_address_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert f"cannot listen at 127.0.0.1, port {port}" in said(capsys, "--port", port)
+        assert f"cannot listen on 127.0.0.1, port {port}" in said(capsys, "--port", port)
 
 
 def test_what_is_asked_for_comes_first_and_the_embedded_network_too(

@@ -359,7 +359,7 @@ def test_every_metric_and_method_is_declared() -> None:
         (["--methods", "beauty"], "no method is called 'beauty'"),
         (["--metrics", "beauty"], "no metric is called 'beauty'"),
         (["--without", "beauty"], "no method is called 'beauty'"),
-        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
         (["--out", "{}/scores.txt"], "the name must end in"),
         (["--on", "{}/none", "reference"], "no photographs could be had"),
         (["--on", "{}/val"], "--on takes photographs and then networks"),

@@ -56,7 +56,9 @@ def test_labels_of_any_type_are_class_numbers(batch) -> None:
         else:
             assert np.array_equal(found, expected)
     for wrong in (targets + 0.5, targets[:2], targets.astype(str), targets * np.nan):
-        with pytest.raises(ValueError, match="one whole number is wanted for each of 4 inputs"):
+        with pytest.raises(
+            ValueError, match="expected one whole number, the class, for each of 4 inputs"
+        ):
             explain(model, inputs, wrong)
 
 

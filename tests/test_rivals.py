@@ -229,7 +229,7 @@ def test_the_last_map_is_what_the_classifier_sees() -> None:
     assert not any(m._forward_hooks for m in model.modules())
     resnet = resnet18(num_classes=5).eval()
     assert rivals.last_map(resnet, images(1, 64)) is resnet.layer4  # its sum and gate included
-    with pytest.raises(ValueError, match="no module of this network has a map"):
+    with pytest.raises(ValueError, match="no module of this network returns a feature map"):
         rivals.last_map(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images())
 
 

@@ -332,6 +332,6 @@ def check(settings: Settings, out: Path) -> Path:
         raise RunError(f"no metric is called {error}; there are {known}") from error
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
-        raise RunError(f"there is no device {settings.device!r} here ({reason})") from error
+        raise RunError(f"device {settings.device!r} is not available here ({reason})") from error
     out.parent.mkdir(parents=True, exist_ok=True)
     return writable(os.fspath(out), table.SUFFIXES)

@@ -1,4 +1,4 @@
-"""The lines of Python that reproduce what is on the page, to the bit."""
+"""The lines of Python that reproduce what is on the page, bit for bit."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _check_address(host: str, port: int | None) -> None:
             probe.bind(address)
     except OSError as error:
         where = host if port is None else f"{host}, port {port}"
-        raise UsageError(f"cannot listen at {where}: {error.strerror or error}") from error
+        raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
 
 
 def _name_for_others(host: str) -> str:

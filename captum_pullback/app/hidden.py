@@ -111,7 +111,7 @@ def layer_attribution(
     layer = network.model.get_submodule(question.layer)
     if len(shape) != 3:
         raise UsageError(
-            f"{question.layer} gives {shape[0]} numbers and no picture, so there is no map to "
+            f"{question.layer} gives {shape[0]} numbers, not a picture, so there is no map to "
             "draw: choose a layer of channels, or one of its neurons"
         )
     if question.method == "pullback":

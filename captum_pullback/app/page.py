@@ -35,18 +35,18 @@ watch('value', show);
 show();"""
 _HEADER = """<div class="cp-header"><div><h1>captum<span>_</span>pullback</h1>
 <p>What does a network look at? In the backward pass each gate is held fixed and softened; the
-forward pass stays as it is.</p></div>
+forward pass is unchanged.</p></div>
 <button type="button" class="cp-theme" aria-pressed="false" aria-label="Dark colors"
 title="Light or dark" onclick="window.cp.dark()"><svg viewBox="0 0 24 24" aria-hidden="true"><path
 d="M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18" fill="none" stroke="currentColor"
 stroke-width="1.6"/><path d="M12 3a9 9 0 0 1 0 18z" fill="currentColor"/></svg></button></div>
 <p id="cp-announce" class="cp-unseen" role="status"></p>"""
 _FIT = """<p class="cp-hint" id="cp-fit-hint">Searches for the temperature whose map best predicts
-how the score changes when squares of this photograph are replaced by noise: the least infidelity,
-among those that tell this class from others.</p>"""
-_ASCEND = """<p class="cp-hint">A few steps along the pullback draw on the photograph what raises
-the score of the class. Classes and temperature apply here, too; step size and radius are fractions
-of the photograph's norm.</p>"""
+how the score changes when squares of this photograph are replaced by noise (the lowest infidelity),
+among those whose maps tell this class from others.</p>"""
+_ASCEND = """<p class="cp-hint">A few steps along the pullback change the photograph so that the
+score of the class rises. Classes and temperature apply here, too; step size and radius are
+fractions of the photograph's norm.</p>"""
 _AGAIN = """<p class="cp-again" role="status"></p>"""
 _SHOWS = [("Heat map", "heat_map"), ("Overlay", "blended_heat_map"), ("Colors", "colors")]
 _UNITS = [("gate inputs z", "z"), ("their spread", "spread"), ("mean output", "output")]
@@ -222,5 +222,5 @@ def _files(name: str) -> dict[str, gr.Button]:
 
 
 def _code() -> gr.Code:
-    with gr.Accordion("The same in Python, to the bit", open=False):
+    with gr.Accordion("The same in Python, bit for bit", open=False):
         return gr.Code(language="python", interactive=False, show_label=False, wrap_lines=False)

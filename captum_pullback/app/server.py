@@ -30,7 +30,7 @@ def serving(
     Args:
         networks: The networks by name; the first is chosen at the start.
         samples: The sample photographs.
-        host: The address to listen at.
+        host: The address to listen on.
         port: The port; None for the first free one from 7860 on.
         names: Other host names that requests may use. On a loopback address all other names are
                 refused, which prevents DNS rebinding; on any other address, none given allows all.

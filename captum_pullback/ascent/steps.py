@@ -28,14 +28,15 @@ __all__ = ["AscentStep", "PullbackAscent"]
 
 @dataclass(frozen=True)
 class AscentStep(Generic[Inputs]):
-    """Where an ascent was after so many steps.
+    """One point of an ascent.
 
     Attributes:
-        step: The number of steps taken, from 0 (the inputs themselves) to all of them.
-        inputs: The point, of the shapes and types of the inputs.
+        step: The number of steps taken so far; 0 is the inputs themselves.
+        inputs: The point, with the shapes and types of the inputs.
         score: The target's score there, (N,).
-        step_norm: The L2 length of the step that led there, (N,), in float64: less than asked for
-            where the ball or the bounds cut it short, and 0 where there was no gradient.
+        step_norm: The L2 length of the step that led there, (N,), in float64: less than
+            ``step_size`` where the radius or the bounds cut it short, and 0 where there was no
+            gradient.
         distance: The L2 distance from the inputs, (N,), in float64.
     """
 
@@ -54,20 +55,20 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
         \left( x_k + \eta \, g_k / \|g_k\|_2 \right),
         \quad g_k = \text{the pullback of } f_c \text{ at } x_k
 
-    Source: arXiv 2507.22832, whose 5 steps of length 20 within a radius of 100 are for inputs of
-    3 x 224 x 224 in [-1, 1]. A length that suits one input size suits no other: in proportion,
-    it is :math:`20 \sqrt{n / 150528}` for inputs of n numbers of such magnitude. ``relative=True``
-    spares one this, for any size and normalization.
+    Source: arXiv 2507.22832, whose 5 steps of length 20 within a radius of 100 are for inputs of 3
+    x 224 x 224 in [-1, 1]. A length that suits one input size does not suit another: in proportion,
+    it is :math:`20 \sqrt{n / 150528}` for inputs of n numbers of the same magnitude. With
+    ``relative=True``, the same settings suit any size and normalization.
 
-    It is a Captum attribution, the total perturbation :math:`x_K - x_0`, and a perturbation of
-    ``captum.robust``, :math:`x_K`. As an attribution it is local, like a gradient, in the units of
+    It is both a Captum attribution (the total perturbation :math:`x_K - x_0`) and a perturbation of
+    ``captum.robust`` (:math:`x_K`). As an attribution it is local, like a gradient, in the units of
     the input: score it by ``infidelity(..., normalize=True)`` with a perturbation function
     decorated by ``infidelity_perturb_func_decorator(multiply_by_inputs=False)``.
 
-    Everything is per example: a batch of n gives what n batches of one give. The parts of a tuple
-    of inputs are one vector, with one norm. Lengths are computed in float64 whatever the inputs'
-    type, and hold for the rounded inputs that come out: none is beyond ``radius`` or ``bounds``
-    by the last digit. An example without any gradient stays where it is.
+    Everything is per example: a batch of n gives the same as n batches of one. The parts of a tuple
+    of inputs are treated as one vector, with one norm. Lengths are computed in float64 whatever the
+    inputs' type, and hold for the rounded result: it never exceeds ``radius`` or ``bounds``, not
+    even in the last digit. An example without any gradient stays where it is.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
@@ -77,19 +78,19 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
         rules: What is held of each kind of gate: see `soften`.
         steps: The number of steps, K.
         step_size: The length of a step, above 0. None is 20, or with ``relative`` 0.1.
-        radius: The greatest distance from the inputs, above 0; `math.inf` is without limit. None
-            is 100, or with ``relative`` 0.5. Inputs that are themselves out of ``bounds`` are
-            brought within, however far that is.
-        relative: Whether ``step_size`` and ``radius`` are fractions of the L2 norm of each
-            example that is given (its own, before the first step).
+        radius: The greatest distance from the inputs, above 0; `math.inf` means no limit. None is
+            100, or with ``relative`` 0.5. Inputs that are themselves outside ``bounds`` are moved
+            inside, however far that is.
+        relative: Whether ``step_size`` and ``radius`` are fractions of each example's own L2 norm
+            before the first step.
         bounds: The pair (lowest, highest) that inputs may have: numbers; a sequence or tensor of
-            one per channel (dimension 1); or tensors that broadcast against the inputs. They
-            are in the space of the inputs: where pixels in [0, 1] were normalized, give
+            one per channel (dimension 1); or tensors that broadcast against the inputs. They are in
+            the units of the inputs: where pixels in [0, 1] were normalized, give
             ``((0 - mean) / std, (1 - mean) / std)`` with tensors ``mean`` and ``std`` of shape
             (C,). The same pair holds for all parts of a tuple.
 
     Raises:
-        TypeError: As for `ExcitationPullback`, and settings that are no numbers.
+        TypeError: As for `ExcitationPullback`, and settings that are not numbers.
         ValueError: As for `ExcitationPullback`, and settings out of range.
 
     In short::
@@ -141,7 +142,7 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
             target: The output to raise, as in every Captum attribution: an int or a tuple for all
                 examples, a list or tensor with one for each; None where the output has one number
                 per example.
-            additional_forward_args: Further arguments of the network, which stay as they are.
+            additional_forward_args: Additional arguments of the network, which do not change.
 
         Returns:
             A contiguous tensor, or a tuple of tensors, of the shapes and types of the inputs.
@@ -170,7 +171,7 @@ class PullbackAscent(HasSoftness, Attribution, Perturbation):  # type: ignore[mi
         """All the points of the ascent, with scores and lengths; arguments as for `attribute`.
 
         Returns:
-            As many as ``steps`` and one, from the inputs to :math:`x_K`.
+            ``steps`` + 1 points, from the inputs to :math:`x_K`.
 
         Raises:
             TypeError: Inputs that are not tensors of floating point.

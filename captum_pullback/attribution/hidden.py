@@ -73,7 +73,7 @@ class NeuronExcitationPullback(Pullback, NeuronAttribution, GradientAttribution)
             neuron_selector: The unit: an int or a tuple of ints and slices that indexes the
                 layer's output without its batch dimension (a slice sums over units), or a
                 callable from the layer's output to one number per example.
-            additional_forward_args: Further arguments of the network, not attributed to.
+            additional_forward_args: Additional arguments of the network, not attributed to.
             attribute_to_neuron_input: Whether to explain the layer's input instead.
 
         Returns:
@@ -136,8 +136,8 @@ class LayerExcitationPullback(Pullback, LayerAttribution, GradientAttribution): 
         """Attribute the target's score to the layer's output.
 
         Args:
-            inputs: A tensor of shape (N, ...), or a tuple of such; integers too, such as the token
-                ids of which an embedding layer makes vectors.
+            inputs: A tensor of shape (N, ...), or a tuple of such; integers too, such as token ids
+                for an embedding layer.
             target: As for `ExcitationPullback.attribute`.
             additional_forward_args: Further arguments of the network.
             attribute_to_layer_input: Whether to attribute to the layer's input instead.

@@ -28,18 +28,19 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
         A(x) = \nabla_x f_c(x) \quad\text{with}\quad
         1[z > 0] \to \sigma(z / T) \text{ in the backward pass}
 
-    Forward values stay exact. It costs one gradient. Source: arXiv 2507.22832. It is a local
-    attribution like a gradient, or, with ``multiply_by_inputs``, one in the units of the output.
+    The forward pass is unchanged, and the cost is that of one gradient. Source: arXiv 2507.22832.
+    It is a local attribution, like a gradient; with ``multiply_by_inputs`` it is in the units of
+    the output.
 
     Args:
-        forward_func: The network, or any callable that gives a tensor of shape (N, ...).
+        forward_func: The network, or any callable that returns a tensor of shape (N, ...).
         temperature: 0 (gates as they are) to inf, a `Spread`, or a mapping: see `soften`.
         pool_temperature: The same for max pooling; None follows ``temperature``.
         rules: What is held of each kind of gate: see `soften`.
         multiply_by_inputs: Whether to multiply the pullback by the input.
 
     Raises:
-        TypeError: A scripted or traced model, or something that is no temperature.
+        TypeError: A scripted or traced model, or an invalid temperature.
         ValueError: A temperature that is negative, NaN, or names no module.
 
     Example:
@@ -77,10 +78,10 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
                 all examples, a list or tensor with one for each; None where the output has one
                 number per example.
             additional_forward_args: Further arguments of the network, not attributed to.
-            internal_batch_size: How many examples go through the network at once, for batches
-                that do not fit into memory; tensors of N rows among ``additional_forward_args``
-                are cut alike. The result is the same, up to the order in which PyTorch's
-                kernels sum. None is all of them.
+            internal_batch_size: How many examples go through the network at once, for batches that
+                do not fit into memory; tensors of N rows among ``additional_forward_args`` are
+                split likewise. The result is the same, up to the order in which PyTorch's kernels
+                sum. None means all at once.
 
         Returns:
             A contiguous tensor, or a tuple of tensors, of the shapes and types of the inputs; in
@@ -108,8 +109,8 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
     ) -> Inputs:
         """Attribute several targets of the same inputs, from one forward pass.
 
-        It gives to the last bit what one `attribute` for each target gives, and goes back once
-        for each.
+        The result is that of one `attribute` call per target, bit for bit. There is one backward
+        pass per target.
 
         Args:
             inputs: As for `attribute`.
@@ -119,10 +120,11 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
             internal_batch_size: As for `attribute`.
 
         Returns:
-            As `attribute`, with one more dimension in front, of the targets: (T, N, ...).
+            As `attribute`, with an additional first dimension for the targets: (T, N, ...).
 
         Raises:
-            TypeError, ValueError: As `attribute`, and ``targets`` that are no sequence, or empty.
+            TypeError, ValueError: As `attribute`, and ``targets`` that are not a sequence, or
+                empty.
             AssertionError, IndexError, SofteningError: As `attribute`.
 
         Example:
@@ -148,10 +150,10 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
         *,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Attribute one target at several temperatures, from one forward pass where that can be.
+        """Attribute one target at several temperatures, from one forward pass where possible.
 
-        It gives to the last bit what one `attribute` at each temperature gives. A temperature of 0
-        and a compiled network take a forward pass of their own.
+        The result is that of one `attribute` call per temperature, bit for bit. A temperature of 0
+        and a compiled network need additional forward passes.
 
         Args:
             inputs: As for `attribute`.
@@ -162,11 +164,11 @@ class ExcitationPullback(Sweep, GradientAttribution):  # type: ignore[misc]
             internal_batch_size: As for `attribute`.
 
         Returns:
-            As `attribute`, with one more dimension in front, of the temperatures: (T, N, ...).
+            As `attribute`, with an additional first dimension for the temperatures: (T, N, ...).
 
         Raises:
             TypeError, ValueError: As `attribute` and `ExcitationPullback`, and ``temperatures``
-                that are no sequence, or empty.
+                that are not a sequence, or empty.
             AssertionError, IndexError, SofteningError: As `attribute`.
 
         Example:

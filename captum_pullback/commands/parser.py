@@ -32,13 +32,13 @@ CODES = (
     "Exit codes: 0, everything was done; 2, the request cannot be carried out, or not for every "
     "photograph (one that some methods cannot explain counts as done if any other method can); "
     "1, a bug in this program; 130, stopped by Ctrl-C. One line on stderr says what went wrong; if "
-    "your own module raised the error, its lines follow."
+    "the error came from your own module, its traceback follows."
 )
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} ({self.prog} --help says more)")
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,7 +80,7 @@ def _add_explain(commands: Any) -> None:
         action="append",
         default=[],
         metavar="CLASS",
-        help="class to explain, by name or number; give several with commas between, or repeat it",
+        help="class to explain, by name or number; separate several by commas, or repeat this",
     )
     add(
         "--top-k",
@@ -94,7 +94,7 @@ def _add_explain(commands: Any) -> None:
         metavar="NAMES",
         help="any of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
         "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's), "
-        "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), with commas between",
+        "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), separated by commas",
     )
     add_softness(add, fits=True)
     add_seed(add, "the scores' and SmoothGrad's noise")
@@ -109,11 +109,13 @@ def _add_explain(commands: Any) -> None:
         "--scores",
         choices=["quick", "full", "none"],
         default="quick",
-        help="infidelity and max-sensitivity: quick, within 20 s a photograph, over fewer samples "
-        "if the network is slow (the default); full, over all samples; or none",
+        help="infidelity and max-sensitivity: quick, within 20 s per photograph, over fewer "
+        "samples if the network is slow (the default); full, over all samples; or none",
     )
     add("--no-scores", dest="scores", action="store_const", const="none", help="--scores none")
-    add("--coverage", action="store_true", help="print which gates were softened, held, left hard")
+    add(
+        "--coverage", action="store_true", help="print which gates were softened, held or left hard"
+    )
     add_figure(add, "explanation.png")
     add("--npz", type=name, metavar="FILE", help="save the attributions as NumPy arrays")
     parser.set_defaults(module="commands.explain")
@@ -122,9 +124,9 @@ def _add_explain(commands: Any) -> None:
 def _add_ascend(commands: Any) -> None:
     parser = commands.add_parser(
         "ascend",
-        help="draw on photographs what raises a class's score, in a few steps along the pullback",
+        help="change photographs so that a class's score rises, in a few steps along the pullback",
         description="Take a few steps in pixel space along the pullback of each class, and show "
-        "what they drew: a grid of photographs and classes, each photograph's own class framed.",
+        "the result: a grid of photographs and classes, with each photograph's own class framed.",
     )
     add = parser.add_argument
     add(
@@ -158,10 +160,10 @@ def _add_ascend(commands: Any) -> None:
         type=positive,
         default=0.5,
         metavar="R",
-        help="greatest distance from the photograph, as such a fraction (default: 0.5)",
+        help="greatest distance from the photograph, as a fraction of its norm (default: 0.5)",
     )
     add("--unbounded", action="store_true", help="let pixels go beyond black and white")
-    add("--compare", action="store_true", help="add the plain gradient's grid beside it")
+    add("--compare", action="store_true", help="add the same grid for the plain gradient")
     add(
         "--show",
         choices=["both", "perturbation", "photograph"],
@@ -214,9 +216,9 @@ def _add_lens(commands: Any) -> None:
         "--model",
         type=name,
         metavar="NAME",
-        help="the checkpoints' network: module:function, of an installed module or one in this "
-        "folder, efficientnet_lite0, or one of torchvision's classifiers (default: the package's "
-        "own, of any width)",
+        help="the checkpoints' network: module:function, from an installed module or one in the "
+        "current folder, efficientnet_lite0, or one of torchvision's classifiers (default: the "
+        "architecture of the package's own network, of any width)",
     )
     add(
         "--size",
@@ -255,22 +257,22 @@ def _add_app(commands: Any) -> None:
         default=[],
         metavar="NAME",
         help="a network in addition to the embedded one: efficientnet_lite0, one of torchvision's "
-        "classifiers such as resnet50, or module:function, of an installed module or one in this "
-        "folder; may be repeated",
+        "classifiers such as resnet50, or module:function, from an installed module or one in the "
+        "current folder; may be repeated",
     )
     add(
         "--weights",
         type=name,
         metavar="FILE",
-        help="a state dict to load into the one --model",
+        help="a state dict to load into the network, if there is a single --model",
     )
     add("--device", type=name, default="cpu", help="cpu (the default), cuda, cuda:1, mps")
-    add_rules(add, "; what the page starts with")
+    add_rules(add, "; the page starts with these")
     add(
         "--host",
         type=name,
         default="127.0.0.1",
-        help="address to listen at (default: 127.0.0.1, reachable from this machine only)",
+        help="address to listen on (default: 127.0.0.1, reachable from this machine only)",
     )
     add(
         "--allow-host",
@@ -278,9 +280,9 @@ def _add_app(commands: Any) -> None:
         type=name,
         default=[],
         metavar="NAME",
-        help="with another --host: a host name that requests may use, all others being refused; "
-        "may be repeated",
+        help="with another --host: a host name that requests may use; all others are refused; may "
+        "be repeated",
     )
-    add("--port", type=port, metavar="N", help="default: the first free port from 7860 on")
+    add("--port", type=port, metavar="N", help="default: the first free port from 7860 up")
     add("--no-browser", action="store_true", help="only print the page's address")
     parser.set_defaults(module="app.command")

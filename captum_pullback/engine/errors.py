@@ -1,4 +1,4 @@
-"""What cannot be given, and what to do instead."""
+"""The errors: what is not possible, and what to do instead."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = [
 
 
 class SofteningError(RuntimeError):
-    """A pullback was asked for that cannot be given."""
+    """The requested pullback cannot be computed."""
 
 
 class ForwardModeError(SofteningError):
-    """A derivative is taken forward, with the forward pass itself."""
+    """A forward-mode derivative is taken."""
 
     def __init__(self) -> None:
         super().__init__(
-            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would be plain "
-            "ones, since soft gates are soft in the backward pass: take a gradient"
+            "forward-mode derivatives (torch.autograd.forward_ad, torch.func.jvp) would not be "
+            "softened, since gates are soft in the backward pass only: take a gradient instead"
         )
 
 
@@ -29,8 +29,9 @@ class CheckpointMismatchError(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "activation checkpointing runs the forward pass again when the gradient is taken, and "
-            "that must be inside of soften(): take it inside the `with soften(...)` block"
+            "activation checkpointing runs the forward pass again when the gradient is taken, "
+            "which must happen inside soften(): take the gradient "
+            "inside the `with soften(...)` block"
         )
 
 
@@ -40,5 +41,5 @@ class GateInputChangedError(RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "the network changed the input of a gate in place after the gate had run, and soft "
-            "gates need that input: let it use an operation that is not in place there"
+            "gates need that input: use an operation that is not in place there"
         )

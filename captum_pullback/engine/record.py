@@ -1,4 +1,4 @@
-"""What a softening did: the coverage of an explanation, for a user to print."""
+"""The record of a softening: the coverage of an explanation, for a user to print."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Done: TypeAlias = Literal["softened", "held", "derivative kept"]
 
 
 class Met(NamedTuple):
-    """One kind of operation, as it was met in one module.
+    """One kind of operation that ran in one module.
 
     Attributes:
         module: The name of the module that ran it; "" is the model itself, and "(unseen)" what
             ran where it could not be met, such as in a thread of the network's own.
-        operation: PyTorch's name of it.
-        calls: How often it ran on the way to what was attributed to; for a compiled graph, 1 in
-            all.
-        temperature: The temperature that it was given; None where none counts.
-        done: Whether it was softened, held as it is, or its derivative kept.
+        operation: PyTorch's name for it.
+        calls: How often it ran on the path to what was attributed to; for a compiled graph, 1 in
+            total.
+        temperature: Its temperature; None where temperatures have no effect.
+        done: Whether it was softened, held as it is, or kept its derivative.
     """
 
     module: str
@@ -109,7 +109,7 @@ def carries_something(grad: Tensor) -> bool:
 
 
 class SofteningRecord:
-    """What was softened, held and left inside one `soften` block, in order of meeting.
+    """What was softened, held or left inside one `soften` block, in the order in which it ran.
 
     Printed, it is a table. Recording from several threads at once is safe.
     """
@@ -174,12 +174,12 @@ class SofteningRecord:
 
     @property
     def softened(self) -> list[Met]:
-        """The gates that had a soft backward pass, on the way to what was attributed to."""
+        """The gates that had a soft backward pass, on the path to what was attributed to."""
         return [met for met in self._all() if met.done == "softened" and not _is_hard(met)]
 
     @property
     def held(self) -> list[Met]:
-        """The gates that were held as they are, on the way to what was attributed to."""
+        """The gates that were held as they are, on the path to what was attributed to."""
         return [met for met in self._all() if met.done == "held"]
 
     @property
@@ -189,7 +189,7 @@ class SofteningRecord:
 
     @property
     def off_the_way(self) -> list[Met]:
-        """Gates through whose calls no gradient has gone."""
+        """Gates that no gradient passed through."""
         return [
             Met(module, operation, entry.met, entry.shown(), entry.done)
             for (module, operation, _), entry in list(self._entries.items())
@@ -198,13 +198,13 @@ class SofteningRecord:
 
     @property
     def kept(self) -> set[str]:
-        """Names of nonlinearities that ran without a rule, on the way or not."""
+        """Names of nonlinearities that ran without a rule, on the path or not."""
         entries = list(self._entries.items())
         return {key[1] for key, entry in entries if entry.done == "derivative kept"}
 
     @property
     def gates(self) -> list[Met]:
-        """The gates that were met, on the way or not, those of temperature 0 included."""
+        """All gates that ran, on the path or not, including those of temperature 0."""
         return [met for met in (*self._all(), *self.off_the_way) if met.done != "derivative kept"]
 
     def _all(self) -> list[Met]:

@@ -56,11 +56,11 @@ def soften(
 ) -> Iterator[SofteningRecord]:
     r"""Make every gradient taken inside the block a pullback.
 
-    Forward passes inside stay as they are, to the bit. In backward passes each gate is held
-    fixed, and softened: ReLU's :math:`1[z > 0]` is replaced by :math:`\sigma(z / T)`, a max
-    pool's choice by a softmax of temperature :math:`T` (arXiv 2507.22832); of GELU, normalization
-    and attention the factor is held. This holds for whatever this thread runs in the block, so
-    that any gradient method becomes its pullback version::
+    Forward passes inside are unchanged, bit for bit. In backward passes, each gate is held fixed
+    and softened: ReLU's :math:`1[z > 0]` is replaced by :math:`\sigma(z / T)`, a max pool's choice
+    by a softmax of temperature :math:`T` (arXiv 2507.22832); for GELU, normalization and attention,
+    the factor is held. This holds for whatever this thread runs in the block, so that any gradient
+    method becomes its pullback version::
 
         with soften(model) as record:
             attribution = IntegratedGradients(model).attribute(x, target=3)
@@ -70,25 +70,28 @@ def soften(
         model: The network, or any callable. A `torch.nn.Module` gives names to its gates.
         temperature: In units of the pre-activations, from 0 (gates as they are) to inf (a linear
             network in which each ReLU passes one half); or a `Spread`, such as the default,
-            ``Spread(1.0, "output")``, in units of what each gate gets. Or a mapping from module
-            names, or beginnings of names, or kinds of gates, to such or to a tensor that
-            broadcasts against the gate's input (per channel: shape (C, 1, 1) for images); ``""``
-            is all the rest.
+            ``Spread(1.0, "output")``, in units of what each gate gets. Or a mapping to these, or to
+            tensors that broadcast against the gate's input (per channel: shape (C, 1, 1) for
+            images), from module names, prefixes of module names, or kinds of gates; ``""`` stands
+            for all the rest.
         pool_temperature: The same for max pooling. None follows ``temperature``; 0 keeps pooling
-            hard. A tensor broadcasts against the pool's output, and is above 0.
+            hard. A tensor must broadcast against the pool's output, and be above 0.
         rules: What is held of each kind of gate: `SEMANTIC` (the default), `EXCITATION`, or a
             mapping of one's own.
 
     Yields:
-        The record of what was softened and held, and of the nonlinearities that were left.
+        The record of what was softened and held, and of the nonlinearities that kept their
+        derivative.
 
     Raises:
-        TypeError: A scripted or traced model, or something that is no temperature or no rule.
+        TypeError: A scripted or traced model, or an invalid temperature or rule.
         ValueError: A temperature that is negative, NaN, of a shape that does not broadcast, or
             that names no module and no kind of gate.
-        SofteningError: No gate lies on the way to what a gradient is taken to, so that it would
-            be a plain one; or the block is inside `torch.inference_mode`, where there are none.
-        CheckpointMismatchError: Activation checkpointing, and the gradient taken after the block.
+        SofteningError: No gate lies on the path to what the gradient is taken with respect to, so
+            it would be a plain one; or the block is inside `torch.inference_mode`, where there are
+            no gradients.
+        CheckpointMismatchError: The model uses activation checkpointing, and the gradient was taken
+            after the block.
 
     Warns:
         UserWarning: No gate ran under an entry of a temperature.

@@ -1,4 +1,4 @@
-"""A temperature in units of each gate's own inputs."""
+"""Temperatures in units of each gate's own inputs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Spread:
         T_n = c \; \mathrm{std}(z_n) \qquad\text{or}\qquad
         T_n = c \sqrt{2\pi} \; \mathrm{mean}(\max(z_n, 0))
 
-    over all dimensions but the batch's, for each example n and each call of each gate: nothing
-    is calibrated and nothing kept, and a batch of n examples is n batches of one.
+    over all dimensions but the batch, for each example n and each call of each gate: nothing is
+    calibrated or stored, and a batch of n examples gives the same as n batches of one.
 
-    For a normal input of mean 0 the two are the same. Where few gates of a layer are open, its
-    mean output is small beside its spread: many gates that are nearly shut then stay so, and
-    together do not outweigh the few that are open. Max pools and attention compare their inputs
-    with each other, not with 0, and always use the standard deviation.
+    For a normally distributed input of mean 0, the two are the same. Where few gates of a layer are
+    open, its mean output is small compared with its spread: many nearly closed gates then stay
+    nearly closed, and together do not outweigh the few that are open. Max pools and attention
+    compare their inputs with each other, not with 0, and always use the standard deviation.
 
     Args:
         scale: c, from 0 (hard) to inf.

@@ -28,7 +28,7 @@ def module_entry(name: str) -> str:
 
 
 class Temperatures:
-    """Answers which temperature holds for a kind of gate in a module.
+    """Looks up the temperature for a kind of gate in a module.
 
     Args:
         temperature: A number from 0 (hard) to inf, or a `Spread`; or a mapping to such, or to
@@ -40,7 +40,7 @@ class Temperatures:
         argument: What the caller calls it, for error messages.
 
     Raises:
-        TypeError: Something is neither a number nor such a mapping.
+        TypeError: A temperature is neither a number nor such a mapping.
         ValueError: A temperature is negative or NaN.
     """
 

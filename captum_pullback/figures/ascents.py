@@ -49,9 +49,9 @@ def plot_ascent(
 ) -> Figure:
     """Draw photographs, each in a row with its perturbations for several classes.
 
-    A perturbation is drawn in color around gray, in units of the pixels' range, and what exceeds
-    the scale is clipped, as `scale_of` has it. The grids of several methods stand side by side
-    and share the scale of their row.
+    A perturbation is drawn in color around gray, in units of the pixels' range, and values beyond
+    the scale are clipped, as in `scale_of`. The grids of several methods are drawn side by side and
+    share the scale of their row.
 
     Args:
         images: R of (C, H, W); as for `to_picture`, with ``mean`` and ``std``.
@@ -63,7 +63,8 @@ def plot_ascent(
         captions: R rows of K texts for each title, under the cells.
         own: The cells (row, column) to be framed: those of each photograph's own class.
         show: The perturbation, the perturbed photograph, or the one under the other.
-        scale: What shares one color scale: a row, nothing (each cell has its own), or all.
+        scale: What shares one color scale: a row, nothing (each cell has its own), or the whole
+            figure.
         scales: The scales themselves, R rows of a number for each cell of all grids, as
             `perturbation_scales` gives them; None: from these perturbations.
 

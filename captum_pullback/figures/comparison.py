@@ -1,4 +1,4 @@
-"""Figures of attributions beside the photographs that they explain, for any Captum attribution.
+"""Figures of attributions next to the photographs that they explain, for any Captum attribution.
 
 Nothing here changes pyplot's global state: every function returns a `matplotlib.figure.Figure`,
 to save, show in a notebook, or draw more into.
@@ -60,7 +60,7 @@ def plot_attribution(
     sign: Sign = "all",
     outlier_percent: float = 2.0,
 ) -> Figure:
-    """Draw one attribution, beside its photograph if that is given.
+    """Draw one attribution, next to its photograph if one is given.
 
     Args:
         attribution: (C, H, W), (1, C, H, W) or (H, W).

@@ -1,4 +1,4 @@
-"""Candidates for a temperature, and what speaks for and against each."""
+"""Candidates for a temperature, and the evidence for and against each."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _OWN = frozenset({"attention", "softmax"})
 
 @dataclass(frozen=True)
 class Candidate:
-    """A temperature that was tried, and what its maps were worth.
+    """A temperature that was tried, and how good its maps were.
 
     Attributes:
-        temperature: To be given to `ExcitationPullback`; 0 are hard gates.
+        temperature: For `ExcitationPullback`; 0 means hard gates.
         value: The temperature, or the scale of spreads, as one number; the last that was varied
             of several.
         infidelity: Mean over the examples; lower is better.
@@ -214,7 +214,7 @@ def gate_spreads(
 
     _watched(forward_func, inputs, additional_forward_args, rules, see, 0)
     if not sums:
-        raise SofteningError("no gate was met, so there is no temperature to fit")
+        raise SofteningError("no gate ran, so there is no temperature to fit")
     if set(sums) == {""}:
         raise ValueError("per_gate needs gates in modules with names: pass the torch.nn.Module")
     return {

@@ -1,4 +1,4 @@
-"""The temperature that explains best: faithful, and still about the class that was asked for."""
+"""The search for a temperature whose maps are faithful and still depend on the class."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class TemperatureFit:
 
     Attributes:
         temperature: To be given to `ExcitationPullback` or `soften`: a number, a `Spread`, or a
-            mapping from modules or kinds of gates to such. 0, hard gates, is recommended where
-            nothing softer is better and passes.
+            mapping from modules or kinds of gates to such. 0, which means hard gates, is
+            recommended if no softer temperature passes and is better.
         infidelity: Mean infidelity at this temperature; lower is better.
         tried: All candidates, ascending; the first, 0, leaves gates as they are.
-        gradient: The plain gradient, of which class dependence is measured against.
-        scale: With ``per_gate``, or in units of spread, the scale that was found; else None.
+        gradient: The plain gradient, which class dependence is measured against.
+        scale: With ``per_gate``, or in units of spread, the scale that was found; otherwise None.
         bounds: What the candidates' cosines must not exceed; empty for outputs of one score.
     """
 
@@ -94,7 +94,7 @@ class TemperatureFit:
         else:
             lines.append("one score: whether maps depend on the class cannot be checked")
         if self.best.value == 0:
-            lines.append("nothing softer passes and is more faithful: keep the gates hard")
+            lines.append("no softer temperature passes and is more faithful: keep the gates hard")
         return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def fit_temperature(
     seed: int = 0,
     show_progress: bool = True,
 ) -> TemperatureFit:
-    r"""Find the temperature of the least infidelity among those whose maps are about the class.
+    r"""Find the temperature with the lowest infidelity whose maps still depend on the class.
 
     Infidelity (Yeh et al. 2019, arXiv 1901.09392) is Captum's; the same perturbed inputs judge
     every candidate, and the network sees each once. It keeps falling long after a map has become
@@ -139,19 +139,21 @@ def fit_temperature(
     .. math::
         \rho_T \le \max(\rho_\nabla, 0) + m
 
-    for the runner-up class of each example as well as for one drawn at random, :math:`\rho_\nabla`
-    being the plain gradient's and m the margin. The square of a cosine is the share of one map
-    that the other explains: where the gradient tells classes apart, another class's map may
-    explain about :math:`m^2` of a map, by default 1 %. A cosine below 0 is not asked for, since
-    maps that have nothing in common have 0. Of the candidates that pass, 0 (hard gates) among
-    them, the one of the least infidelity is recommended.
+    for the runner-up class of each example as well as for one drawn at random; :math:`\rho_\nabla`
+    is that of the plain gradient, and m the margin. The square of a cosine is the share of one map
+    that the other explains: where the gradient tells classes apart, another class's map may explain
+    about :math:`m^2` of a map, by default 1 %. A cosine below 0 is not required, since maps that
+    have nothing in common have 0. Among the candidates that pass, including 0 (hard gates), the one
+    with the lowest infidelity is recommended.
 
-    The search doubles and halves from 0.05 to 3.2, goes on past an end that is best (to 0.001 and
-    1000 at most, see `TemperatureFit.at_limit`), then halves the steps around the best three times.
+    The search starts with 0.05, 0.1, 0.2 and so on up to 3.2, continues past an end that is best
+    (to 0.001 and 1000 at most, see `TemperatureFit.at_limit`), then halves the steps around the
+    best three times.
 
     Args:
         forward_func: The network, or any callable that gives a tensor of shape (N, ...).
-        inputs: What to explain, shape (N, ...), or a tuple of such; some tens of examples do.
+        inputs: What to explain, shape (N, ...), or a tuple of such; a few dozen examples are
+            enough.
         target: As for `ExcitationPullback.attribute`. Classes are the output's second dimension;
             an output of one score cannot be checked, which the result says.
         additional_forward_args: Further arguments of the network.
@@ -164,23 +166,24 @@ def fit_temperature(
         per_kind: Whether to vary the temperature of each kind of gate by itself, once the best
             for all is known: one kind after another, the others staying. Attention keeps its own.
         class_margin: m, from 0; inf looks at infidelity alone.
-        perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them).
-            None fills squares of images (N, C, H, W) with uniform noise between the least and
-            the greatest value of each channel, and adds Gaussian noise with the standard
-            deviation of the inputs to anything else. Beyond 256 MB of perturbed inputs it is
-            called anew for each round of candidates, with torch's generators seeded alike.
+        perturb_func: From inputs to perturbed inputs (both a tensor, or both a tuple of them). None
+            fills squares of images (N, C, H, W) with uniform noise between the least and the
+            greatest value of each channel, and adds Gaussian noise with the standard deviation of
+            the inputs to anything else. Beyond 256 MB of perturbed inputs it is called again for
+            each round of candidates, with the same seed for torch's generators.
         n_perturb_samples: Perturbations per example.
         normalize: Whether attributions are scored at their best scale, as Captum does it.
         max_examples_per_batch: How many perturbed examples go through the network at once.
-        seed: Of the perturbations and of the random class; the random state is afterwards as
-            before.
+        seed: For the perturbations and the random class; the state of torch's generators does not
+            change.
         show_progress: Whether to show a progress bar on stderr.
 
     Returns:
-        The temperature, its infidelity, everything that was tried, and why what failed did.
+        The temperature, its infidelity, all candidates, and why some failed.
 
     Raises:
-        NoTemperatureError: Nothing passes, not even 0, as can be where rules hold more than gates.
+        NoTemperatureError: Nothing passes, not even 0, which can happen if rules hold more than the
+            ReLU family.
         ValueError: The infidelity is not finite (the network's output is not, say), or
             ``per_gate`` is asked of a callable without modules, or with other units or
             ``per_kind``; or there are no such units; or the margin is negative.

@@ -51,15 +51,15 @@ class TrainingLens:
     as the hypothesis assumes; for these three, gates are rounded to open or closed. Gates of
     normalization, attention and products are not watched.
 
-    Each record is a file, whole or absent; a run that is started again skips the steps that are
-    there. Memory holds one step at a time.
+    Each record is a file, either complete or absent; a run that is started again skips the steps
+    that were recorded. Memory holds one step at a time.
 
     Args:
-        inputs: The examples to watch, (N, ...); some tens to hundreds. Held out ones show
-            the function, training ones how it was trained.
+        inputs: The examples to watch, (N, ...); dozens to hundreds. Held-out examples show what the
+            function is, training examples how it was trained.
         labels: Their classes, (N,), integers.
         folder: Where to keep the record; None for a temporary folder that is removed with the lens.
-        gates: Whether to record gates: N forward passes a step.
+        gates: Whether to record gates, which takes N forward passes per step.
         weights: ``"all"`` records the effective weights of all C classes (C backward passes for
             each example), ``"label"`` those of each example's own class alone (one), and None
             records none.
@@ -114,7 +114,7 @@ class TrainingLens:
             step: A number of 0 or more that grows over training.
 
         Returns:
-            Whether it was recorded: False where this step was there already.
+            Whether it was recorded: False if this step was recorded before.
 
         Raises:
             NotPiecewiseLinearError: Weights are recorded, and the network with its gates held is
@@ -124,7 +124,7 @@ class TrainingLens:
         return self._recorder.record(model, step)
 
     def interval(self, classes: int, batch_size: int, share: float = 0.05) -> int:
-        """Return how many steps to leave between records to keep their cost at a share of training.
+        """Return how many steps to leave between records to keep their cost to a share of training.
 
         Cost is counted in passes of one example through the network, forward or backward to the
         input; a training step's backward pass, which also goes to the weights, counts two. So a
@@ -161,9 +161,9 @@ class TrainingLens:
         """Measure the cosine similarity of effective weights within and between classes.
 
         Args:
-            rows: ``"label"`` compares the weights of each example's own class, ``"all"`` those
-                of all classes together. Only the second compares like with like between classes:
-                weights of two different classes are near to orthogonal from the start.
+            rows: ``"label"`` compares the weights of each example's own class, ``"all"`` those of
+                all classes together. Only the second compares like with like between classes:
+                weights of two different classes are nearly orthogonal from the start.
         """
         return trajectories.similarity(self._reader, rows)
 
@@ -233,7 +233,8 @@ class TrainingLens:
 
         Args:
             model: The model of the last record.
-            since: From where on, as a share of training; without the last record, whose z it is.
+            since: The share of training from which records count; the last record, which z comes
+                from, does not.
 
         Returns:
             Two arrays of shape (gates,) for each layer, of at most about a million gates.
@@ -246,11 +247,11 @@ class TrainingLens:
         r"""Fit temperatures, such that :math:`\sigma(z/T)` is the probability that a gate is open.
 
         By maximum likelihood, over the records from the share ``since`` of training on; the last
-        record itself, whose z is asked, does not count.
+        record, which z comes from, does not count.
 
         Args:
             model: The model of the last record.
-            since: From where on, as a share of the training.
+            since: The share of the training from which records count.
             per_channel: Whether each channel (dimension 1 of z) gets a temperature of its own.
                 Not where a module runs several gates, and not all have the same channels.
 

@@ -144,7 +144,7 @@ class Reader:
         with self.files.read(last) as arrays:
             keys = {_name_of(key): key for key in arrays if key.startswith("open:")}
         if list(keys) != list(parts):
-            raise LensError("this model has other gates than the one that was recorded")
+            raise LensError("this model has different gates from the one that was recorded")
         finals = []
         for name, calls in parts.items():
             gate = calls[0][0]

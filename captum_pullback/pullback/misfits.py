@@ -121,7 +121,7 @@ def _never_ran(layer: nn.Module) -> str:
     if type(layer).forward is nn.Module.forward:  # ModuleList, ModuleDict
         children = [name for name, _ in layer.named_children()]
         such = f", such as layer[{_key(layer, children[-1])}]" if children else ""
-        return f"a {kind} only holds modules, and is never called itself: give one of these{such}"
+        return f"a {kind} only holds modules, and is never called itself: use one of these{such}"
     return (
         f"the layer ({kind}) was not called in this forward pass: give a module whose output the "
         "network uses, and one that it calls itself (not its .forward, and not only its weights)"

@@ -68,7 +68,7 @@ def load_network(
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).split("\n")[0]
-        raise UsageError(f"there is no device {device!r} here ({cause})") from error
+        raise UsageError(f"device {device!r} is not available here ({cause})") from error
     try:
         with seeded(seed):
             return zoo.load(name, weights, device)

@@ -168,7 +168,7 @@ def last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
         for hook in hooks:
             hook.remove()
     if not last:
-        raise ValueError("no module of this network has a map (N, C, H, W) as its output")
+        raise ValueError("no module of this network returns a feature map (N, C, H, W)")
     return last[0]
 
 

@@ -36,7 +36,7 @@ def from_function(name: str, weights: str | Path | None) -> Network:
         if isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}."):
             raise ZooError(
                 f"{name!r}: there is no module {error.name!r} in this folder, nor is one "
-                "installed; run the command in the folder that holds it"
+                "installed; run the command in the folder that contains it"
             ) from None
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
         raise ZooError(f"{name!r}: cannot import {where!r}: {said}") from error

@@ -1,4 +1,4 @@
-"""A classifier with all that it takes to run it on a photograph."""
+"""A classifier with everything needed to run it on a photograph."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Network:
-    """A classifier with all that it takes to run it on a photograph.
+    """A classifier with everything needed to run it on a photograph.
 
     Attributes:
         model: In eval mode; maps ``(N, 3, H, W)`` to logits ``(N, classes)``.

@@ -95,7 +95,7 @@ def load(
         network = vision.from_torchvision(name, weights)
     else:
         raise ZooError(
-            f"no network is called {name!r}{close(name, names())}. There are "
+            f"no network is called {name!r}{close(name, names())}. The networks are "
             f"{', '.join(map(repr, _NAMED))}, torchvision's classifiers, 'timm:NAME', 'hf:NAME', "
             "and 'package.module:function'."
         )

@@ -61,11 +61,11 @@ class PhotoError(ValueError):
 def read_photo(path: str | os.PathLike[str], *, max_side: int = MAX_SIDE) -> Image.Image:
     """Read a picture file as an upright RGB photograph with 8 bits per channel.
 
-    Turned as its EXIF orientation says; the first frame, where there are several; transparency is
-    laid on white; gray, palette and CMYK are converted as Pillow converts them, without color
-    profiles, which is how the networks' training pictures were read. 16-bit gray is divided by
-    257 and rounded, so that 65,535 becomes 255 (12-bit by 4095 / 255). Floating point is taken to
-    be in [0, 1] if it fits; otherwise it, like 32-bit integers, is stretched from its own
+    It is turned as its EXIF orientation says. If there are several frames, the first one is read.
+    Transparent parts become white. Gray, palette and CMYK are converted as Pillow converts them,
+    without color profiles, which is how the networks' training pictures were read. 16-bit gray is
+    divided by 257 and rounded, so that 65,535 becomes 255 (12-bit by 4095 / 255). Floating point is
+    taken to be in [0, 1] if it fits; otherwise it, like 32-bit integers, is stretched from its own
     minimum and maximum, as there is no agreed white.
 
     Args:

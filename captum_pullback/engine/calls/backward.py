@@ -234,7 +234,7 @@ def run(call: Call, x: Tensor, *, inplace: bool = False) -> Any:
         inplace: Whether the operation writes its result into ``x``, of which a copy is then kept.
 
     Returns:
-        What the operation returns, to the bit.
+        What the operation returns, bit for bit.
     """
     if not torch.compiler.is_compiling():
         if (follower := following.get()) is not None:

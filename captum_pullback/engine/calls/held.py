@@ -1,4 +1,4 @@
-"""What is held of one call of an operation, and what its backward pass may ask for."""
+"""What is held of one call of an operation, and what its backward pass may use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Held(NamedTuple):
         saves: Which of the input (0) and the others (1, 2, ...) ``pull`` needs. It gets these, and
             then what ``run`` has kept.
         layout: Whether ``pull`` needs the input's shape and strides (``context.shape``).
-        softens: Whether the temperature counts here; if not, the gate is held as it is.
+        softens: Whether the temperature has an effect; if not, the gate is held as it is.
         gate: Whether the output is a gate for what it multiplies.
         signed_gate: Whether it is one once a constant is added, as in ``1 + tanh(z)``.
         hard: Whether at temperature 0 it is PyTorch's own derivative.
@@ -97,11 +97,11 @@ class Call:
 
 
 class Context:
-    """What a rule may ask for in a backward pass.
+    """What a rule may use in a backward pass.
 
     Attributes:
         operation: The original call, as a function of its input alone. It may work in place.
-        wanted: For the input and each of the other tensors, whether a gradient is wanted.
+        wanted: For the input and each of the other tensors, whether a gradient is needed.
         reuse: Whether the memory of the first saved tensor may be used for the result.
         shape: The input's shape; None unless it was asked for.
         strides: The input's strides.

@@ -88,7 +88,7 @@ def _refuse_plain(
         nodes = graph.nonlinear_between(outputs, inputs, also_seen=True)
         if next(nodes, None) is None:
             return  # of what is linear the gradient is the pullback
-    raise SofteningError(state.nothing("lies on the way to what is attributed to"))
+    raise SofteningError(state.nothing("lies on the path to what is attributed to"))
 
 
 def _look(state: State, outputs: list[Tensor], inputs: list[Tensor] | None) -> None:
@@ -107,8 +107,8 @@ def _look(state: State, outputs: list[Tensor], inputs: list[Tensor] | None) -> N
             ways = graph.way_between(outputs, part)
             if ways.reached and not ways.gates:
                 raise SofteningError(
-                    f"nothing was softened on the way to part {number} of inputs: no gate "
-                    "lies between it and the output, so its share would be a plain gradient. "
+                    f"nothing was softened on the path from part {number} of inputs: no gate lies "
+                    "between it and the output, so its attribution would be a plain gradient. "
                     "Pass it in additional_forward_args, or attribute to it with "
                     "captum.attr.Saliency"
                 )

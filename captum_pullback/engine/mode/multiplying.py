@@ -114,8 +114,8 @@ def _run_traced_product(
     if factors.held and is_attention and temperature != 1:
         # Not raised: Dynamo would take an error for a reason to run this part as it is.
         state.record.refuse_traced(
-            "attention that is written out has the temperature 1 in a compiled graph: use "
-            "the original module for another one"
+            "attention that is written out always has temperature 1 in a compiled graph: to "
+            "change it, use the original module"
         )
         return func(*given, **kwargs)
     state.record.count_traced(product.name, "held")

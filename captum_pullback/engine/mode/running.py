@@ -40,7 +40,7 @@ __all__ = ["NAMES_ARE_LOST", "innermost", "run_gate", "run_nonlinear"]
 
 NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
-    "use the original module, or one temperature for all"
+    "use the original module, or one temperature for all gates"
 )
 
 _ATTENTION = F.multi_head_attention_forward

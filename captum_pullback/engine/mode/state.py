@@ -99,7 +99,7 @@ class State(TorchFunctionMode):
             leave_mode(self)
 
     def require_gates(self, *, allow_idle: bool = False) -> None:
-        """Raise if no gate was met, which would make every gradient a plain one."""
+        """Raise if no gate ran, since every gradient would then be a plain one."""
         if self.record.gates or self.record.was_traced or self.may_be_plain:
             return
         if allow_idle and self.record.gates_without_gradient:
@@ -129,7 +129,7 @@ class State(TorchFunctionMode):
         return (
             f"nothing was softened: no gate that carries a gradient {where}, so this would be a "
             "plain gradient. "
-            + (f"Gates that ran off the way to it: {', '.join(off)}. " if off else "")
+            + (f"Gates that ran off this path: {', '.join(off)}. " if off else "")
             + (f"Nonlinearities without a rule ran: {', '.join(left)}. " if left else "")
             + "Run the forward pass inside the block, on inputs that require gradients, with a "
             "network whose gates are not inside scripted or traced code; or give rules for them."

@@ -35,12 +35,11 @@ class Rule:
     """What is held of one kind of gate.
 
     Attributes:
-        read: From the arguments of a call after its input (less ``inplace``) to what is held of
-            it; or to None, where these arguments make it no gate.
+        read: Takes the arguments of a call after its input (without ``inplace``), and returns what
+            is held of it, or None if it is not a gate with these arguments.
         group: "gate", or "pool" for what takes the pool temperature.
-        temperature: The kind's own temperature, where no other is given for this kind. None takes
-            the common one.
-        inside: Whether to look for gates inside an operation that is written in Python, instead.
+        temperature: The kind's own default temperature. None means the common one.
+        inside: Whether to look for gates inside the operation instead, if it is written in Python.
     """
 
     read: Callable[..., Held | None]
@@ -50,7 +49,7 @@ class Rule:
 
 
 class Composite(Mapping[Any, Any]):
-    """A mapping from kinds of gates to rules that cannot be changed: ``{**SEMANTIC, ...}`` copies.
+    """An immutable mapping from kinds of gates to rules; ``{**SEMANTIC, ...}`` copies it.
 
     Args:
         name: Of the composite.

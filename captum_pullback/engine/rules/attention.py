@@ -117,7 +117,7 @@ def scaled_dot_product_attention(
 def project(x: Tensor, weight: Tensor, bias: Tensor | None, record: Any) -> tuple[Tensor, ...]:
     """Queries, keys and values of self-attention, from one projection.
 
-    What `torch.nn.functional.multi_head_attention_forward` computes, to the bit; but as queries
+    What `torch.nn.functional.multi_head_attention_forward` computes, bit for bit; but as queries
     and keys carry nothing, the way back is that of the values, a third of the projection.
 
     Args:

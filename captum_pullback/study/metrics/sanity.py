@@ -54,7 +54,7 @@ def random_logit(
         other. A map that is the same for all classes has 1.
 
     Raises:
-        ValueError: Another class is the target itself.
+        ValueError: The other class is the target itself.
     """
     target = torch.as_tensor(target, device=inputs.device)
     if isinstance(others, int):
@@ -62,7 +62,7 @@ def random_logit(
             steps = torch.randint(1, others, (len(inputs),)).to(target)
         others = (target + steps) % others
     if bool((others == target).any()):
-        raise ValueError("another class is the target itself")
+        raise ValueError("the other class is the target itself")
     one, other = (
         _attributed(attribution, inputs, each, seed, options) for each in (target, others)
     )
