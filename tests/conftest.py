@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+import training_runs
 from PIL import Image
 
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=40)
@@ -35,6 +36,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels of a short training."""
+    return training_runs.examples()
 
 
 @pytest.fixture(scope="module")

@@ -54,13 +54,3 @@ def by_reference(function: Function, x: Tensor) -> Tensor:
 def sigma(z: Tensor, temperature: float) -> Tensor:
     """The logistic function of z / T, written out."""
     return 1 / (1 + torch.exp(-z / temperature))
-
-
-def depth() -> int:
-    """How many function modes this thread is in."""
-    return int(torch._C._len_torch_function_stack())
-
-
-def hooks(model: nn.Module) -> int:
-    """How many forward hooks the modules of a model have."""
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
+
+from captum_pullback.engine import _torch
 
 #: Functions that somebody might replace to have a say in them.
 _FUNCTIONS = {
@@ -27,6 +28,12 @@ _FUNCTIONS = {
 }
 
 
+def hooks(model: nn.Module) -> list[Any]:
+    """The hooks of all kinds that the modules of a model have."""
+    kept = [value for m in model.modules() for name, value in vars(m).items() if "_hooks" in name]
+    return [hook for by_number in kept for hook in by_number.values()]
+
+
 def snapshot(model: nn.Module) -> dict[str, Any]:
     """Plain values, to be compared."""
     return {
@@ -39,7 +46,7 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
         },
         "classes": {name: type(module) for name, module in model.named_modules()},
         "parameters": {
-            name: (id(p), p.requires_grad, id(p.grad), p._version, p._backward_hooks)
+            name: (id(p), p.requires_grad, id(p.grad), _torch.version(p), p._backward_hooks)
             for name, p in model.named_parameters()
         },
         "functions": {
@@ -53,7 +60,7 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
             if name.startswith("_global_") and isinstance(hooks, dict)
         ],
         "modes": (
-            len(_get_current_function_mode_stack()),
+            _torch.mode_depth(),
             torch._C._len_torch_dispatch_stack(),
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),

@@ -15,6 +15,7 @@ import torch
 from app_asking import answered, job, run
 from captum.attr import IntegratedGradients, Saliency
 from PIL import Image
+from snapshot import hooks
 from torch import nn
 
 from captum_pullback import (
@@ -81,7 +82,7 @@ def test_layers_are_those_that_ran(loaded: Loaded) -> None:
         "0": (6, 14, 14), "1": (6, 14, 14), "2": (6, 7, 7), "3": (8, 5, 5), "4": (8, 5, 5),
         "5": (200,), "6": (5,), "": (5,),
     }  # fmt: skip
-    assert not any(m._forward_hooks for m in loaded.network.model.modules())
+    assert hooks(loaded.network.model) == []
 
 
 def test_the_map_is_the_pullback(loaded: Loaded) -> None:

@@ -156,9 +156,7 @@ def test_the_forward_pass_is_bit_identical(case: tuple[str, nn.Module, Tensor]) 
 GATES = {"resnet50": (49, 1), "vgg11_bn": (10, 5), "densenet121": (121, 1)}
 
 
-def test_every_gate_is_softened_and_nothing_left_hard(
-    case: tuple[str, nn.Module, Tensor],
-) -> None:
+def test_every_gate_is_softened_and_nothing_left_hard(case: tuple[str, nn.Module, Tensor]) -> None:
     name, model, x = case
     with soften(model, 0.3) as record:
         model(x)

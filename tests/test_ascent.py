@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -92,23 +93,21 @@ def test_it_is_the_ascent_by_hand(
 # Networks whose optimum is known.
 
 
-class Peak(nn.Module):
+def peak(center: Tensor) -> Callable[[Tensor], Tensor]:
     """``-sum |x - c|``, with its greatest value, 0, at c; |u| is made of two ReLUs."""
 
-    def __init__(self, center: Tensor) -> None:
-        super().__init__()
-        self.center = center
-
-    def forward(self, x: Tensor) -> Tensor:
-        u = x - self.center
+    def model(x: Tensor) -> Tensor:
+        u = x - center
         return -(u.relu() + (-u).relu()).flatten(1).sum(dim=1)
+
+    return model
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_it_comes_to_a_peak_and_stays(temperature: float) -> None:
     start = normal(2, 10)
     center = start[0] + 0.7 * torch.tensor([1.0, -1.0] * 5, dtype=torch.float64)
-    ascent = PullbackAscent(Peak(center), temperature, steps=400, step_size=0.02)
+    ascent = PullbackAscent(peak(center), temperature, steps=400, step_size=0.02)
     trace = ascent.trace(start, None)
     for number in range(2):
         assert float((trace[-1].inputs[number] - center).norm()) < 0.05

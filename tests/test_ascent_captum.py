@@ -13,6 +13,8 @@ from captum.attr import Attribution, NoiseTunnel, visualization
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from captum.robust import AttackComparator, Perturbation
 from climbs import convolutional, images, normal
+from handmade import Handmade
+from snapshot import hooks
 from torch import Tensor, nn
 
 from captum_pullback import PullbackAscent
@@ -46,18 +48,10 @@ def test_targets_of_outputs_with_more_dimensions() -> None:
 
 def test_additional_arguments_and_names_of_modules_reach_the_network() -> None:
     model = convolutional()
-
-    class Shifted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, x: Tensor, shift: Tensor, times: float) -> Tensor:
-            return self.model(x + shift) * times
-
+    shifted = Handmade(lambda net, x, shift, times: net.model(x + shift) * times, model=model)
     shift, x = normal(3, 3, 8, 8, seed=9), images()
     temperature = {"model.1": 0.2, "": 0.9}
-    found = PullbackAscent(Shifted(), temperature, step_size=0.4).trace(x, 1, (shift, 2.0))
+    found = PullbackAscent(shifted, temperature, step_size=0.4).trace(x, 1, (shift, 2.0))
     expected = PullbackAscent(model, {"1": 0.2, "": 0.9}, step_size=0.4).trace(x + shift, 1)
     torch.testing.assert_close(found[-1].inputs + shift, expected[-1].inputs)
     torch.testing.assert_close(found[-1].score, expected[-1].score * 2)
@@ -106,15 +100,8 @@ def test_captums_robustness_metrics_take_it() -> None:
 
 
 def test_nothing_of_the_callers_is_changed() -> None:
-    class InPlace(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = convolutional()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x.mul_(2).relu_())
-
-    model, x = InPlace(), images()
+    model = Handmade(lambda net, x: net.inner(x.mul_(2).relu_()), inner=convolutional())
+    x = images()
     before, weights, random = x.clone(), copy.deepcopy(model.state_dict()), torch.get_rng_state()
     ascent = PullbackAscent(model, step_size=0.4)
     known = dict(vars(ascent))
@@ -131,7 +118,7 @@ def test_nothing_of_the_callers_is_changed() -> None:
     assert vars(ascent) == known
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert hooks(model) == []
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import NeuronGradient, Saliency
+from handmade import Handmade
 from reference import gradient, relu
+from snapshot import hooks
 from torch import Tensor, nn
 
 from captum_pullback import (
@@ -153,26 +155,19 @@ def test_temperature_zero_is_captums_gradient_to_the_bit(model: TwoLayers, x: Te
     assert torch.equal(found, neuron)
 
 
-def weights_from_input(x: Tensor) -> Tensor:
-    return F.linear(F.relu(x), (x.T @ x)[:2])
+FROM_INPUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "weights": lambda x: F.linear(F.relu(x), (x.T @ x)[:2]),
+    "bias": lambda x: F.linear(F.relu(x), torch.ones(4, 4, dtype=x.dtype), x.sum(0)),
+    "kernel": lambda x: F.conv2d(
+        F.relu(x).view(1, 1, 3, 4), x.view(1, 1, 3, 4), padding=1
+    ).flatten(1),
+    "scale": lambda x: F.batch_norm(
+        F.relu(x), x[0].detach(), x[1].detach() ** 2, x[2], x.sum(0)
+    ),
+}  # fmt: skip
 
 
-def bias_from_input(x: Tensor) -> Tensor:
-    return F.linear(F.relu(x), torch.ones(4, 4, dtype=x.dtype), x.sum(0))
-
-
-def kernel_from_input(x: Tensor) -> Tensor:
-    picture = F.relu(x).view(1, 1, 3, 4)
-    return F.conv2d(picture, x.view(1, 1, 3, 4), padding=1).flatten(1)
-
-
-def scale_from_input(x: Tensor) -> Tensor:
-    return F.batch_norm(F.relu(x), x[0].detach(), x[1].detach() ** 2, x[2], x.sum(0))
-
-
-@pytest.mark.parametrize(
-    "function", [weights_from_input, bias_from_input, kernel_from_input, scale_from_input]
-)
+@pytest.mark.parametrize("function", FROM_INPUT.values(), ids=FROM_INPUT)
 def test_weights_may_depend_on_the_input(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
     leaf = x.clone().requires_grad_()
     plain = gradient(function(leaf)[:, 0].sum(), leaf)
@@ -229,16 +224,11 @@ def test_results_are_contiguous_and_of_the_inputs_type() -> None:
 def test_a_layer_may_come_after_integers() -> None:
     """Token ids have no gradients; what an embedding layer makes of them has."""
     torch.manual_seed(0)
-
-    class Words(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            return F.relu(self.head(self.embedding(tokens).mean(1)))
-
-    model, tokens = Words().double(), torch.tensor([[1, 2, 3], [4, 4, 8]])
+    model = Handmade(
+        lambda net, tokens: F.relu(net.head(net.embedding(tokens).mean(1))),
+        embedding=nn.Embedding(9, 4), head=nn.Linear(4, 3),
+    ).double()  # fmt: skip
+    tokens = torch.tensor([[1, 2, 3], [4, 4, 8]])
     found = LayerExcitationPullback(model, model.embedding, 0.4).attribute(tokens, target=1)
     z = model.head(model.embedding(tokens).mean(1))[:, 1]
     expected = torch.sigmoid(z / 0.4)[:, None] * model.head.weight[1] / 3
@@ -293,7 +283,7 @@ def test_a_bad_call_says_what_was_wrong_and_changes_nothing(
     assert torch.equal(torch.get_rng_state(), state)
     assert [p.requires_grad for p in model.parameters()] == flags
     assert not x.requires_grad
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert hooks(model) == []
     torch.testing.assert_close(
         ExcitationPullback(model, T).attribute(x, 1), jacobian(model, x)[:, 1]
     )  # fmt: skip

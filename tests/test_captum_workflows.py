@@ -34,6 +34,7 @@ from captum.attr import (
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from captum.testing.attr.helpers.test_config import config
 from reference import gradient, max_pool2d, relu
+from snapshot import hooks
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -186,7 +187,7 @@ def test_guided_grad_cam_inside(model: nn.Module, x: Tensor) -> None:
     passed = gradient(soft_scores(model, z, 1), z).clamp(min=0)
     guided = gradient((model[0](leaf) * passed).sum(), leaf)
     torch.testing.assert_close(found, guided * cam)
-    assert not any(module._backward_hooks for module in model.modules())
+    assert hooks(model) == []
 
 
 # --- Captum's own configuration -----------------------------------------------------------------
@@ -216,11 +217,7 @@ def call(method: Any, case: dict[str, Any], **changed: Any) -> tuple[Tensor, ...
 def test_hooks_are_gone_afterwards(case: dict[str, Any], theirs: type) -> None:
     method, model = build(case, theirs)
     call(method, case)
-    for module in model.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
-        assert not module._backward_hooks
-        assert not getattr(module, "_backward_pre_hooks", None)
+    assert hooks(model) == []
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from handmade import Handmade
 from test_models import TARGET, Parallel, Spelled, assert_right, pictures, spelled
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import soften
@@ -48,16 +49,11 @@ def test_a_backward_pass_outside_the_block_is_refused(reentrant: bool) -> None:
 def test_the_threads_of_dataparallel_are_refused_alike(reentrant: bool) -> None:
     """What a replica's gates tell must reach the block, and not end with the replica's thread."""
 
-    class Checkpointed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = spelled()
-
-        def forward(self, x: Tensor) -> Tensor:
-            # All gates in the checkpoint: none runs outside it.
-            return checkpoint(self.inner, x, use_reentrant=reentrant)
-
-    model, x = Parallel(Checkpointed()), pictures().requires_grad_()
+    # All gates in the checkpoint: none runs outside it.
+    whole = Handmade(
+        lambda net, x: checkpoint(net.inner, x, use_reentrant=reentrant), inner=spelled()
+    )
+    model, x = Parallel(whole), pictures().requires_grad_()
     with soften(model, 0.4):
         model(x)[range(3), TARGET].sum().backward()
     assert_right(x.grad)

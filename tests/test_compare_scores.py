@@ -11,6 +11,7 @@ from captum import attr
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from PIL import Image
 from scipy.stats import spearmanr
+from snapshot import hooks
 from torch import Tensor, nn
 
 from benchmarks.compare import cost
@@ -186,9 +187,7 @@ def test_every_method_on_a_network_that_reuses_its_relu(name, image) -> None:
             rise = given.model(image) - given.model(torch.zeros_like(image))
         assert float(found[0].sum()) == pytest.approx(float(rise[0, 1]), abs=0.02)
     assert all(torch.equal(value, before[key]) for key, value in given.model.state_dict().items())
-    assert not any(
-        module._forward_hooks or module._backward_hooks for module in given.model.modules()
-    )
+    assert hooks(given.model) == []
 
 
 def test_forms_are_those_that_captum_declares() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from handmade import Handmade
 from scipy.stats import spearmanr
+from snapshot import hooks
 from torch import nn
 
 from benchmarks import deep_features
@@ -17,20 +19,13 @@ def test_agreements_are_shares_of_equal_gates_of_each_call(monkeypatch) -> None:
     monkeypatch.setattr(deep_features, "BATCH", 2)
     relu = nn.ReLU()
 
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.relu = relu
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.relu(-self.relu(x) + 1.5)
-
+    twice = Handmade(lambda net, x: net.relu(-net.relu(x) + 1.5), relu=relu)
     x = torch.tensor([[1.0, 2.0, -1.0, 3.0], [1.0, -2.0, -1.0, 1.0], [2.0, 2.0, 2.0, 2.0]])
-    first, second = deep_features.agreements(Twice(), x)
+    first, second = deep_features.agreements(twice, x)
     # Open at first: 1101, 1001, 1111; then, where the first is below 1.5: 1010, 1111, 0000.
     assert first.tolist() == [[1, 0.75, 0.75], [0.75, 1, 0.5], [0.75, 0.5, 1]]
     assert second.tolist() == [[1, 0.5, 0.5], [0.5, 1, 0], [0.5, 0, 1]]
-    assert not relu._forward_hooks
+    assert hooks(relu) == []
 
 
 def test_gradients_of_a_linear_network_are_the_same_for_all() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from affine import applied, assert_close
+from handmade import Handmade
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,7 +23,6 @@ from captum_pullback.engine.softening import watch
 from captum_pullback.zoo.reference import ReferenceNet
 
 patient = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-EXACT = 1e-10
 
 
 def settled(model: nn.Module) -> nn.Module:
@@ -33,10 +34,6 @@ def settled(model: nn.Module) -> nn.Module:
             nn.init.normal_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return model.double().eval()
-
-
-def applied(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    return torch.einsum("nci,ni->nc", weight.flatten(2), x.flatten(1)) + bias
 
 
 def region(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -52,20 +49,11 @@ def region(model: nn.Module, x: Tensor) -> list[Tensor]:
     return pieces
 
 
-def assert_close(actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
-    """To 1e-10 of the largest expected entry, or of a scale that is given."""
-    scale = float(expected.abs().max()) if scale is None else scale
-    torch.testing.assert_close(actual, expected, rtol=0, atol=EXACT * scale)
-
-
-class Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.bn = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.bn(self.conv(x)))
+def residual(channels: int) -> nn.Module:
+    return Handmade(
+        lambda net, x: F.relu(x + net.bn(net.conv(x))),
+        conv=nn.Conv2d(channels, channels, 3, padding=1), bn=nn.BatchNorm2d(channels),
+    )  # fmt: skip
 
 
 LAYERS: dict[str, Callable[[int], nn.Module]] = {
@@ -78,7 +66,7 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "prelu": nn.PReLU,
     "max pool": lambda c: nn.MaxPool2d(3, 2, 1),
     "avg pool": lambda c: nn.AvgPool2d(2, 1, 1),
-    "residual": Residual,
+    "residual": residual,
     "dropout": lambda c: nn.Dropout(0.5),
 }
 
@@ -283,7 +271,7 @@ def test_what_vmap_cannot_do_is_done_one_class_at_a_time() -> None:
 def test_softened_map_holds_the_pullbacks_of_all_classes(temperature: Any) -> None:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-    model = settled(nn.Sequential(body, Residual(4), nn.Flatten(), nn.Linear(36, 3)))
+    model = settled(nn.Sequential(body, residual(4), nn.Flatten(), nn.Linear(36, 3)))
     x = torch.randn(2, 2, 6, 6, dtype=torch.float64)
     weight, bias = effective_weights(model, x, temperature=temperature, pool_temperature=0.4)
     assert_close(applied(weight, bias, x), model(x).detach())

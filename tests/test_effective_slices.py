@@ -7,20 +7,29 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from affine import applied
 from torch import Tensor
 
 from captum_pullback import EXCITATION, effective_weights
 from captum_pullback.effective import NotPiecewiseLinearError
 
 
-def applied(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    return torch.einsum("nci,ni->nc", weight, x) + bias
+def written(change: Callable[[Tensor, Tensor], object]) -> Callable[[Tensor], Tensor]:
+    """Changes a copy of x in place."""
+
+    def run(x: Tensor) -> Tensor:
+        h = x * 1
+        change(h, x)
+        return h
+
+    return run
 
 
-def multiplied(x: Tensor) -> Tensor:
-    h = x * 1
-    h[:, :2].mul_(x[:, 2:4])
-    return h
+multiplied = written(lambda h, x: h[:, :2].mul_(x[:, 2:4]))
+divided = written(lambda h, x: h[:, :2].div_(1 + x[:, 2:4] ** 2))
+curved = written(lambda h, x: h[:, :2].sinh_())
+interpolated_by_itself = written(lambda h, x: h[:, :2].lerp_(x[:, 2:4], x[:, 1:3]))
+accumulated = written(lambda h, x: h[:, :2].addcmul_(x[:, 1:3], x[:, 2:4]))
 
 
 def multiplied_by_sign(x: Tensor) -> Tensor:
@@ -29,33 +38,9 @@ def multiplied_by_sign(x: Tensor) -> Tensor:
     return h + 1
 
 
-def divided(x: Tensor) -> Tensor:
-    h = x * 1
-    h[:, :2].div_(1 + x[:, 2:4] ** 2)
-    return h
-
-
-def curved(x: Tensor) -> Tensor:
-    h = x * 1
-    h[:, :2].sinh_()
-    return h
-
-
 def smooth(x: Tensor) -> Tensor:
     h = 2 * x
     h[:, :2].sigmoid_()
-    return h
-
-
-def interpolated_by_itself(x: Tensor) -> Tensor:
-    h = x * 1
-    h[:, :2].lerp_(x[:, 2:4], x[:, 1:3])
-    return h
-
-
-def accumulated(x: Tensor) -> Tensor:
-    h = x * 1
-    h[:, :2].addcmul_(x[:, 1:3], x[:, 2:4])
     return h
 
 

@@ -8,8 +8,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import dynamo_warns
 from pulls import WAYS, by_reference
 from reference import relu
+from tiny import Run
 from torch import Tensor, nn
 
 from captum_pullback import soften
@@ -115,18 +117,6 @@ class CopiesItsWeights(nn.Module):
         return self.gate(F.linear(x, (weight - 0.4 * weight.grad).detach()))
 
 
-class Slopes(nn.Module):
-    """The input times the slope of its own cube: 3 x^3, behind a gate."""
-
-    def __init__(self, gate: Callable[[Tensor], Tensor], create_graph: bool) -> None:
-        super().__init__()
-        self.gate, self.create_graph = gate, create_graph
-
-    def forward(self, x: Tensor) -> Tensor:
-        (slope,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=self.create_graph)
-        return self.gate(x * slope)
-
-
 @every_way
 def test_a_gradient_by_a_copy_before_the_first_gate(way: str, x: Tensor) -> None:
     expected = by_reference(CopiesItsWeights(partial(relu, temperature=T)), x)
@@ -138,22 +128,26 @@ def test_a_gradient_by_a_copy_before_the_first_gate(way: str, x: Tensor) -> None
 def test_a_gradient_by_the_input_before_the_first_gate(
     create_graph: bool, way: str, x: Tensor
 ) -> None:
+    """The input times the slope of its own cube: 3 x^3."""
+
+    def run(x: Tensor) -> Tensor:
+        (slope,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=create_graph)
+        return F.relu(x * slope)
+
     gate = 1 / (1 + torch.exp(-3 * x**3 / T))
     expected = (9 if create_graph else 3) * x**2 * gate
-    torch.testing.assert_close(WAYS[way](Slopes(F.relu, create_graph), x, T), expected)
+    torch.testing.assert_close(WAYS[way](Run(run), x, T), expected)
 
 
-class Branches(nn.Module):
-    def __init__(self, first: bool) -> None:
-        super().__init__()
-        self.first = first
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x if self.first else F.relu(x + 0.3)
+def branches(first: bool) -> nn.Module:
+    def run(x: Tensor) -> Tensor:
+        h = x if first else F.relu(x + 0.3)
         return torch.cond(h.sum() > -1e6, lambda z: F.relu(2 * z), lambda z: z.sin(), (h,))
 
+    return Run(run)
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+
+@dynamo_warns
 @every_way
 @pytest.mark.parametrize("first", [True, False])
 def test_a_gate_inside_cond(first: bool, way: str, x: Tensor) -> None:
@@ -161,19 +155,19 @@ def test_a_gate_inside_cond(first: bool, way: str, x: Tensor) -> None:
         return relu(2 * (x if first else relu(x + 0.3, T)), T)
 
     torch.compiler.reset()
-    found = WAYS[way](Branches(first), x, T)
+    found = WAYS[way](branches(first), x, T)
     torch.testing.assert_close(found, by_reference(written_out, x))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+@dynamo_warns
 @pytest.mark.parametrize("first", [True, False])
 def test_the_record_tells_of_a_gate_inside_cond(first: bool, x: Tensor) -> None:
     """In a second block too, whose branches PyTorch need not trace again."""
     torch.compiler.reset()
     for temperature in (T, 2 * T):
         leaf = x.clone().requires_grad_()
-        with soften(Branches(first), temperature) as record:
-            Branches(first)(leaf).sum().backward()
+        with soften(model := branches(first), temperature) as record:
+            model(leaf).sum().backward()
         met = [(each.operation, each.calls) for each in record.softened]
         assert met == [("relu", 1 if first else 2)]
         assert record.left_hard == []

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Saliency
-from pulls import WAYS, Function, attributed, by_reference, depth, sigma
+from handmade import Handmade
+from pulls import WAYS, Function, attributed, by_reference, sigma
 from reference import max_pool2d, relu
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from captum_pullback import (
     NeuronExcitationPullback,
     soften,
 )
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.errors import SofteningError
 
 T = 0.6
@@ -219,7 +221,7 @@ def right_or_refused(run: Callable[[], Tensor], expected: Tensor, words: str) ->
         assert len(str(error).split()) > 8  # noqa: PT017
     else:
         torch.testing.assert_close(found, expected)
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
 def complex_layers() -> dict[str, nn.Module]:
@@ -310,7 +312,7 @@ def test_meta_tensors_have_shapes_or_are_refused() -> None:
         assert found.device.type == "meta"
         assert found.shape == x.shape
         assert found.dtype == x.dtype
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
 def test_a_meta_model_in_a_block() -> None:
@@ -384,7 +386,7 @@ def test_a_missing_gradient_is_an_error_as_for_saliency(
         Saliency(forward).attribute(x.clone().requires_grad_())
     with pytest.raises(RuntimeError, match=r"not have been used|nothing was softened"):
         WAYS[way](forward, x, temperature)
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
 @pytest.mark.parametrize("name", UNDER_SILENCE)
@@ -400,15 +402,10 @@ def test_a_missing_gradient_is_never_accumulated_as_zeros(name: str, x: Tensor) 
 
 
 def test_a_missing_gradient_of_a_unit_and_to_a_layer(x: Tensor) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.gate, self.two = nn.Linear(4, 4), nn.ReLU(), nn.Identity()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.two(Silent.apply(self.gate(self.one(x)))).flatten(1)
-
-    model = Net().double()
+    model = Handmade(
+        lambda net, x: net.two(Silent.apply(F.relu(net.one(x)))).flatten(1),
+        one=nn.Linear(4, 4), two=nn.Identity(),
+    ).double()  # fmt: skip
     with pytest.raises(RuntimeError):
         NeuronExcitationPullback(model, model.two, T).attribute(x, (0, 0, 0))
     with pytest.raises(RuntimeError):

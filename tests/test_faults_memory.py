@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pulls import WAYS, Function, by_reference, depth, sigma
+from handmade import Handmade
+from marks import dynamo_warns
+from pulls import WAYS, Function, by_reference, sigma
 from reference import adaptive_windows, max_over, relu, windows
+from tiny import Run
 from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from captum_pullback import ExcitationPullback
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.errors import SofteningError
 
 T = 0.5
@@ -150,19 +154,17 @@ TWICE: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor], t
 }  # fmt: skip
 
 
-class Changing(nn.Module):
+def changing(name: str) -> nn.Module:
     """Uses a layer twice, and changes one of its tensors in between."""
+    make, which, _ = TWICE[name]
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        make, self.which, _ = TWICE[name]
-        self.layer = make().double().eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.layer(x)
+    def run(net: Any, x: Tensor) -> Tensor:
+        h = net.layer(x)
         with torch.no_grad():
-            self.which(self.layer).mul_(2)
-        return F.relu(self.layer(h))
+            which(net.layer).mul_(2)
+        return F.relu(net.layer(h))
+
+    return Handmade(run, layer=make()).double().eval()
 
 
 @every_way
@@ -173,11 +175,10 @@ def test_a_weight_changed_between_two_uses_is_refused_as_by_pytorch(
 ) -> None:
     x = torch.randn(*TWICE[name][2], dtype=torch.float64)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        by_reference(Changing(name), x)
-    model = Changing(name)
+        by_reference(changing(name), x)
     with pytest.raises(RuntimeError, match=r"inplace operation|in place"):
-        WAYS[way](model, x, temperature)
-    assert depth() == 0
+        WAYS[way](changing(name), x, temperature)
+    assert mode_depth() == 0
 
 
 @pytest.mark.parametrize("name", TWICE)
@@ -270,19 +271,13 @@ def test_pools_of_one_dimension_before_something_in_place(pool: str, behind: str
     torch.testing.assert_close(found, by_reference(lambda x: softly(max_over(x, axes, T)), x))
 
 
-@pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
-    "ignore:The .grad attribute of a Tensor:UserWarning",
-    "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
-)
+@dynamo_warns
 @pytest.mark.parametrize("pool", ["max_pool1d", "adaptive_max_pool1d", "nn.AdaptiveMaxPool1d"])
 def test_a_compiled_pool_before_a_gate_in_place(pool: str) -> None:
-    class Compiled(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return F.relu(run(x), inplace=True).sum((1, 2))
-
     x, (run, axes) = torch.randn(2, 3, 6, dtype=torch.float64), POOLS[pool]
+    gated = Run(lambda x: F.relu(run(x), inplace=True).sum((1, 2)))
     torch.compiler.reset()
-    model = torch.compile(Compiled(), backend="aot_eager")
+    model = torch.compile(gated, backend="aot_eager")
     found = ExcitationPullback(model, T).attribute(x)
     torch.compiler.reset()
     torch.testing.assert_close(found, by_reference(lambda x: relu(max_over(x, axes, T), T), x))

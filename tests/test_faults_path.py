@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Saliency
-from pulls import EXCITATION_ONLY, WAYS, depth, sigma
+from marks import every_way_to_take_a_gradient
+from pulls import EXCITATION_ONLY, WAYS, sigma
 from reference import gradient
+from tiny import Run
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import (
     PatchMergingV2,
@@ -24,6 +26,7 @@ from captum_pullback import (
     NeuronExcitationPullback,
     soften,
 )
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.errors import SofteningError
 
 T = 0.6
@@ -89,29 +92,16 @@ def test_gates_that_lie_off_the_way_do_not_count(
 ) -> None:
     with pytest.raises(SofteningError, match="nothing was softened"):
         WAYS[way](OFF_THE_WAY[name], x, temperature)
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
-needs_override = pytest.mark.skipif(
-    torch.__version__ < "2.9", reason="torch 2.8 shows torch.autograd.backward to no function mode"
-)
-
-
-@pytest.mark.parametrize(
-    "take", ["grad", pytest.param("autograd.backward", marks=needs_override), "Tensor.backward"]
-)
-def test_every_way_to_take_a_gradient_says_so(take: str, x: Tensor) -> None:
+@every_way_to_take_a_gradient
+def test_every_way_to_take_a_gradient_says_so(take: Any, x: Tensor) -> None:
     leaf = x.clone().requires_grad_()
 
     def run() -> None:
         with soften(nn.Identity(), T, **EXCITATION_ONLY):
-            y = two_heads(leaf).sum()
-            if take == "grad":
-                torch.autograd.grad(y, leaf)
-            elif take == "Tensor.backward":
-                y.backward()
-            else:
-                torch.autograd.backward([y])
+            take(two_heads(leaf).sum(), leaf)
             pytest.fail("the error comes with the gradient, not at the end of the block")
 
     with pytest.raises(SofteningError, match="nothing was softened"):
@@ -184,7 +174,7 @@ def test_an_input_that_meets_no_gate_is_named(
     inputs = tuple(x + i for i in range(count))
     with pytest.raises(SofteningError, match=rf"(input|part)\D*\b{part}\b"):
         ExcitationPullback(forward, T, **EXCITATION_ONLY).attribute(inputs)
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
 def test_a_tuple_of_which_all_meet_gates(x: Tensor) -> None:
@@ -210,25 +200,19 @@ def test_gradients_of_parameters_beside_the_input_are_no_reason_to_refuse(x: Ten
 # --- hidden units and layers ----------------------------------------------------------------------
 
 
-class Stack(nn.Module):
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.layers = nn.Sequential(*layers).double().eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+def stacked(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*layers).double().eval()
 
 
-def linear_layers() -> Stack:
-    stack = Stack(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3), nn.Dropout())
-    nn.init.uniform_(stack.layers[1].running_var, 0.5, 2)
+def linear_layers() -> nn.Sequential:
+    stack = stacked(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3), nn.Dropout())
+    nn.init.uniform_(stack[1].running_var, 0.5, 2)
     return stack
 
 
-def by_matrices(stack: Stack, first: int, last: int) -> Tensor:
+def by_matrices(stack: nn.Sequential, first: int, last: int) -> Tensor:
     """The matrix of the linear layers ``first`` to ``last`` of ``linear_layers()``."""
-    one, norm, two, _ = stack.layers
+    one, norm, two, _ = stack
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     matrices = [one.weight, torch.diag(scale), two.weight]
     product = torch.eye(matrices[first].shape[1], dtype=torch.float64)
@@ -244,7 +228,7 @@ def test_a_hidden_unit_with_linear_operations_below_has_its_plain_gradient(
     stack = linear_layers()
     model = nn.Sequential(stack, nn.ReLU()) if gate_above else stack
     for number in range(3):
-        method = NeuronExcitationPullback(model, stack.layers[number], T)
+        method = NeuronExcitationPullback(model, stack[number], T)
         found = method.attribute(x, 1)
         torch.testing.assert_close(found, by_matrices(stack, 0, number)[1].expand_as(x))
 
@@ -256,14 +240,14 @@ def test_a_layer_with_linear_operations_above_has_its_plain_gradient(
     stack = linear_layers()
     model = nn.Sequential(nn.ReLU(), stack) if gate_below else stack
     for number in range(2):
-        method = LayerExcitationPullback(model, stack.layers[number], T)
+        method = LayerExcitationPullback(model, stack[number], T)
         found = method.attribute(x, 2)
         torch.testing.assert_close(found, by_matrices(stack, number + 1, 2)[2].expand_as(found))
 
 
 def test_the_input_and_the_output_of_a_gate_as_a_layer(x: Tensor) -> None:
-    stack = Stack(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-    one, gate, two = stack.layers
+    stack = stacked(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    one, gate, two = stack
     z = (x @ one.weight.T + one.bias).detach()
     soft = sigma(z, T)
     layer, neuron = (
@@ -276,58 +260,41 @@ def test_the_input_and_the_output_of_a_gate_as_a_layer(x: Tensor) -> None:
         layer.attribute(x, 2, attribute_to_layer_input=True), row * soft
     )  # fmt: skip
     torch.testing.assert_close(
-        neuron.attribute(x, 1, attribute_to_neuron_input=True),
-        one.weight[1].detach().expand_as(x),
+        neuron.attribute(x, 1, attribute_to_neuron_input=True), one.weight[1].detach().expand_as(x)
     )
     torch.testing.assert_close(neuron.attribute(x, 1), soft[:, 1:2] * one.weight[1].detach())
 
 
-class Squares(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * x
-
-
-class Deviations(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x - x.std(1, keepdim=True)
-
-
 # Not among ReLUs and max pools: nothing on such a way is softened or held.
-HARD: dict[str, Callable[[], nn.Module]] = {
-    "a product with itself": Squares, "a deviation": Deviations, "abs": lambda: _Of(torch.abs),
-    "exp": lambda: _Of(torch.exp), "sin": lambda: _Of(torch.sin),
-}  # fmt: skip
-
-
-class _Of(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+HARD: dict[str, Callable[[Tensor], Tensor]] = {
+    "a product with itself": lambda x: x * x,
+    "a deviation": lambda x: x - x.std(1, keepdim=True),
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "sin": torch.sin,
+}
 
 
 @pytest.mark.parametrize("gate", [False, True])
 @pytest.mark.parametrize("name", HARD)
 def test_hard_nonlinearities_alone_on_the_way_are_refused(name: str, gate: bool, x: Tensor) -> None:
-    off = nn.ReLU() if gate else nn.Identity()
-    below = Stack(nn.Linear(4, 5), HARD[name](), nn.Linear(5, 3), off)
+    off, hard = nn.ReLU() if gate else nn.Identity(), Run(HARD[name])
+    below = stacked(nn.Linear(4, 5), hard, nn.Linear(5, 3), off)
     with pytest.raises(SofteningError, match="nothing was softened"):
-        NeuronExcitationPullback(below, below.layers[2], T, **EXCITATION_ONLY).attribute(x, 1)
-    above = Stack(off, nn.Linear(4, 5), HARD[name](), nn.Linear(5, 3))
+        NeuronExcitationPullback(below, below[2], T, **EXCITATION_ONLY).attribute(x, 1)
+    above = stacked(off, nn.Linear(4, 5), hard, nn.Linear(5, 3))
     with pytest.raises(SofteningError, match="nothing was softened"):
-        LayerExcitationPullback(above, above.layers[1], T, **EXCITATION_ONLY).attribute(x, 1)
+        LayerExcitationPullback(above, above[1], T, **EXCITATION_ONLY).attribute(x, 1)
 
 
 @pytest.mark.parametrize("method", [NeuronExcitationPullback, LayerExcitationPullback])
 def test_a_gate_and_a_hard_nonlinearity_on_the_way(method: Any, x: Tensor) -> None:
-    model = Stack(nn.Linear(4, 5), nn.ReLU(), Squares(), nn.Linear(5, 3))
-    one, _, _, two = model.layers
+    model = stacked(nn.Linear(4, 5), nn.ReLU(), Run(lambda x: x * x), nn.Linear(5, 3))
+    one, _, _, two = model
     z = (x @ one.weight.T + one.bias).detach()
     factor = two.weight[1].detach() * 2 * z.clamp(min=0) * sigma(z, T)
-    layer = model.layers[3] if method is NeuronExcitationPullback else model.layers[0]
-    expected = factor @ one.weight.detach() if layer is model.layers[3] else factor
+    layer = model[3] if method is NeuronExcitationPullback else model[0]
+    expected = factor @ one.weight.detach() if layer is model[3] else factor
     found = method(model, layer, T, **EXCITATION_ONLY).attribute(x, 1)
     torch.testing.assert_close(found, expected)
 

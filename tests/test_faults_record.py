@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pulls import EXCITATION_ONLY, depth
+from marks import every_way_to_take_a_gradient
+from pulls import EXCITATION_ONLY
 from reference import gradient
+from threads import in_a_thread
 from torch import Tensor, nn
 
-from captum_pullback import soften
+from captum_pullback import EXCITATION, SEMANTIC, soften
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.record import SofteningRecord
 
 X = torch.tensor([[0.9, -0.4, 0.3, 1.2], [-0.7, 0.5, 1.1, -0.2]], dtype=torch.float64)
@@ -22,24 +25,13 @@ pytestmark = pytest.mark.filterwarnings(  # PyTorch's own
 )
 
 
-def met(function: Callable[[Tensor], Tensor]) -> SofteningRecord:
+def met(function: Callable[[Tensor], Tensor], rules: Any = EXCITATION) -> SofteningRecord:
     """The record of a gradient through a gate, and this function of the gate's output."""
     leaf = X.clone().requires_grad_()
-    with soften(nn.Identity(), 0.5, **EXCITATION_ONLY) as record:
+    with soften(nn.Identity(), 0.5, rules=rules) as record:
         gradient(function(F.leaky_relu(leaf, 0.5)).sum(), leaf)
-    assert depth() == 0
+    assert mode_depth() == 0
     return record
-
-
-def in_a_thread(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def run(x: Tensor) -> Tensor:
-        output: list[Tensor] = []
-        thread = threading.Thread(target=lambda: output.append(function(x)))
-        thread.start()
-        thread.join()
-        return output[0]
-
-    return run
 
 
 def scripted_relu(x: Tensor) -> Tensor:
@@ -175,24 +167,11 @@ def test_what_is_off_the_way_is_not_named() -> None:
     assert met(forward).left_hard == []
 
 
-needs_override = pytest.mark.skipif(
-    torch.__version__ < "2.9", reason="torch 2.8 shows torch.autograd.backward to no function mode"
-)
-
-
-@pytest.mark.parametrize(
-    "take", ["backward", pytest.param("autograd.backward", marks=needs_override), "grad"]
-)
-def test_every_way_to_take_a_gradient_reads_the_graph(take: str) -> None:
+@every_way_to_take_a_gradient
+def test_every_way_to_take_a_gradient_reads_the_graph(take: Any) -> None:
     leaf = X.clone().requires_grad_()
     with soften(nn.Identity(), 0.5, **EXCITATION_ONLY) as record:
-        y = (F.relu(leaf).std(1) + in_a_thread(F.relu)(leaf).sum(1)).sum()
-        if take == "backward":
-            y.backward()
-        elif take == "grad":
-            torch.autograd.grad([y], [leaf])
-        else:
-            torch.autograd.backward([y])
+        take((F.relu(leaf).std(1) + in_a_thread(F.relu)(leaf).sum(1)).sum(), leaf)
     assert sorted(m.operation for m in record.left_hard) == ["relu", "std"]
 
 
@@ -224,6 +203,8 @@ LINEAR: dict[str, Callable[[Tensor], Tensor]] = {
     "a slice that is written": lambda x: _written(x),
     "types": lambda x: x.float().double(),
     "dropout": lambda x: nn.Dropout().eval()(x),
+    "dropout of probability 0": lambda x: F.dropout(x, p=0.0),
+    "alpha_dropout, which does not train by default": F.alpha_dropout,
 }
 
 
@@ -233,9 +214,10 @@ def _written(x: Tensor) -> Tensor:
     return h
 
 
+@pytest.mark.parametrize("rules", [EXCITATION, SEMANTIC], ids=repr)
 @pytest.mark.parametrize("name", LINEAR)
-def test_linear_operations_are_not_named(name: str) -> None:
-    assert met(LINEAR[name]).left_hard == []
+def test_linear_operations_are_not_named(name: str, rules: Any) -> None:
+    assert met(LINEAR[name], rules).left_hard == []
 
 
 CHOICES: dict[str, Callable[[Tensor], Tensor]] = {

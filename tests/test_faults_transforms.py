@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pulls import EXCITATION_ONLY, WAYS, Function, by_reference, depth, sigma
+from pulls import EXCITATION_ONLY, WAYS, Function, by_reference, sigma
 from reference import max_over, relu, windows
+from tiny import Run
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from captum_pullback import soften
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.errors import SofteningError
 
 T = 0.7
@@ -144,6 +146,7 @@ FORWARD: dict[str, Callable[[Tensor], Any]] = {
     "hessian": lambda x: torch.func.hessian(energy)(x[0]),
     "jacfwd": lambda x: torch.func.jacfwd(F.relu)(x[0]),
     "jvp": lambda x: torch.func.jvp(F.relu, (x[0],), (x[1],)),
+    "jvp of torch.relu": lambda x: torch.func.jvp(torch.relu, (x[0],), (x[1],)),
     "linearize": lambda x: torch.func.linearize(F.relu, x[0])[1](x[1]),
     "vmap(jvp)": lambda x: vmap(lambda z: torch.func.jvp(F.relu, (z,), (z,))[1])(x),
     "forward_ad": forward_ad,
@@ -153,9 +156,10 @@ FORWARD: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # PyTorch's own
 @pytest.mark.parametrize("name", FORWARD)
 def test_forward_mode_is_refused_by_name(name: str, x: Tensor) -> None:
-    with pytest.raises(SofteningError, match="forward-mode"), soften(nn.Identity(), T):
+    """They would be plain derivatives: a soft gate is soft in the backward pass."""
+    with pytest.raises(SofteningError, match="forward-mode"), soften(torch.relu, T):
         FORWARD[name](x)
-    assert depth() == 0
+    assert mode_depth() == 0
 
 
 def slope(x: Tensor) -> Tensor:
@@ -197,29 +201,21 @@ def test_gradients_inside_vmap_are_soft(name: str, x: Tensor) -> None:
     torch.testing.assert_close(found, written_out(x))
 
 
-class TakesGradients(nn.Module):
-    """``relu(x)`` and gradients of its own, which are 2 relu(x): three times a gate in all."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self.how = how
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.how == "vmap(grad)":
-            return F.relu(x) + vmap(grad(energy))(x)
-        if self.how == "grad":
-            return F.relu(x) + grad(energy)(x)
-        jacobians = vmap(torch.func.jacrev(energy))(x)
-        return F.relu(x) + jacobians
+# Gradients that a network takes itself, which are 2 relu(x).
+OWN: dict[str, Function] = {
+    "vmap(grad)": vmap(grad(energy)),
+    "grad": grad(energy),
+    "vmap(jacrev)": vmap(torch.func.jacrev(energy)),
+}
 
 
 @every_way
-@pytest.mark.parametrize("how", ["vmap(grad)", "grad", "vmap(jacrev)"])
+@pytest.mark.parametrize("how", OWN)
 def test_gradients_of_the_networks_own_leave_its_forward_pass(
     how: str, way: str, x: Tensor
 ) -> None:
     """The gate in the gradient's own gradient is a constant: its derivative is softened once."""
-    model, leaf = TakesGradients(how), x.clone().requires_grad_()
+    model, leaf = Run(lambda x: F.relu(x) + OWN[how](x)), x.clone().requires_grad_()
     outside = model(x)
     with soften(model, T, **EXCITATION_ONLY):
         inside = model(leaf)

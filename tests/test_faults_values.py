@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
+from marks import dynamo_warns
 from pulls import WAYS, sigma
 from reference import gradient
+from tiny import Run
 from torch import Tensor, nn
 
 from captum_pullback import EXCITATION, ExcitationPullback, soften
@@ -174,20 +177,13 @@ def test_inside_another_block_a_zero_stays_hard(zero: str) -> None:
 # --- entries under which no gate ran --------------------------------------------------------------
 
 
-class Functional(nn.Module):
-    """Its gate after ``one`` is a function: it belongs to the network, not to the layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.gate = nn.Linear(3, 4), nn.Linear(4, 2), nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate(self.two(F.relu(self.one(x))))
-
-
 @pytest.fixture
-def model() -> Functional:
-    return Functional().double()
+def model() -> nn.Module:
+    """Its gate after ``one`` is a function: it belongs to the network, not to the layer."""
+    return Handmade(
+        lambda net, x: net.gate(net.two(F.relu(net.one(x)))),
+        one=nn.Linear(3, 4), two=nn.Linear(4, 2), gate=nn.ReLU(),
+    ).double()  # fmt: skip
 
 
 def warned(run: Callable[[], Any]) -> list[str]:
@@ -199,7 +195,7 @@ def warned(run: Callable[[], Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("argument", ["temperature", "pool_temperature"])
-def test_an_entry_under_which_no_gate_ran_is_named_once(model: Functional, argument: str) -> None:
+def test_an_entry_under_which_no_gate_ran_is_named_once(model: nn.Module, argument: str) -> None:
     given: dict[str, Any] = {"temperature": 0.3, argument: {"one": 5.0, "gate": 0.7, "": 0.3}}
     if argument == "pool_temperature":
         given[argument] = {"one": 5.0, "": 0.3}
@@ -217,7 +213,7 @@ def test_an_entry_under_which_no_gate_ran_is_named_once(model: Functional, argum
     assert "'gate'" not in messages[0]
 
 
-def test_the_attribution_warns_too(model: Functional) -> None:
+def test_the_attribution_warns_too(model: nn.Module) -> None:
     messages = warned(
         lambda: ExcitationPullback(model, {"one": 5.0, "": 0.3}).attribute(X, 0)
     )  # fmt: skip
@@ -225,13 +221,13 @@ def test_the_attribution_warns_too(model: Functional) -> None:
     assert "'one'" in messages[0]
 
 
-def test_entries_that_hold_for_gates_are_no_reason_to_warn(model: Functional) -> None:
+def test_entries_that_hold_for_gates_are_no_reason_to_warn(model: nn.Module) -> None:
     assert warned(lambda: ExcitationPullback(model, {"gate": 5.0, "": 0.3}).attribute(X, 0)) == []
     whole = nn.Sequential(model)
     assert warned(lambda: ExcitationPullback(whole, {"0": 0.3}).attribute(X, 0)) == []
 
 
-def test_an_error_in_the_block_comes_alone(model: Functional) -> None:
+def test_an_error_in_the_block_comes_alone(model: nn.Module) -> None:
     def run() -> None:
         with pytest.raises(ZeroDivisionError), soften(model, {"one": 5.0, "": 0.3}):
             raise ZeroDivisionError
@@ -242,23 +238,15 @@ def test_an_error_in_the_block_comes_alone(model: Functional) -> None:
 # --- compiled, in double precision ----------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
-    "ignore:The .grad attribute of a Tensor:UserWarning",
-    "ignore:<class 'torch.autograd.function.Function'> should not be:DeprecationWarning",
-)
+@dynamo_warns
 @pytest.mark.parametrize("temperature", [0.3, 0.7, 1 / 3])
 @pytest.mark.parametrize("gate", ["relu", "relu6", "max_pool1d"])
 def test_a_compiled_model_takes_its_temperature_in_double_precision(
     gate: str, temperature: float
 ) -> None:
-    class Model(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            if gate == "max_pool1d":
-                return F.max_pool1d(x[:, None], 3)[:, 0].sum(1)
-            return (F.relu(x) if gate == "relu" else F.relu6(x)).sum(1)
-
+    run = {"max_pool1d": lambda x: F.max_pool1d(x[:, None], 3)[:, 0]}.get(gate, getattr(F, gate))
     torch.compiler.reset()
-    compiled = torch.compile(Model(), backend="aot_eager")
+    compiled = torch.compile(Run(lambda x: run(x).sum(1)), backend="aot_eager")
     found = ExcitationPullback(compiled, temperature, rules=EXCITATION).attribute(X)
     torch.compiler.reset()
     if gate == "max_pool1d":

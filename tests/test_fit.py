@@ -12,12 +12,7 @@ import torch.nn.functional as F
 from captum.metrics import infidelity, infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
-from captum_pullback import (
-    ExcitationPullback,
-    Spread,
-    fit_temperature,
-    soften,
-)
+from captum_pullback import ExcitationPullback, Spread, fit_temperature, soften
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.spread import UNITS
 from captum_pullback.fit import TemperatureFit, candidates

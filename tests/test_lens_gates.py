@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from handmade import Handmade
 from torch import Tensor, nn
-from training_runs import examples, recorded, trained
+from training_runs import recorded, trained
 
 from captum_pullback import ExcitationPullback, TrainingLens
 from captum_pullback.lens.paths import FixedPaths, read_gates
@@ -21,11 +22,6 @@ from captum_pullback.lens.stability import (
     step_weights,
 )
 from captum_pullback.lens.stepfiles import LensError
-
-
-@pytest.fixture
-def data() -> tuple[Tensor, Tensor]:
-    return examples()
 
 
 def gates_of(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -108,19 +104,17 @@ def test_fitted_temperatures_are_temperatures(data: tuple[Tensor, Tensor]) -> No
 def test_a_module_of_many_widths_has_one_temperature(data: tuple[Tensor, Tensor]) -> None:
     """As one ReLU of a bottleneck: there are no channels that all its calls have."""
 
-    class Widths(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.two, self.relu = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 5, 3), nn.ReLU()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.relu(self.two(self.relu(self.one(x)))).mean((2, 3))
+    def widths() -> nn.Module:
+        return Handmade(
+            lambda net, x: net.relu(net.two(net.relu(net.one(x)))).mean((2, 3)),
+            one=nn.Conv2d(1, 3, 3), two=nn.Conv2d(3, 5, 3), relu=nn.ReLU(),
+        )  # fmt: skip
 
     x, y = torch.randn(6, 1, 8, 8), torch.arange(6) % 5
     lens = TrainingLens(x, y, weights=None)
     for step in range(3):
         torch.manual_seed(step)
-        lens.record(model := Widths().eval(), step)
+        lens.record(model := widths().eval(), step)
     assert lens.fit_temperatures(model, per_channel=True) == lens.fit_temperatures(model)
 
 
@@ -128,18 +122,16 @@ def test_a_module_of_many_widths_has_one_temperature(data: tuple[Tensor, Tensor]
 def test_a_gate_of_one_unit_has_a_temperature_too(per_channel: bool) -> None:
     """Its input has no dimension but that of the examples."""
 
-    class Single(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear, self.relu = nn.Linear(4, 1), nn.ReLU()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.relu(self.linear(x)[:, 0])[:, None]
+    def single() -> nn.Module:
+        return Handmade(
+            lambda net, x: net.relu(net.linear(x)[:, 0])[:, None],
+            linear=nn.Linear(4, 1), relu=nn.ReLU(),
+        )  # fmt: skip
 
     lens = TrainingLens(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64), weights=None)
     for step in range(3):
         torch.manual_seed(step)
-        lens.record(model := Single().eval(), step)
+        lens.record(model := single().eval(), step)
     fitted = lens.fit_temperatures(model, per_channel=per_channel)
     assert isinstance(fitted["module:relu"], float)
 

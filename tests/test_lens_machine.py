@@ -10,15 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from training_runs import examples, recorded, trained
+from training_runs import recorded, trained
 
 from captum_pullback import ExcitationPullback, TrainingLens, effective_weights, soften
 from captum_pullback.lens.paths import FixedPaths, read_gates
-
-
-@pytest.fixture
-def data() -> tuple[Tensor, Tensor]:
-    return examples()
 
 
 def test_averaged_gates_against_a_network_written_by_hand() -> None:

@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import Run
 from torch import Tensor, nn
-from training_runs import Small, examples, recorded, trained
+from training_runs import Small, recorded, trained
 
 from captum_pullback import TrainingLens
 from captum_pullback.lens.stepfiles import LensError
-
-
-@pytest.fixture
-def data() -> tuple[Tensor, Tensor]:
-    return examples()
 
 
 def test_labels_beyond_the_logits_are_refused(data: tuple[Tensor, Tensor]) -> None:
@@ -199,17 +195,16 @@ def test_cost_stays_within_the_share_asked_for(weights: str | None) -> None:
     body = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4))
     passes = {"forward": 0, "backward": 0}
 
-    class Counting(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            passes["forward"] += len(x)
-            if x.requires_grad:
-                x = x * 1
-                x.register_hook(lambda g: passes.update(backward=passes["backward"] + len(x)))
-            return body(x)
+    def counting(x: Tensor) -> Tensor:
+        passes["forward"] += len(x)
+        if x.requires_grad:
+            x = x * 1
+            x.register_hook(lambda g: passes.update(backward=passes["backward"] + len(x)))
+        return body(x)
 
     x, y = torch.randn(20, 6), torch.arange(20) % 4
     lens = TrainingLens(x, y, weights=weights, batch_size=20)
-    lens.record(Counting(), 0)
+    lens.record(Run(counting), 0)
     assert passes["backward"] == (20 if weights else 0)  # all classes in one
     classes = {"all": 4, "label": 1, None: 0}[weights]
     cost = passes["forward"] + 20 * classes

@@ -9,16 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from training_runs import examples, recorded, trained
+from training_runs import recorded, trained
 
 from captum_pullback import effective_weights
 from captum_pullback.lens.similarity import class_similarity, cosines, subclasses
 from captum_pullback.lens.stepfiles import LensError
-
-
-@pytest.fixture
-def data() -> tuple[Tensor, Tensor]:
-    return examples()
 
 
 def test_similarities_against_brute_force(data: tuple[Tensor, Tensor]) -> None:

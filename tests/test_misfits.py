@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from handmade import Handmade
 from torch import Tensor, nn
 
 from captum_pullback import (
@@ -26,17 +27,6 @@ Named = namedtuple("Named", ["loss", "logits"])
 class Made:
     loss: Any
     logits: Tensor
-
-
-class Lists(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList([nn.Linear(5, 4), nn.Linear(4, 3)])
-        self.heads = nn.ModuleDict({"main": nn.Linear(3, 3), "other": nn.Linear(3, 3)})
-        self.empty = nn.ModuleList()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.heads["main"](self.stages[1](self.stages[0](x).relu()))
 
 
 @pytest.fixture
@@ -156,7 +146,12 @@ def test_one_number_for_the_whole_batch(net: nn.Module, target: Any) -> None:
     ],
 )
 def test_layers_that_never_ran(kind: Any, name: str, words: str) -> None:
-    model = Lists()
+    model = Handmade(
+        lambda net, x: net.heads["main"](net.stages[1](net.stages[0](x).relu())),
+        stages=nn.ModuleList([nn.Linear(5, 4), nn.Linear(4, 3)]),
+        heads=nn.ModuleDict({"main": nn.Linear(3, 3), "other": nn.Linear(3, 3)}),
+        empty=nn.ModuleList(),
+    )
     attribution = kind(model, model.get_submodule(name))
     assert re.search(words, said(lambda: attribution.attribute(torch.randn(2, 5), 1)))
 

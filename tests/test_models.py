@@ -5,24 +5,23 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import dynamo_warns
 from reference import gradient, max_pool2d, relative_error, relu
+from snapshot import hooks
+from threads import at_once
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
 from captum_pullback.engine.errors import SofteningError
 
-# Dynamo itself trips over these where warnings are errors: an input that is no leaf, and, in
-# torch 2.8, any autograd.Function.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor",
-    "ignore:<class 'torch.autograd.function.Function'> should not be instantiated",
-)
+pytestmark = dynamo_warns
 
 
 class Spelled(nn.Module):
@@ -257,11 +256,7 @@ class Parallel(nn.DataParallel):
         def work(number: int) -> None:
             results[number] = replicas[number](*inputs[number], **kwargs[number])
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(len(replicas))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*(partial(work, number) for number in range(len(replicas))))
         return [results[number] for number in range(len(replicas))]
 
 
@@ -296,14 +291,8 @@ def test_threads_attribute_and_train_at_once() -> None:
             if not all(map(torch.equal, grads, plain)):
                 wrong.append("training")
 
-    jobs = [(attribute, (t, expected[t])) for t in expected] + [
-        (attribute, ({"": 0.2, "pool": 0.9}, names)), (train, ()), (train, ())
-    ]  # fmt: skip
-    threads = [threading.Thread(target=job, args=args) for job, args in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    jobs = [partial(attribute, *given) for given in expected.items()]
+    at_once(*jobs, partial(attribute, {"": 0.2, "pool": 0.9}, names), train, train)
     assert wrong == []
     assert all(map(torch.equal, model.parameters(), learner.parameters()))
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert hooks(model) == []

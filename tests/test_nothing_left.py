@@ -6,14 +6,15 @@ import contextlib
 import copy
 import gc
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from snapshot import unchanged
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode
 
 from captum_pullback import (
     ExcitationPullback,
@@ -47,53 +48,16 @@ def x() -> Tensor:
     return torch.randn(2, 1, 6, 6)
 
 
-def everything(net: nn.Module) -> list[Any]:
-    """All that a softening might touch: the modules' own attributes, flags, modes and the RNG."""
-    own = [
-        {k: (id(v), list(v) if isinstance(v, dict) else v) for k, v in vars(m).items()}
-        for m in net.modules()
-    ]
-    flags = [(p.requires_grad, p.grad, p._version, id(p)) for p in net.parameters()]
-    modes = [
-        len(_get_current_function_mode_stack()),
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-    ]
-    hooks = [len(nn.modules.module._global_forward_hooks), F.relu, Tensor.relu, torch.relu]
-    return [own, flags, modes, hooks, torch.get_rng_state().tolist()]
-
-
 @contextlib.contextmanager
-def unchanged(net: nn.Module) -> Iterator[None]:
-    before = everything(net)
-    weights = copy.deepcopy(net.state_dict())
-    yield
-    assert everything(net) == before
-    after = net.state_dict()
-    assert list(after) == list(weights)
-    assert all(torch.equal(after[name], weights[name]) for name in weights)
-    copied = pickle.loads(pickle.dumps(copy.deepcopy(net)))
-    assert everything(copied)[0][0].keys() == before[0][0].keys()
+def nothing_left(net: nn.Module) -> Iterator[None]:
+    names = set(vars(net))
+    with unchanged(net):
+        yield
+    assert set(vars(pickle.loads(pickle.dumps(copy.deepcopy(net))))) == names
 
 
 def attribute(net: Net, x: Tensor) -> None:
     ExcitationPullback(net).attribute(x, 0)
-
-
-def attribute_by_name(net: Net, x: Tensor) -> None:
-    ExcitationPullback(net, {"": 0.3, "one.2": torch.ones(2, 1, 1)}).attribute(x, 0)
-
-
-def attribute_temperatures(net: Net, x: Tensor) -> None:
-    ExcitationPullback(net).attribute_temperatures(x, [0, 0.3, Spread(1.0)], 0)
-
-
-def attribute_neuron(net: Net, x: Tensor) -> None:
-    NeuronExcitationPullback(net, net.pool).attribute(x, (0, 1, 1))
-
-
-def attribute_layer(net: Net, x: Tensor) -> None:
-    LayerExcitationPullback(net, net.one).attribute(x, 0)
 
 
 def gradient_in_a_block(net: Net, x: Tensor) -> None:
@@ -102,15 +66,22 @@ def gradient_in_a_block(net: Net, x: Tensor) -> None:
         torch.autograd.grad(net(leaf).sum(), leaf)
 
 
-USES = [
-    attribute, attribute_by_name, attribute_temperatures, attribute_neuron, attribute_layer,
-    gradient_in_a_block,
-]  # fmt: skip
+BY_NAME = {"": 0.3, "one.2": torch.ones(2, 1, 1)}
+SWEEP = [0, 0.3, Spread(1.0)]
+USES: dict[str, Callable[[Net, Tensor], object]] = {
+    "attribute": attribute,
+    "by name": lambda net, x: ExcitationPullback(net, BY_NAME).attribute(x, 0),
+    "temperatures": lambda net, x: ExcitationPullback(net).attribute_temperatures(x, SWEEP, 0),
+    "neuron": lambda net, x: NeuronExcitationPullback(net, net.pool).attribute(x, (0, 1, 1)),
+    "layer": lambda net, x: LayerExcitationPullback(net, net.one).attribute(x, 0),
+    "block": gradient_in_a_block,
+}
+every_use = pytest.mark.parametrize("use", USES.values(), ids=USES)
 
 
-@pytest.mark.parametrize("use", USES)
+@every_use
 def test_nothing_is_left(net: Net, x: Tensor, use: Any) -> None:
-    with unchanged(net):
+    with nothing_left(net):
         use(net, x)
 
 
@@ -131,7 +102,7 @@ class Interrupting(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("use", USES)
+@every_use
 def test_nothing_is_left_by_an_error_at_any_operation(
     net: Net, x: Tensor, use: Any, error: type[BaseException]
 ) -> None:
@@ -139,7 +110,7 @@ def test_nothing_is_left_by_an_error_at_any_operation(
     while True:
         number += 1
         operations = Interrupting(number, error)
-        with unchanged(net), contextlib.suppress(error), operations:
+        with nothing_left(net), contextlib.suppress(error), operations:
             use(net, x)
         if operations.left > 0:
             break
@@ -164,10 +135,10 @@ def test_nothing_is_left_by_an_error_in_any_module(
     for module in net.modules():
         for register in (module.register_forward_pre_hook, module.register_forward_hook):
             handle = register(FAILING[error])
-            with unchanged(net), pytest.raises(error):
+            with nothing_left(net), pytest.raises(error):
                 attribute(net, x)
             handle.remove()
-            with unchanged(net):
+            with nothing_left(net):
                 attribute(net, x)
 
 
@@ -193,7 +164,7 @@ def test_names_are_right_after_an_error_that_the_block_survives(
 
 
 def test_an_error_in_the_block_is_not_hidden_by_the_complaint_about_gates(net: Net) -> None:
-    with unchanged(net), pytest.raises(ZeroDivisionError), soften(net):
+    with nothing_left(net), pytest.raises(ZeroDivisionError), soften(net):
         raise ZeroDivisionError
 
 
@@ -203,7 +174,7 @@ def test_a_block_left_by_return_or_by_a_generator(net: Net, x: Tensor) -> None:
             yield net(x.clone().requires_grad_())
             yield net(x)
 
-    with unchanged(net):
+    with nothing_left(net):
         generator = generate()
         next(generator)
         generator.close()
@@ -247,10 +218,9 @@ def alive() -> tuple[int, int]:
     return len(objects), sum(issubclass(type(thing), Tensor) for thing in objects)
 
 
-@pytest.mark.parametrize(
-    "use", [attribute, attribute_by_name, attribute_temperatures, attribute_layer]
-)
-def test_memory_is_flat_over_a_thousand_calls(net: Net, x: Tensor, use: Any) -> None:
+@pytest.mark.parametrize("name", ["attribute", "by name", "temperatures", "layer"])
+def test_memory_is_flat_over_a_thousand_calls(net: Net, x: Tensor, name: str) -> None:
+    use = USES[name]
     for _ in range(5):
         use(net, x)
     objects, tensors = alive()

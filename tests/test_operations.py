@@ -210,28 +210,6 @@ def test_what_is_no_gate_is_recorded_as_left_hard(name: str) -> None:
     assert len(record.left_hard) == 1
 
 
-LINEAR: dict[str, Callable[[Tensor], Tensor]] = {
-    "conv": nn.Conv1d(3, 2, 1),
-    "linear": nn.Linear(4, 2),
-    "batch_norm": nn.BatchNorm1d(4).eval(),
-    "avg_pool": nn.AvgPool1d(2),
-    "interpolate": lambda x: F.interpolate(x[None], 9, mode="linear"),
-    "sum": lambda x: x.sum() + x.mean() - x[0, 1] * 3,
-    "cat": lambda x: torch.cat([x, x.mT @ x]),
-    "dropout": nn.Dropout().eval(),
-    "dropout of probability 0": lambda x: F.dropout(x, p=0.0),
-    "alpha_dropout, which does not train by default": F.alpha_dropout,
-}
-
-
-@pytest.mark.parametrize("name", LINEAR)
-def test_linear_operations_are_not_recorded(name: str) -> None:
-    x = torch.rand(3, 4, requires_grad=True)
-    with soften(nn.Identity(), 0.4) as record:
-        LINEAR[name](F.relu(x))
-    assert record.left_hard == []
-
-
 def test_what_has_no_gradient_is_not_counted() -> None:
     x = torch.rand(3, requires_grad=True)
     with soften(nn.Identity(), 0.4) as record:

@@ -5,21 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
 from reference import relative_error
 from torch import Tensor, nn
 
 from captum_pullback import SEMANTIC, ExcitationPullback, Held, Rule, soften
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.act = nn.Softsign()
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.two(F.gelu(self.act(self.one(x))))
 
 
 def open_wide(context: object, grad: Tensor) -> Tensor:
@@ -33,8 +23,11 @@ def half_open(scale: float, **_: float) -> Held:
 
 
 @pytest.fixture
-def net() -> Net:
-    return Net()
+def net() -> nn.Module:
+    return Handmade(
+        lambda net, x: net.two(F.gelu(net.act(net.one(x)))),
+        one=nn.Linear(4, 5), act=nn.Softsign(), two=nn.Linear(5, 3),
+    ).double()  # fmt: skip
 
 
 @pytest.fixture
@@ -42,14 +35,14 @@ def x() -> Tensor:
     return torch.randn(2, 4, dtype=torch.float64)
 
 
-def through_the_net(net: Net, x: Tensor, gate: Tensor) -> Tensor:
+def through_the_net(net: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
     """The pullback of class 1 by hand, for a gate of the first activation."""
     z = F.softsign(net.one(x))
     normal = (1 + torch.erf(z / 2**0.5)) / 2
     return (net.two.weight[1] * normal * gate) @ net.one.weight
 
 
-def test_a_rule_of_ones_own_replaces_a_known_one(net: Net, x: Tensor) -> None:
+def test_a_rule_of_ones_own_replaces_a_known_one(net: nn.Module, x: Tensor) -> None:
     rule = Rule(lambda: Held(open_wide, saves=(), softens=False))
     found = ExcitationPullback(net, 0, rules={**SEMANTIC, "softsign": rule}).attribute(x, 1)
     expected = through_the_net(net, x, torch.ones(2, 5, dtype=torch.float64))
@@ -59,7 +52,7 @@ def test_a_rule_of_ones_own_replaces_a_known_one(net: Net, x: Tensor) -> None:
     assert relative_error(known, through_the_net(net, x, F.softsign(z) / z)) < 1e-12
 
 
-def test_it_may_look_at_the_input_and_at_the_temperature(net: Net, x: Tensor) -> None:
+def test_it_may_look_at_the_input_and_at_the_temperature(net: nn.Module, x: Tensor) -> None:
     def pull(context: object, grad: Tensor, z: Tensor) -> Tensor:
         return grad * torch.exp(-z.abs() / context.temperature(z))
 

@@ -8,7 +8,6 @@ scripted helper): it knows both readings, and where they stay hard the record mu
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -16,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from pulls import EXCITATION_ONLY, depth
+from pulls import EXCITATION_ONLY
 from reference import gradient, max_over, relu, windows
+from threads import in_a_thread
 from torch import Tensor, nn
 from torch.func import vmap
 
 from captum_pullback import ExcitationPullback, soften
+from captum_pullback.engine._torch import mode_depth
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.record import SofteningRecord
 
@@ -49,14 +50,6 @@ def _helper() -> Gate:
         return torch.relu(z)
 
     return helper
-
-
-def _in_a_thread(z: Tensor) -> Tensor:
-    output: list[Tensor] = []
-    thread = threading.Thread(target=lambda: output.append(F.relu(z)))
-    thread.start()
-    thread.join()
-    return output[0]
 
 
 def _on(view: Callable[[Tensor], Tensor]) -> Gate:
@@ -129,9 +122,9 @@ SEEN: dict[str, tuple[Gate, Callable[[Tensor, Gate], Tensor]]] = {
 POOL = "pool"
 # Gates on the way of which a function mode is not told, and what the record calls them.
 UNSEEN: dict[str, tuple[Gate, Callable[[Tensor, Gate], Tensor], str]] = {
-    "thread": (_in_a_thread, lambda v, g: g(v), "relu"),
+    "thread": (in_a_thread(F.relu), lambda v, g: g(v), "relu"),
     "scripted": (lambda v: _helper()(v), lambda v, g: g(v), "relu"),
-    "branch in a thread": (lambda v: v + _in_a_thread(-v), lambda v, g: v + g(-v), "relu"),
+    "branch in a thread": (lambda v: v + in_a_thread(F.relu)(-v), lambda v, g: v + g(-v), "relu"),
 }
 # Nonlinearities that stay as they are; each must be named.
 HARD: dict[str, tuple[Gate, str]] = {
@@ -148,7 +141,7 @@ OFF: dict[str, Gate] = {
     "position bias": lambda v: v + F.relu(F.linear(SCALE, SQUARE)),
     "parameter's gate in place": lambda v: v * (SCALE * 1).relu_().add(0.2),
     "another head": _beside(lambda v: F.relu(v)),
-    "another head in a thread": _beside(_in_a_thread),
+    "another head in a thread": _beside(in_a_thread(F.relu)),
     "another head's pool": _beside(lambda v: F.max_pool1d(v, 2)),
     "detached": lambda v: v + F.relu(v.detach()),
     "without gradients": lambda v: v - torch.no_grad()(F.relu)(v),
@@ -216,7 +209,7 @@ def test_right_or_refused_or_named(steps: list[str], temperature: float, seed: i
         assert not softened, "refused, though a gate that can be softened is on the way"
         return
     finally:
-        assert depth() == 0
+        assert mode_depth() == 0
     assert softened or unseen, "a plain gradient, without a word"
     if not (unseen and is_close(found, interpreted(steps, x, temperature, temperature))):
         assert softened, "a plain gradient, without a word"
@@ -239,7 +232,7 @@ def test_attributions_are_right_or_refused(steps: list[str], temperature: float,
         assert not softened or any(name in UNSEEN for name in steps)
         return
     finally:
-        assert depth() == 0
+        assert mode_depth() == 0
     assert softened
     readings = [interpreted(steps, x, temperature, t) for t in (0, temperature)]
     assert any(is_close(found, reading) for reading in readings)

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum import attr
+from handmade import Handmade
+from snapshot import hooks
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -101,7 +103,7 @@ class TestZennit:
         found = made(name, model)(x, target=torch.tensor(target))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
         assert found.abs().max() > 1e-3
-        assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
+        assert hooks(model) == []
         one = made(name, model)(x, target=1)
         torch.testing.assert_close(one[0], found[0], rtol=1e-4, atol=1e-6)
 
@@ -174,18 +176,12 @@ def test_without_zennit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_captums_lrp() -> None:
     """Against a network that is written as Captum wants it."""
     model, x, target = plain(), images(), torch.tensor([1, 3])
-
-    class Flat(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers, self.last = plain()[:7], plain()[8]
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(self.layers(x).flatten(1))
-
-    expected = attr.LRP(Flat()).attribute(x.clone(), target=target)
+    flat = Handmade(
+        lambda net, x: net.last(net.layers(x).flatten(1)), layers=plain()[:7], last=plain()[8]
+    )
+    expected = attr.LRP(flat).attribute(x.clone(), target=target)
     torch.testing.assert_close(made("lrp", model)(x, target=target), expected)
-    assert not any(m._forward_hooks for m in model.modules())
+    assert hooks(model) == []
 
 
 def test_where_captums_lrp_has_no_rule_it_is_refused() -> None:
@@ -215,18 +211,12 @@ def test_guided_grad_cam() -> None:
 
 
 def test_the_last_map_is_what_the_classifier_sees() -> None:
-    class Crossed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.late, self.early = nn.Conv2d(4, 4, 3), nn.Conv2d(3, 4, 3)
-            self.pixel = nn.Conv2d(4, 2, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.pixel(self.late(self.early(x)).mean((2, 3), keepdim=True)).flatten(1)
-
-    model = Crossed()
+    model = Handmade(
+        lambda net, x: net.pixel(net.late(net.early(x)).mean((2, 3), keepdim=True)).flatten(1),
+        late=nn.Conv2d(4, 4, 3), early=nn.Conv2d(3, 4, 3), pixel=nn.Conv2d(4, 2, 1),
+    )  # fmt: skip
     assert rivals.last_map(model, images()) is model.late
-    assert not any(m._forward_hooks for m in model.modules())
+    assert hooks(model) == []
     resnet = resnet18(num_classes=5).eval()
     assert rivals.last_map(resnet, images(1, 64)) is resnet.layer4  # its sum and gate included
     with pytest.raises(ValueError, match="no module of this network returns a feature map"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from captum.attr import NoiseTunnel, Saliency
+from snapshot import hooks
 from torch import Tensor, nn
 
 from captum_pullback.study import scores
@@ -82,7 +83,7 @@ def test_every_method_is_seeded_and_leaves_no_trace(method: str) -> None:
     assert not first.attribution.requires_grad
     assert not x.requires_grad
     assert all(p.grad is None for p in net.model.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.model.modules())
+    assert hooks(net.model) == []
 
 
 def test_another_seed_gives_other_noise() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import gradient, relu
+from threads import in_a_thread
 from torch import Tensor, nn
 
 from captum_pullback import EXCITATION, ExcitationPullback, soften
@@ -232,10 +232,7 @@ def test_an_in_place_gate_returns_its_input() -> None:
 
 
 def test_in_place_on_a_leaf_raises_what_it_raises_outside(x: Tensor) -> None:
-    with (
-        pytest.raises(RuntimeError, match="leaf Variable that requires grad"),
-        soften(nn.ReLU()),
-    ):
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"), soften(nn.ReLU()):
         F.relu_(x)
 
 
@@ -254,13 +251,7 @@ def test_a_gates_input_that_is_changed_afterwards_is_right_or_refused_by_name(x:
 
 
 @pytest.mark.parametrize(
-    "operation",
-    [
-        F.relu,
-        F.relu6,
-        lambda x: x.clone().relu_(),
-        lambda x: F.max_pool2d(x, 2),
-    ],
+    "operation", [F.relu, F.relu6, lambda x: x.clone().relu_(), lambda x: F.max_pool2d(x, 2)]
 )
 def test_a_batch_of_gradients_is_taken_at_once(operation: Any) -> None:
     x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -274,13 +265,10 @@ def test_a_batch_of_gradients_is_taken_at_once(operation: Any) -> None:
 
 def test_threads_soften_for_themselves(net: Net, x: Tensor) -> None:
     plain = gradient(net(x).sum(), x)
-    found: list[Tensor] = []
     with soften(net):
-        other = threading.Thread(target=lambda: found.append(gradient(net(x).sum(), x)))
-        other.start()
-        other.join()
+        found = in_a_thread(lambda: gradient(net(x).sum(), x))()
         assert not torch.equal(gradient(net(x).sum(), x), plain)
-    assert torch.equal(found[0], plain)
+    assert torch.equal(found, plain)
 
 
 def test_without_a_gate_it_says_so(x: Tensor) -> None:
@@ -289,20 +277,3 @@ def test_without_a_gate_it_says_so(x: Tensor) -> None:
         soften(nn.Sigmoid(), rules=EXCITATION),
     ):
         torch.sigmoid(x)
-
-
-@pytest.mark.parametrize("dual", ["torch.func.jvp", "forward_ad"])
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # PyTorch's own
-def test_forward_mode_derivatives_are_refused(dual: str) -> None:
-    """They would be plain ones: a soft gate is soft in the backward pass."""
-    x, tangent = torch.randn(3), torch.ones(3)
-
-    def differentiate() -> None:
-        if dual == "torch.func.jvp":
-            torch.func.jvp(torch.relu, (x,), (tangent,))
-        else:
-            with torch.autograd.forward_ad.dual_level():
-                torch.relu(torch.autograd.forward_ad.make_dual(x, tangent))
-
-    with pytest.raises(SofteningError, match="forward-mode"), soften(torch.relu):
-        differentiate()

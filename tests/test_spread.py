@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
+from marks import dynamo_warns
 from reference import gradient, relative_error
 from spreads import HARD, SOFT, C, close, deviation, of_each
 from test_models import Parallel
+from threads import at_once
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -172,10 +175,7 @@ def test_under_autocast(net: Net, x: Tensor, unit: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(  # Dynamo's own, the second in torch 2.8
-    "ignore:The .grad attribute of a Tensor",
-    "ignore:<class 'torch.autograd.function.Function'> should not be instantiated",
-)
+@dynamo_warns
 @pytest.mark.parametrize(("rows", "unit"), [(1, "spread"), (3, "spread"), (3, "output")])
 def test_compiled(net: Net, x: Tensor, rows: int, unit: Any) -> None:
     torch.compiler.reset()
@@ -205,22 +205,15 @@ def test_threads_of_dataparallel_see_their_own_examples(net: Net) -> None:
     """Halves of four: two rows each, as four examples might be folded."""
     x = torch.randn(4, 2, 8, 8, dtype=torch.float64) * torch.tensor([1, 3, 9, 27]).view(4, 1, 1, 1)
 
-    class Folded(nn.Module):
-        """Runs the gates on two rows for each example."""
+    def two_rows_each(folded: Any, x: Tensor) -> Tensor:
+        rows = F.relu(folded.inner.one(x).unflatten(1, (2, 2)).flatten(0, 1))
+        return rows.reshape(len(x), -1)[:, :3] + folded.inner(x)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = net
-
-        def forward(self, x: Tensor) -> Tensor:
-            rows = F.relu(self.inner.one(x).unflatten(1, (2, 2)).flatten(0, 1))
-            return rows.reshape(len(x), -1)[:, :3] + self.inner(x)
-
-    expected = torch.cat(
-        [ExcitationPullback(Folded(), Spread(C)).attribute(part, 1) for part in x.split(1)]
-    )
-    close(ExcitationPullback(Folded(), Spread(C)).attribute(x, 1), expected)
-    close(ExcitationPullback(Parallel(Folded()), Spread(C)).attribute(x, 1), expected)
+    folded = Handmade(two_rows_each, inner=net)
+    method = ExcitationPullback(folded, Spread(C))
+    expected = torch.cat([method.attribute(part, 1) for part in x.split(1)])
+    close(method.attribute(x, 1), expected)
+    close(ExcitationPullback(Parallel(folded), Spread(C)).attribute(x, 1), expected)
 
 
 def test_threads_at_once(net: Net, x: Tensor) -> None:
@@ -230,29 +223,18 @@ def test_threads_at_once(net: Net, x: Tensor) -> None:
     def attribute(c: float) -> None:
         errors[c] = max(relative_error(pulled(net, x, Spread(c)), expected[c]) for _ in range(5))
 
-    threads = [threading.Thread(target=attribute, args=(c,)) for c in expected]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*(partial(attribute, c) for c in expected))
     assert errors.keys() == expected.keys()
     assert max(errors.values()) < 1e-11
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed(net: Net, x: Tensor, reentrant: bool) -> None:
-    class Checkpointed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = net
-
-        def forward(self, x: Tensor) -> Tensor:
-            return checkpoint(self.inner, x, use_reentrant=reentrant)
-
     for given in (Spread(C), Spread(C, "output")):
         leaf = x.detach().requires_grad_()
         with soften(net, given):
-            Checkpointed()(leaf)[range(3), TARGET].sum().backward()
+            output = checkpoint(net, leaf, use_reentrant=reentrant)
+            output[range(3), TARGET].sum().backward()
         close(leaf.grad, by_hand(net, x, **dict.fromkeys(SOFT, given)))
 
 

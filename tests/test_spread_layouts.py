@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
 from reference import gradient, relu
 from spreads import SOFT, C, close, deviation, of_each
 from torch import Tensor, nn
@@ -14,24 +15,18 @@ from torch import Tensor, nn
 from captum_pullback import ExcitationPullback, Spread, soften
 
 
-class SequenceFirst(nn.Module):
+def sequence_first(inputs_too: bool) -> nn.Module:
     """Gates on (T, N, C), of inputs that are (N, T, C) or (T, N, C)."""
-
-    def __init__(self, inputs_too: bool) -> None:
-        super().__init__()
-        self.inputs_too = inputs_too
-        self.one, self.two = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x if self.inputs_too else x.transpose(0, 1)
-        return self.two(F.gelu(self.one(x))).mean(0)
+    return Handmade(
+        lambda net, x: net.two(F.gelu(net.one(x if inputs_too else x.transpose(0, 1)))).mean(0),
+        one=nn.Linear(4, 5), two=nn.Linear(5, 3),
+    ).double()  # fmt: skip
 
 
 @pytest.mark.parametrize("tokens", [3, 5, 8])  # 8: a multiple of the batch
 @pytest.mark.parametrize("inputs_too", [False, True])
 def test_sequence_first(tokens: int, inputs_too: bool) -> None:
-    model = SequenceFirst(inputs_too)
+    model = sequence_first(inputs_too)
     x = torch.randn(tokens, 4, 4, dtype=torch.float64) * torch.tensor([1, 2, 4, 8.0]).view(1, 4, 1)
     dim = 1 if inputs_too else 0
     x = x if inputs_too else x.transpose(0, 1)
@@ -49,16 +44,11 @@ def test_sequence_first(tokens: int, inputs_too: bool) -> None:
 def test_rows_that_belong_to_one_example_have_one_spread(rows: int) -> None:
     """Windows folded into the batch, as in Swin: (N k, C)."""
 
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(8, 2).double()
-
-        def forward(self, x: Tensor) -> Tensor:
-            windows = F.relu(x.reshape(len(x) * 4, 2))
-            return self.head(windows.reshape(len(x), 8))
-
-    model, x = Windows(), torch.randn(rows, 8, dtype=torch.float64)
+    model = Handmade(
+        lambda net, x: net.head(F.relu(x.reshape(len(x) * 4, 2)).reshape(len(x), 8)),
+        head=nn.Linear(8, 2).double(),
+    )
+    x = torch.randn(rows, 8, dtype=torch.float64)
     leaf = x.detach().requires_grad_()
     expected = gradient(model.head(of_each(relu, Spread(C))(leaf))[:, 0].sum(), leaf)
     close(ExcitationPullback(model, Spread(C)).attribute(x, 0), expected)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 from PIL import Image
+from tiny import Run
 from torch import Tensor, nn
 
 from captum_pullback.app import work
@@ -94,11 +95,9 @@ def test_scores_that_are_not_finite_are_an_error(bad: float) -> None:
         predicted(torch.tensor([0.0, bad, 1.0]))
 
 
-class Squeezed(nn.Module):
+def squeezed(x: Tensor) -> Tensor:
     """Shapes and types after the sigmoid."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sigmoid()[:, None].double().squeeze(1).transpose(0, 1).T.float()
+    return x.sigmoid()[:, None].double().squeeze(1).transpose(0, 1).T.float()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ class Squeezed(nn.Module):
         ([], False),
         ([nn.Sigmoid()], True),
         ([nn.Hardsigmoid()], True),
-        ([Squeezed()], True),
+        ([Run(squeezed)], True),
         ([nn.Softmax(1)], True),
         ([nn.Sigmoid(), nn.Linear(3, 3)], False),
         ([nn.Tanh()], False),
@@ -117,18 +116,16 @@ def test_whether_a_network_ends_in_a_sigmoid(last: list[nn.Module], expected: bo
     assert squashes(network(*last).model, torch.randn(1, 3, 8, 8)) is expected
 
 
-class Small(nn.Module):
+def small(x: Tensor) -> Tensor:
     """Logits that lie between 0 and 1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x / (10 * x.abs().max()) + 0.5
+    return x / (10 * x.abs().max()) + 0.5
 
 
 @pytest.mark.parametrize(
     ("last", "kind"),
     [
         ([], "logits"), ([nn.Softmax(1)], "probabilities"), ([nn.Sigmoid()], "labels"),
-        ([Small()], "logits"), ([nn.Linear(3, 1)], "one"),
+        ([Run(small)], "logits"), ([nn.Linear(3, 1)], "one"),
     ],
 )  # fmt: skip
 def test_what_the_app_and_the_commands_are_told(last: list[nn.Module], kind: str) -> None:
@@ -208,27 +205,18 @@ def test_the_registry_is_the_benchmark_s_too() -> None:
 
 
 def test_settings_say_how_many_steps_and_samples() -> None:
-    class Counting(nn.Module):
-        def __init__(self, model: nn.Module) -> None:
-            super().__init__()
-            self.model, self.seen = model, 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.seen += len(x)
-            return self.model(x)
-
-    model = Counting(network().model)
-    net = Network(model, (), preprocessing(8), input_size=8)
+    net, seen = network(), []
+    net.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     for name, settings, expected in (
         ("ig", methods.Settings(steps=7), 7),
         ("smoothgrad", methods.Settings(samples=4), 4),
         ("ig", methods.Settings(), 50),
         ("smoothgrad", methods.Settings(), 25),
     ):
-        model.seen = 0
+        seen.clear()
         inputs = torch.randn(1, 3, 8, 8).requires_grad_()
         methods.METHODS[name].make(net, settings)(inputs, target=1)
-        assert model.seen == expected
+        assert sum(seen) == expected
 
 
 # Files of weights

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import dynamo_warns
+from threads import at_once
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,18 +25,14 @@ from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.rules import Rule
 
 
-class Counted(nn.Module):
-    """A network that counts its forward passes."""
+class Counted(Handmade):
+    """Counts its forward passes."""
 
-    def __init__(self, run: Callable[..., Tensor], **modules: nn.Module) -> None:
-        super().__init__()
-        self.run, self.passes = run, 0
-        for name, module in modules.items():
-            self.add_module(name, module)
+    passes = 0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         self.passes += 1
-        return self.run(self, *inputs)
+        return super().forward(*inputs)
 
 
 def image() -> Tensor:
@@ -56,7 +55,7 @@ def convolutional(inplace: bool = False) -> Counted:
 def transformer() -> Counted:
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True)
     head = nn.Linear(8, 3)
-    return Counted(lambda self, x: self.head(F.relu(self.layer(x)).mean(1)), layer=layer, head=head)
+    return Counted(lambda net, x: net.head(F.relu(net.layer(x)).mean(1)), layer=layer, head=head)
 
 
 def written_out() -> Counted:
@@ -270,8 +269,7 @@ def test_a_rule_of_ones_own_is_told_each_temperature() -> None:
     torch.testing.assert_close(found[:, 0, 2], expected, rtol=1e-15, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo's own
-@pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be")
+@dynamo_warns
 def test_a_compiled_network_has_a_forward_pass_for_each() -> None:
     torch.compiler.reset()
     network, x = convolutional().eval(), image()
@@ -325,11 +323,7 @@ def test_sweeps_in_several_threads_do_not_mix() -> None:
     def work(number: int) -> None:
         found[number] = [pullback.attribute_temperatures(x, sweeps[number], 1) for _ in range(5)]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*(partial(work, number) for number in range(4)))
     for number, each in enumerate(expected):
         assert all(torch.equal(each, other) for other in found[number])
 

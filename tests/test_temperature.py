@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from handmade import Handmade
 from reference import gradient, relu
+from snapshot import hooks
+from tiny import Run
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback, soften
@@ -24,27 +27,16 @@ def chain(x: Tensor, *temperatures: float) -> Tensor:
     return x.sum()
 
 
-class Chain(nn.Module):
-    """Three gates in one line: `first`, `group.inner`, and a functional one of `group2` itself."""
+def shifted() -> nn.Module:
+    return Handmade(lambda net, x: net.inner(x - 0.5), inner=nn.ReLU())
 
-    class Functional(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return F.relu(x - 0.5)
 
-    class Shifted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.ReLU()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x - 0.5)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.group, self.group2 = self.Shifted(), self.Shifted(), self.Functional()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.group2(self.group(self.first(x)))
+def in_a_line() -> nn.Module:
+    """Three gates: `first.inner`, `group.inner`, and a functional one of `group2` itself."""
+    return Handmade(
+        lambda net, x: net.group2(net.group(net.first(x))),
+        first=shifted(), group=shifted(), group2=Run(lambda x: F.relu(x - 0.5)),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -61,7 +53,7 @@ def test_the_longest_name_that_fits_counts(
     mapping: dict[str, float], each: tuple[float, ...]
 ) -> None:
     x = torch.linspace(0, 4, 30, dtype=torch.float64, requires_grad=True)
-    model = Chain()
+    model = in_a_line()
     with soften(model, mapping):
         found = gradient(model(x).sum(), x)
     torch.testing.assert_close(found, gradient(chain(x, *each), x))
@@ -169,7 +161,7 @@ def test_a_tensor_of_the_wrong_shape_is_refused_with_both_shapes(shape: tuple[in
     expected = rf"{re.escape(str(shape))} for '1'.*relu, \(2, 4\)"
     with pytest.raises(ValueError, match=expected):
         pullback.attribute(torch.randn(2, 3), 0)
-    assert not any(module._forward_hooks for module in network.modules())
+    assert hooks(network) == []
 
 
 def test_a_gate_that_no_entry_names_is_refused_by_name() -> None:

@@ -13,6 +13,7 @@ from pulling import pulled
 from reference import relative_error
 from references.gates import Gates, affine, apply
 from references.networks import CASES, Case, plain_gradient, tolerance
+from tiny import Run
 from torch import Tensor, nn
 
 from captum_pullback import SEMANTIC, ExcitationPullback, effective_weights
@@ -24,17 +25,6 @@ READINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Reading(nn.Module):
-    """A capped ReLU by plain autograd."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def forward(self, z: Tensor) -> Tensor:
-        return READINGS[self.name](z)
-
-
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_capped_relu_is_read_in_three_ways(reading: str) -> None:
     model, x, precision = FAMILIES["mobilenet_v2"]()
@@ -42,7 +32,7 @@ def test_a_capped_relu_is_read_in_three_ways(reading: str) -> None:
     for module in [*by_hand.modules()]:
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU6):
-                setattr(module, name, Reading(reading))
+                setattr(module, name, Run(READINGS[reading]))
     leaf = x.clone().requires_grad_()
     expected = torch.autograd.grad(by_hand(leaf)[:, 1].sum(), leaf)[0]
     rules = {**SEMANTIC, "relu6": reading}
