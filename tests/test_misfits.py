@@ -141,7 +141,7 @@ def test_one_number_for_the_whole_batch(net: nn.Module, target: Any) -> None:
     [
         ("stages", r"a ModuleList only holds modules.*such as layer\[1\]"),
         ("heads", r"a ModuleDict only holds modules.*such as layer\['other'\]"),
-        ("empty", "a ModuleList only holds modules, and is never called itself: give one of these"),
+        ("empty", "a ModuleList only holds modules, and is never called itself: use one of these"),
         ("heads.other", r"the layer \(Linear\) was not called in this forward pass"),
     ],
 )
