@@ -120,13 +120,14 @@ ZENNIT = {"epsilonplusflat", "epsilongammabox"}
 def test_every_method_in_every_style(
     folder: Path, capsys: pytest.CaptureFixture[str], show: str
 ) -> None:
-    # zennit is an extra's: what needs it is left out, each with a line.
-    absent = ZENNIT if importlib.util.find_spec("zennit") is None else set()
+    # zennit and lxt are extras': what needs them is left out, each with a line.
+    lacks = {name for name in ("zennit", "lxt") if importlib.util.find_spec(name) is None}
+    absent = (ZENNIT if "zennit" in lacks else set()) | ({"attn_lrp"} if lacks else set())
     assert tiny("noise.png", "--methods", ",".join(METHODS), "--show", show) == 0
     printed = capsys.readouterr()
     warnings = printed.err.splitlines()
     assert len(warnings) == len(absent)
-    assert all("zennit is not installed" in warning for warning in warnings)
+    assert all(re.search("(zennit|lxt) is not installed", warning) for warning in warnings)
     for name, method in METHODS.items():
         if name not in absent:
             assert method.title in printed.out

@@ -169,8 +169,10 @@ def test_methods_of_a_linear_network_are_its_weights(linear, image) -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_on_a_network_that_reuses_its_relu(name, image) -> None:
-    if name == "epsilonplusflat":
+    if name in ("epsilonplusflat", "attn_lrp"):
         pytest.importorskip("zennit", reason="zennit is not installed")
+    if name == "attn_lrp":
+        pytest.importorskip("lxt", reason="lxt is not installed")
     given = explained(Reused())
     before = {key: value.clone() for key, value in given.model.state_dict().items()}
     method = find(name)

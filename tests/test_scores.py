@@ -67,8 +67,10 @@ def test_which_methods_multiply_by_the_inputs() -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_is_seeded_and_leaves_no_trace(method: str) -> None:
     net, x = network(convolutional), inputs()
-    if "LRP, Epsilon" in METHODS[method].title:
+    if "LRP, Epsilon" in METHODS[method].title or method == "attn_lrp":
         pytest.importorskip("zennit", reason="zennit is not installed")
+    if method == "attn_lrp":
+        pytest.importorskip("lxt", reason="lxt is not installed")
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first = scores.score(net, x, 1, method, Settings(seed=5))

@@ -145,6 +145,7 @@ METHODS: dict[str, Method] = {
     "gradcam": _shared("gradcam"),
     "guidedgradcam": _shared("guidedgradcam"),
     "epsilonplusflat": _shared("epsilonplusflat"),
+    "attn_lrp": _shared("attn_lrp"),
     "noise": Method("Random noise (control)", _noise, draws=True, kind="control"),
     "edges": Method("Edge detector (control)", _edges, kind="control"),
 }

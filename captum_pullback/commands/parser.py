@@ -94,7 +94,8 @@ def _add_explain(commands: Any) -> None:
         metavar="NAMES",
         help="any of pullback, saliency (the plain gradient), ig, inputxgradient, guidedbackprop, "
         "smoothgrad, smoothpullback, ascent, gradcam, guidedgradcam, fusiongrad, lrp (Captum's), "
-        "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), separated by commas",
+        "epsilonplusflat, epsilongammabox (zennit's LRP, extra rivals), attn_lrp (needs lxt too), "
+        "separated by commas",
     )
     add_softness(add, fits=True)
     add_seed(add, "the scores' and SmoothGrad's noise")

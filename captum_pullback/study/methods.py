@@ -17,6 +17,7 @@ from captum_pullback.engine.record import SofteningRecord
 from captum_pullback.engine.softening import soften
 from captum_pullback.engine.softness import Softness
 from captum_pullback.study import rivals
+from captum_pullback.study.attn_lrp import attn_lrp
 from captum_pullback.study.softness import temperature_words
 from captum_pullback.zoo.network import Network, pixel_bounds
 
@@ -217,4 +218,5 @@ METHODS = {
         lambda n, s: rivals.epsilon_gamma_box(n.model, *pixel_bounds(n)),
         multiplies_by_inputs=True,
     ),
+    "attn_lrp": Method("AttnLRP", lambda n, s: attn_lrp(n.model), multiplies_by_inputs=True),
 }

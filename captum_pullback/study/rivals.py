@@ -14,7 +14,7 @@ from captum import attr
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from captum_pullback.study.traced import with_own_relus
+from captum_pullback.study.traced import norms_after, with_own_relus
 
 __all__ = [
     "FUSION_SAMPLES", "FUSION_SPREAD", "epsilon_gamma_box", "epsilon_plus_flat", "fusiongrad",
@@ -28,8 +28,6 @@ FUSION_SPREAD = 0.2
 
 Attribute = Callable[..., Any]
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 # What the composites have no rule for; a part of the name of a module or a function is enough.
 _FOREIGN = ("gelu", "silu", "swish", "mish", "layer_norm", "layernorm", "softmax", "attention")
 # Whose modules have rules, which a call as a function would escape.
@@ -208,7 +206,7 @@ def _zennit(
         raise ValueError(
             f"LRP's composites have rules for modules; this network calls {unseen[0]} as a function"
         )
-    merges = _norms_after(traced)
+    merges = norms_after(traced)
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
         kind, options = composite(zennit["composites"], inputs)
@@ -256,21 +254,6 @@ def _names(traced: fx.GraphModule) -> list[str]:
         elif node.op in ("call_function", "call_method"):
             names.append(str(getattr(node.target, "__name__", node.target)))
     return [name.lower() for name in names]
-
-
-def _norms_after(traced: fx.GraphModule) -> list[tuple[list[str], str]]:
-    """Each BatchNorm that directly follows a linear module, with that module, by name."""
-    found = []
-    for node in traced.graph.nodes:
-        if node.op != "call_module" or not isinstance(traced.get_submodule(node.target), _NORMS):
-            continue
-        before = node.args[0]
-        is_linear = before.op == "call_module" and isinstance(
-            traced.get_submodule(before.target), _LINEAR
-        )
-        if is_linear and len(before.users) == 1:
-            found.append(([str(before.target)], str(node.target)))
-    return found
 
 
 def _of_one(attribute: Callable[[Tensor, Any], Tensor]) -> Attribute:

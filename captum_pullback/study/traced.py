@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["with_own_relus"]
+__all__ = ["norms_after", "with_own_relus"]
 
 _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 
 
@@ -58,6 +60,21 @@ def with_own_relus(model: nn.Module, add: Callable[[], nn.Module] | None = None)
     traced.recompile()
     evaluated: fx.GraphModule = traced.eval()
     return evaluated
+
+
+def norms_after(traced: fx.GraphModule) -> list[tuple[list[str], str]]:
+    """Each BatchNorm that directly follows a linear module, with that module, by name."""
+    found = []
+    for node in traced.graph.nodes:
+        if node.op != "call_module" or not isinstance(traced.get_submodule(node.target), _NORMS):
+            continue
+        before = node.args[0]
+        is_linear = before.op == "call_module" and isinstance(
+            traced.get_submodule(before.target), _LINEAR
+        )
+        if is_linear and len(before.users) == 1:
+            found.append(([str(before.target)], str(node.target)))
+    return found
 
 
 def _replace(
