@@ -4,7 +4,8 @@
 every candidate on the first half of `temperature_networks`; ``--stage report`` scores what was
 chosen, and its rivals, on the half that was held back. Rows go to
 ``benchmarks/results/temperature_STAGE.csv``, one for each photograph and method; networks that
-stand there already are left out. ``--data`` holds ``val/<class>/*``, ``--imagenet`` photographs.
+stand there already are left out. ``--data`` holds ``val/<class>/*`` and may hold ``boxes.csv``,
+``--imagenet`` photographs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,20 @@ from captum.attr import IntegratedGradients, Saliency
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.compare.data import Box, inside, read_boxes
 from benchmarks.provenance import device, versions
 from benchmarks.temperature_networks import on_disk
+from benchmarks.temperature_units import ALL, Gamma, in_units
 from captum_pullback import SEMANTIC, ExcitationPullback, Spread
 from captum_pullback.engine.rules import READINGS
-from captum_pullback.engine.spread import _rows
 from captum_pullback.fit.infidelity import Perturbed, cosine, other_classes
 from captum_pullback.perturbations import seeded
 from captum_pullback.pullback.targets import indices
 from captum_pullback.study.metrics import max_sensitivity, similarity
 from captum_pullback.study.metrics.disturbances import noise_squares_of, uniform_noise_of
 from captum_pullback.study.metrics.faithfulness_correlation import faithfulness_correlation
+from captum_pullback.study.metrics.faithfulness_estimate import faithfulness_estimate
+from captum_pullback.study.metrics.localization import box_share
 from captum_pullback.zoo.networks import Network
 
 log = logging.getLogger("temperature")
@@ -46,104 +49,17 @@ NEIGHBORS = 10
 BATCH = 8
 
 
-@dataclass(frozen=True)
-class Measured(Spread):
-    """A temperature in units of something else than the standard deviation of a gate's input.
-
-    All are scaled so that they are 1 for an input that is standard normal.
-
-    Attributes:
-        measure: Its name in `MEASURES`.
-    """
-
-    measure: str = "root mean square"
-
-    def of(
-        self,
-        z: Tensor,
-        batch: int | None = None,
-        *,
-        compared: bool = False,
-        spare: Tensor | None = None,
-    ) -> float | Tensor:
-        """The temperature for an input z of shape (N, ...)."""
-        z = z.detach()
-        if compared or (z.dim() == 3 and batch == z.shape[1] and batch not in (1, z.shape[0])):
-            return super().of(z, batch, compared=compared, spare=spare)
-        rows = _rows(z, batch)
-        found = self.scale * MEASURES[self.measure](rows)
-        found = torch.where(found.isfinite(), found, 0.0)
-        return found.view(len(rows), -1, *[1] * (rows.dim() - 2)) if rows.dim() > 1 else 0.0
-
-
-def _flat(rows: Tensor) -> Tensor:
-    return rows.flatten(1)
-
-
-def _mills(rows: Tensor) -> Tensor:
-    """Of a normal input: the deviation times Mills' ratio at the mean, over that at 0."""
-    mean, deviation = _flat(rows).mean(1), _flat(rows).std(1, correction=0)
-    m = (mean / deviation).clamp(-6, 6).double()
-    ratio: Tensor = 2 * torch.special.ndtr(m) / torch.exp(-m * m / 2)
-    return deviation * ratio.clamp(max=4).to(deviation)
-
-
-def _excited(rows: Tensor) -> Tensor:
-    """The mean of what is above 0."""
-    flat = _flat(rows)
-    return flat.clamp(min=0).sum(1) / (flat > 0).sum(1) * math.sqrt(math.pi / 2)
-
-
-def _overlap(rows: Tensor) -> Tensor:
-    """The lesser of the means of what is above 0 and of what is below, each over all."""
-    flat = _flat(rows)
-    sides = [flat.clamp(min=0).mean(1), -flat.clamp(max=0).mean(1)]
-    return torch.minimum(*sides) * math.sqrt(2 * math.pi)
-
-
-def _sides(rows: Tensor) -> Tensor:
-    """The lesser of the means among what is above 0 and among what is below."""
-    flat = _flat(rows)
-    above, below = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
-    found = torch.minimum(above / (flat > 0).sum(1), below / (flat < 0).sum(1))
-    return found * math.sqrt(math.pi / 2)
-
-
-def _channels(rows: Tensor) -> Tensor:
-    """The deviation of each channel."""
-    if rows.dim() < 3:
-        return _flat(rows).std(1, correction=0)
-    return rows.flatten(2).std(2, correction=0)
-
-
-#: From rows (N, ...) to one number for each, or for each channel.
-MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "root mean square": lambda rows: _flat(rows).square().mean(1).sqrt(),
-    "deviation per channel": _channels,
-    "median size": lambda rows: _flat(rows).abs().median(1).values / 0.6744898,
-    "Mills": _mills,
-    "mean open": _excited,
-    "overlap": _overlap,
-    "sides": _sides,
-}
-#: What the package has, and what it has not.
-ALL = ("deviation", "mean output", *MEASURES)
-SCALES = (0.25, 0.5, 1.0, 1.5)
+SCALES = (0.5, 1.0, 1.5)
 HALVES = {"choose": "chosen with", "report": "held back"}
 #: What was chosen.
 CHOSEN = Spread(1.0, "output")
+#: ReLU's step softened to a normal cumulative distribution in place of a logistic one.
+NORMAL = {**SEMANTIC, "relu": READINGS["relu"]["normal"], "relu6": READINGS["relu6"]["normal"]}
 #: What ReLU6 is read as: held as in `SEMANTIC`, by its derivative, or open above 6.
 RULES = {
     ", ReLU6 by its derivative": {**SEMANTIC, "relu6": READINGS["relu6"]["derivative"]},
     ", ReLU6 open above": {**SEMANTIC, "relu6": READINGS["relu6"]["excited"]},
 }
-
-
-def temperature(scale: float, measure: str) -> Spread:
-    """A temperature in these units: by the package where it has them."""
-    if measure == "mean output":
-        return Spread(scale, "output")
-    return Spread(scale) if measure == "deviation" else Measured(scale, measure=measure)
 
 
 def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
@@ -155,25 +71,37 @@ def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
     if args.stage == "choose":
         for scale in args.scales:
             for measure in args.measures:
-                found[f"{scale:g} {measure}"] = (temperature(scale, measure), SEMANTIC)
+                unit = in_units(scale, measure)
+                unit = unit.watch(network.model) if isinstance(unit, Gamma) else unit
+                found[f"{scale:g} {measure}"] = (unit, SEMANTIC)
+            found[f"{scale:g} mean output, normal"] = (Spread(scale, "output"), NORMAL)
             for name, rules in RULES.items() if capped else ():
                 found[f"{scale:g} mean output{name}"] = (Spread(scale, "output"), rules)
     return found
 
 
-def batches(network: Network, files: list[Path]) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield names and inputs (N, 3, H, W) of N photographs at a time."""
+def batches(
+    network: Network, files: list[Path], boxes: dict[str, list[Box]]
+) -> Iterator[tuple[list[str], Tensor, list[Tensor | None]]]:
+    """Yield names, inputs (N, 3, H, W) and pixels in boxes (H, W) of N photographs at a time."""
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
-        pictures = []
+        pictures, masks = [], []
         for file in part:
+            box = boxes.get(f"{file.parent.name}/{file.name}")
             with Image.open(file) as image:
                 pictures.append(network.preprocess(image))
-        yield [file.name for file in part], torch.stack(pictures)
+                masks.append(inside(network, image, box) if box else None)
+        yield [file.name for file in part], torch.stack(pictures), masks
 
 
 def score(
-    network: Network, inputs: Tensor, methods: dict[str, Callable[..., list[Tensor]]], *, near: bool
+    network: Network,
+    inputs: Tensor,
+    masks: list[Tensor | None],
+    methods: dict[str, Callable[..., list[Tensor]]],
+    *,
+    near: bool,
 ) -> list[dict[str, Any]]:
     """Score each method on each input, in the order of methods and then of inputs."""
     model = network.model
@@ -194,6 +122,9 @@ def score(
     correlations = faithfulness_correlation(
         model, inputs, first, target, features=CELLS, multiplies_by_inputs=False
     )
+    estimates = faithfulness_estimate(
+        model, inputs, first, target, features=CELLS, multiplies_by_inputs=False
+    )
     rows = []
     for number, (name, maps) in enumerate(made.items()):
         cosines = [cosine(maps[0], other) for other in maps[1:]]
@@ -202,9 +133,13 @@ def score(
                 "method": name,
                 "infidelity": float(infidelity[number, example]),
                 "correlation": float(correlations[number, example]),
+                "estimate": float(estimates[number, example]),
                 "runner_up": float(cosines[0][example]),
                 "random_class": float(cosines[1][example]),
             }
+            mask = masks[example]
+            if mask is not None and mask.any():
+                row["box_share"] = box_share(maps[0][example], mask)
             for other, given in zip(("runner_up", "random_class"), maps[1:], strict=True):
                 row[f"{other}_ranks"] = similarity(maps[0][example], given[example], absolute=False)
             if near:
@@ -248,15 +183,15 @@ def methods_for(
             for target in targets
         ]
 
-    def pullback(temperature: Any, rules: Any) -> Callable[..., list[Tensor]]:
-        method = ExcitationPullback(model, temperature, rules=rules)
+    def pullback(width: Any, rules: Any) -> Callable[..., list[Tensor]]:
+        method = ExcitationPullback(model, width, rules=rules)
         return lambda inputs, targets: list(method.attribute_targets(inputs, targets))
 
     found: dict[str, Callable[..., list[Tensor]]] = {"gradient": gradient}
     if args.stage == "report":
         found["Integrated Gradients"] = integrated
-    for name, (temperature, rules) in pullbacks(network, args).items():
-        found[name] = pullback(temperature, rules)
+    for name, (width, rules) in pullbacks(network, args).items():
+        found[name] = pullback(width, rules)
     return found
 
 
@@ -288,15 +223,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     table = args.out / f"temperature_{args.stage}.csv"
     done = pd.read_csv(table) if table.exists() else pd.DataFrame()
-    half = HALVES[args.stage]
+    half, file = HALVES[args.stage], args.data / "boxes.csv"
+    boxes = read_boxes(file, "val") if file.exists() else {}
     for name, make in on_disk(args.networks)[half].items():
         if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
             continue
         network, begin = make(), time.perf_counter()
         methods = methods_for(network, args)
         rows = []
-        for names, inputs in batches(network, photographs(args, network, args.count)):
-            scored = score(network, inputs, methods, near=args.stage == "report")
+        files = photographs(args, network, args.count)
+        for names, inputs, masks in batches(network, files, boxes):
+            scored = score(network, inputs, masks, methods, near=args.stage == "report")
             for number, row in enumerate(scored):
                 photograph = names[number % len(names)]
                 rows.append({"half": half, "network": name, "photograph": photograph} | row)
