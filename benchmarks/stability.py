@@ -78,7 +78,7 @@ def measure(folder: Path, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
     temperatures = lens.fit_temperatures(model)
     numbers: dict[str, Any] = {
         "run": folder.name,
-        "batch_norm": folder.name.startswith("bn"),
+        "batch_norm": not folder.name.startswith("nobn"),
         "steps": steps,
         "examples": len(labels),
         "accuracy": float(lens.accuracy()[-1]),
@@ -173,18 +173,28 @@ def write_summary(runs: list[dict[str, Any]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["network", "quantity", "mean", "half of the 95 % interval", "seeds"])
-        for batch_norm, title in KINDS:
-            group = [run for run in runs if run["batch_norm"] == batch_norm]
+        for kind, title in KINDS.items():
+            group = of_kind(runs, kind)
             for name, mean, half, count in summary(group) if group else []:
                 writer.writerow([title, name, f"{mean:.4g}", f"{half:.2g}", count])
 
 
-KINDS = ((True, "with BatchNorm"), (False, "without BatchNorm"))
+#: By the first part of the folders' names.
+KINDS = {
+    "bn": "with BatchNorm",
+    "nobn": "without BatchNorm",
+    "narrow": "with BatchNorm, narrow",
+}
+
+
+def of_kind(runs: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the runs of one kind of network."""
+    return [run for run in runs if run["run"].split("_")[0] == kind]
 
 
 def figures(runs: list[dict[str, Any]]) -> None:
     """The page's two figures; thin lines are seeds."""
-    kinds = [(title, [r for r in runs if r["batch_norm"] == bn]) for bn, title in KINDS]
+    kinds = [(title, of_kind(runs, kind)) for kind, title in KINDS.items()]
     kinds = [(title, group) for title, group in kinds if group]
     figure = Figure(figsize=(4.6 * len(kinds), 3.6), layout="constrained")
     for axis, (title, group) in zip(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import markdown
@@ -63,6 +64,16 @@ TABLES: dict[str, list[tuple[str, str]]] = {
         for place in ("first", "last")
     ],
 }
+#: Of the pair that was trained alike.
+MATCHED = [
+    ("accuracy", "accuracy"),
+    *TABLES["gates"][1:3],
+    *TABLES["gates"][5:6],
+    TABLES["settled"][0],
+    *(row for row in TABLES["machine"] if "pullback at T" not in row[0]),
+    ("own class, within a class, last step", "W (label) within classes, last step"),
+    ("own class, margin, last step", "W (label) margin, last step"),
+]
 
 
 def read(path: Path) -> dict[str, dict[str, tuple[str, int]]]:
@@ -79,13 +90,17 @@ def read(path: Path) -> dict[str, dict[str, tuple[str, int]]]:
     return kinds
 
 
-def table(rows: list[tuple[str, str]]) -> str:
+#: The prefix of the columns of each file of results.
+SIZES = {"stability": "small, ", "stability_full": "full size, "}
+
+
+def table(rows: list[tuple[str, str]], files: Mapping[str, str] = SIZES) -> str:
     """A Markdown table, a column for each kind of network that was measured."""
     columns: list[tuple[str, dict[str, tuple[str, int]]]] = []
-    for file, size in (("stability", "small"), ("stability_full", "full size")):
+    for file, prefix in files.items():
         for kind, values in read(RESULTS / f"{file}.csv").items():
             seeds = next(iter(values.values()))[1]
-            columns.append((f"{size}, {kind}, {seeds} seed{'s' * (seeds > 1)}", values))
+            columns.append((f"{prefix}{kind}, {seeds} seed{'s' * (seeds > 1)}", values))
     lines = [
         [name, *(values.get(quantity, ("", 0))[0] for _, values in columns)]
         for name, quantity in rows

@@ -30,9 +30,12 @@ CANDIDATES = {
     "1 mean open": "mean of what is above 0, c = 1",
     "1 sides": "lesser of the means above and below 0, c = 1",
     "1 overlap": "lesser of the mean output and its mirror image, c = 1",
+    "1 gamma": "weight of the BatchNorm before the gate, else mean output, c = 1",
     "0.5 mean output": "mean output, c = 0.5",
     "1 mean output": "**mean output, c = 1**",
     "1.5 mean output": "mean output, c = 1.5",
+    "1 mean output, normal": "mean output, c = 1, normal distribution for the logistic one",
+    "1.5 mean output, normal": "the same, c = 1.5",
 }
 #: How much closer than the gradient's a candidate's maps may be to those of a random class.
 MARGIN = 0.05
@@ -77,9 +80,9 @@ def times(stage: str, network: str, method: str, other: str) -> Estimate:
     return Estimate(*np.exp([logs.mean(), low, high]))
 
 
-def ratio(network: str, quantity: str) -> Estimate:
-    """A mean of what was chosen over that of Integrated Gradients."""
-    one, two = (part.to_numpy() for part in pair("report", network, CHOSEN, INTEGRATED, quantity))
+def ratio(network: str, quantity: str, other: str = INTEGRATED) -> Estimate:
+    """A mean of what was chosen over that of another method."""
+    one, two = (part.to_numpy() for part in pair("report", network, CHOSEN, other, quantity))
 
     def of_means(first: Array, second: Array, axis: int = -1) -> Array:
         return first.mean(axis=axis) / second.mean(axis=axis)
@@ -90,7 +93,7 @@ def ratio(network: str, quantity: str) -> Estimate:
 def more(network: str, quantity: str, other: str) -> Estimate:
     """By how much the mean of what was chosen is above another method's."""
     one, two = pair("report", network, CHOSEN, other, quantity)
-    mean, half = of_mean((one - two).tolist())
+    mean, half = of_mean((one - two).dropna().tolist())
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -126,6 +129,59 @@ def wanted_table() -> str:
     return markdown.table(head, lines)
 
 
+def class_table() -> str:
+    """How alike the maps of two classes are, by method, on the held-back networks."""
+    head = ["held-back network"]
+    head += [f"{other}, {how}" for other in ("random class", "runner-up") for how in HOW.values()]
+    lines = []
+    for network in networks("report"):
+        table = scores("report").loc[network].groupby("method").mean()
+        columns = [f"{other}{suffix}" for other in ("random_class", "runner_up") for suffix in HOW]
+        cells = [
+            " / ".join(f"{table[column][method]:.2f}" for method in (GRADIENT, INTEGRATED, CHOSEN))
+            for column in columns
+        ]
+        lines.append([network, *(cell.replace("-", "\N{MINUS SIGN}") for cell in cells)])
+    return markdown.table(head, lines)
+
+
+#: How two maps are compared, by the ends of the columns' names.
+HOW = {"": "cosine", "_ranks": "rank correlation"}
+
+
+def also_table() -> str:
+    """Two more scores of the default on the held-back networks, less those of others."""
+    kinds = {"estimate": "faithfulness estimate", "box_share": "share in the box"}
+    others = {INTEGRATED: "IG's", GRADIENT: "the gradient's"}
+    head = [f"{kind} less {other}" for kind in kinds.values() for other in others.values()]
+    lines = [
+        [network, *(str(more(network, kind, other)) for kind in kinds for other in others)]
+        for network in networks("report")
+    ]
+    return markdown.table(["held-back network", *head], lines)
+
+
+def without_norms_table() -> str:
+    """The default beside the plain gradient, on the held-back networks without normalization."""
+    head = [
+        "held-back network",
+        "infidelity over the gradient's, at most 1",
+        "faithfulness correlation less the gradient's, at least 0",
+        "max-sensitivity over the gradient's, at most 1",
+    ]
+    lines = [
+        [
+            network,
+            judged(times("report", network, CHOSEN, GRADIENT), 1.0),
+            judged(more(network, "correlation", GRADIENT), 0.0, above=True),
+            judged(ratio(network, "max_sensitivity", GRADIENT), 1.0),
+        ]
+        for network in networks("report")
+        if network.endswith("nonorm")
+    ]
+    return markdown.table(head, lines)
+
+
 def held_back_table() -> str:
     """Infidelity over the plain gradient's, on the held-back networks."""
     methods = (INTEGRATED, PUBLISHED, "T = 1", CHOSEN)
@@ -143,6 +199,8 @@ def candidates_table() -> str:
         "infidelity over the gradient's",
         "on the worst network",
         "faithfulness correlation less the gradient's",
+        "faithfulness estimate less the gradient's",
+        "share in the box less the gradient's",
         "cosine with a random class less the gradient's, worst network",
         "with the runner-up",
     ]
@@ -159,7 +217,7 @@ def candidates_table() -> str:
                 float(np.subtract(*pair("choose", network, method, GRADIENT, quantity)).mean())
                 for network in found
             ]
-            for quantity in ("correlation", "random_class", "runner_up")
+            for quantity in ("correlation", "estimate", "box_share", "random_class", "runner_up")
         }
         worst = max(changes["random_class"])
         few = "" if len(found) == len(networks("choose")) else f" ({len(found)} networks)"
@@ -167,6 +225,8 @@ def candidates_table() -> str:
             f"{np.exp(np.mean(logs)):.2f}{few}",
             f"{np.exp(max(logs)):.2f}",
             f"{np.mean(changes['correlation']):.3f}",
+            f"{np.mean(changes['estimate']):.3f}",
+            f"{np.nanmean(changes['box_share']):.3f}",
             f"{worst:.2f}" + (", too much" if worst > MARGIN else ""),
             f"{max(changes['runner_up']):.2f}",
         ]
@@ -180,4 +240,7 @@ def tables() -> dict[str, str]:
         "temperature: candidates": candidates_table(),
         "temperature: held back": held_back_table(),
         "temperature: wanted": wanted_table(),
+        "temperature: without norms": without_norms_table(),
+        "temperature: classes": class_table(),
+        "temperature: also": also_table(),
     }

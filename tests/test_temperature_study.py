@@ -12,18 +12,18 @@ import pytest
 import tiny
 import torch
 from captum.attr import IntegratedGradients
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
-from benchmarks import temperature, temperature_page
+from benchmarks import temperature, temperature_page, temperature_units
 from captum_pullback import ExcitationPullback, Spread, soften
 
 
-@pytest.mark.parametrize("measure", temperature.MEASURES)
+@pytest.mark.parametrize("measure", temperature_units.MEASURES)
 def test_each_unit_is_1_for_a_standard_normal_input(measure: str) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2, 4, 50_000, generator=generator, dtype=torch.float64)
-    found = temperature.MEASURES[measure](rows)
+    found = temperature_units.MEASURES[measure](rows)
     torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=0.02)
 
 
@@ -39,22 +39,50 @@ BY_HAND: dict[str, float] = {
 
 @pytest.mark.parametrize("measure", BY_HAND)
 def test_units_of_four_numbers(measure: str) -> None:
-    found = temperature.MEASURES[measure](torch.tensor([[-1.0, -1.0, 1.0, 3.0]]))
+    found = temperature_units.MEASURES[measure](torch.tensor([[-1.0, -1.0, 1.0, 3.0]]))
     assert float(found) == pytest.approx(BY_HAND[measure], rel=1e-6)
 
 
 @pytest.mark.parametrize("measure", ["root mean square", "mean open"])
 def test_a_unit_softens_a_gate(measure: str) -> None:
     z = torch.randn(3, 40, dtype=torch.float64, requires_grad=True)
-    with soften(torch.nn.Identity(), temperature.temperature(0.5, measure)):
+    with soften(torch.nn.Identity(), temperature_units.in_units(0.5, measure)):
         (found,) = torch.autograd.grad(torch.relu(z).sum(), z)
-    widths = 0.5 * temperature.MEASURES[measure](z.detach())
+    widths = 0.5 * temperature_units.MEASURES[measure](z.detach())
     torch.testing.assert_close(found, torch.sigmoid(z.detach() / widths[:, None]))
+
+
+class AfterNorm(nn.Module):
+    """A gate after BatchNorm, and one after something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+        with torch.no_grad():
+            self.norm.weight.copy_(torch.tensor([0.5, -3.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(2 * torch.relu(self.norm(x)) - 1)
+
+
+def test_the_weight_of_a_batch_norm_softens_the_gate_that_follows() -> None:
+    model = AfterNorm().double().eval()
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    unit = temperature_units.Gamma(0.5, "output").watch(model)
+    with soften(model, unit):
+        (found,) = torch.autograd.grad(model(x).sum(), x)
+    z = model.norm(x.detach())
+    later = 2 * z.clamp(min=0) - 1
+    width = 0.5 * math.sqrt(2 * math.pi) * later.clamp(min=0).mean((1, 2, 3), keepdim=True)
+    gamma = torch.tensor([0.5, 3.0], dtype=torch.float64).view(2, 1, 1)
+    slope = model.norm.weight.detach().view(2, 1, 1) / math.sqrt(1 + model.norm.eps)
+    expected = 2 * torch.sigmoid(later / width) * torch.sigmoid(z / (0.5 * gamma)) * slope
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_chosen_one_is_the_default() -> None:
     assert ExcitationPullback(torch.nn.ReLU()).temperature == temperature.CHOSEN
-    assert temperature.temperature(1, "mean output") == temperature.CHOSEN
+    assert temperature_units.in_units(1, "mean output") == temperature.CHOSEN
 
 
 @pytest.fixture
@@ -65,6 +93,8 @@ def photographs(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         picture = to_pil_image(torch.rand(3, 16, 16, generator=generator))
         picture.save(folder / f"{number}.png")
+    boxes = ["split,wnid,file,x0,y0,x1,y1", "val,class1,1.png,4,0,11,7"]
+    (tmp_path / "data" / "boxes.csv").write_text("\n".join(boxes), encoding="utf-8")
     return tmp_path / "data"
 
 
@@ -97,8 +127,9 @@ def test_scores_of_a_small_network(
     network = tiny.network()
     network.model.eval()
     files = [photographs / "val" / f"class{n}" / f"{n}.png" for n in range(2)]
-    ((names, inputs),) = temperature.batches(network, files)
+    ((names, inputs, masks),) = temperature.batches(network, files, {})
     assert names == ["0.png", "1.png"]
+    assert masks == [None, None]
     with torch.no_grad():
         ranked = network.model(inputs).argsort(1, descending=True)
 
@@ -119,6 +150,29 @@ def test_scores_of_a_small_network(
         rows = table[(table.network == "two") & (table.method == name)]
         assert rows.photograph.tolist() == names
         assert rows.runner_up.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+        first = attribute(inputs, ranked[:, 0])
+        positive = first[1].sum(0).clamp(min=0)
+        assert math.isnan(rows.box_share.iloc[0])  # has no box
+        share = float(positive[:8, 4:12].sum() / positive.sum())
+        assert rows.box_share.iloc[1] == pytest.approx(share, abs=1e-4)
+        expected = by_squares(network.model, inputs, first, ranked[:, 0])
+        assert rows.estimate.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def by_squares(model: nn.Module, inputs: Tensor, maps: Tensor, target: Tensor) -> Tensor:
+    """The correlation of a map's sums over 4 x 4 squares with what each square is worth."""
+    sums, worth = [], []
+    with torch.no_grad():
+        plain = model(inputs).gather(1, target[:, None])[:, 0]
+        for row in range(0, 16, 4):
+            for column in range(0, 16, 4):
+                square = (..., slice(row, row + 4), slice(column, column + 4))
+                without = inputs.clone()
+                without[square] = 0
+                sums.append((maps * inputs)[square].sum((1, 2, 3)))
+                worth.append(plain - model(without).gather(1, target[:, None])[:, 0])
+    pairs = zip(torch.stack(sums, 1), torch.stack(worth, 1), strict=True)
+    return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs])
 
 
 # --- tables ---
