@@ -29,7 +29,7 @@ RECIPES = {"bn": [*SGD, "--lr", "0.15"], "nobn": [*SGD, "--no-batch-norm", "--lr
 MATCHED = {
     "bn": [*ADAMW, *WIDTHS],
     "nobn": [*ADAMW, *WIDTHS, "--no-batch-norm"],
-    "narrow": [*ADAMW, "--widths", "8", "8", "16", "32"],
+    "narrow": [*ADAMW, "--widths", "8", "16", "32", "64"],
 }
 
 
