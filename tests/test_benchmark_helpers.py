@@ -58,7 +58,7 @@ def test_table_in_markdown() -> None:
     ("recipe", "shape"),
     [
         ([], lambda share: (1 + math.cos(math.pi * share)) / 2),
-        (stability_train.RECIPE, lambda share: 1 - share),
+        (stability_train.SGD, lambda share: 1 - share),
     ],
 )
 def test_learning_rate_of_both_recipes(recipe: list[str], shape: Callable[[float], float]) -> None:
