@@ -37,7 +37,6 @@ from captum_pullback.pullback.targets import indices
 from captum_pullback.study.metrics import max_sensitivity, similarity
 from captum_pullback.study.metrics.disturbances import noise_squares_of, uniform_noise_of
 from captum_pullback.study.metrics.faithfulness_correlation import faithfulness_correlation
-from captum_pullback.study.metrics.faithfulness_estimate import faithfulness_estimate
 from captum_pullback.study.metrics.localization import box_share
 from captum_pullback.zoo.networks import Network
 
@@ -68,6 +67,8 @@ def pullbacks(network: Network, args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {f"T = {t:g}": (t, SEMANTIC) for t in (0.0, 0.3, 1.0)}
     if args.stage == "report":
         found["1 output"] = (CHOSEN, SEMANTIC)
+        if any(isinstance(module, torch.nn.BatchNorm2d) for module in network.model.modules()):
+            found["1 gamma"] = (Gamma(1.0, "output").watch(network.model), SEMANTIC)
     if args.stage == "choose":
         for scale in args.scales:
             for measure in args.measures:
@@ -119,10 +120,8 @@ def score(
         model, inputs, where, None, noise_squares_of(network), samples=SQUARES, at_once=64, seed=0
     )
     infidelity = squares.infidelities(first)
+    # Of one cell at a time, which makes it the faithfulness estimate as well.
     correlations = faithfulness_correlation(
-        model, inputs, first, target, features=CELLS, multiplies_by_inputs=False
-    )
-    estimates = faithfulness_estimate(
         model, inputs, first, target, features=CELLS, multiplies_by_inputs=False
     )
     rows = []
@@ -133,7 +132,6 @@ def score(
                 "method": name,
                 "infidelity": float(infidelity[number, example]),
                 "correlation": float(correlations[number, example]),
-                "estimate": float(estimates[number, example]),
                 "runner_up": float(cosines[0][example]),
                 "random_class": float(cosines[1][example]),
             }

@@ -17,6 +17,8 @@ from benchmarks.intervals import Array, of_mean, resampled
 
 RESULTS = Path(__file__).with_name("results")
 CHOSEN, PUBLISHED, GRADIENT, INTEGRATED = "1 output", "T = 0.3", "gradient", "Integrated Gradients"
+GAMMA = "1 gamma"
+HALVES = {"choose": "chose", "report": "held back"}
 #: Of the candidates, by their names in the results.
 CANDIDATES = {
     "T = 0.3": "T = 0.3",
@@ -111,6 +113,7 @@ def wanted_table() -> str:
         "infidelity over IG's, at most 0.75",
         "faithfulness correlation less IG's, above 0",
         "max-sensitivity over IG's, at most 0.5",
+        "share in the box less IG's",
         "cosine with a random class less the gradient's, at most 0",
         "cosine with the runner-up less the gradient's, at most 0",
     ]
@@ -122,6 +125,7 @@ def wanted_table() -> str:
                 judged(times("report", network, CHOSEN, INTEGRATED), 0.75),
                 judged(more(network, "correlation", INTEGRATED), 0.0, above=True),
                 judged(ratio(network, "max_sensitivity"), 0.5),
+                str(more(network, "box_share", INTEGRATED)),
                 judged(more(network, "random_class", GRADIENT), 0.0),
                 judged(more(network, "runner_up", GRADIENT), 0.0),
             ]
@@ -149,16 +153,19 @@ def class_table() -> str:
 HOW = {"": "cosine", "_ranks": "rank correlation"}
 
 
-def also_table() -> str:
-    """Two more scores of the default on the held-back networks, less those of others."""
-    kinds = {"estimate": "faithfulness estimate", "box_share": "share in the box"}
-    others = {INTEGRATED: "IG's", GRADIENT: "the gradient's"}
-    head = [f"{kind} less {other}" for kind in kinds.values() for other in others.values()]
-    lines = [
-        [network, *(str(more(network, kind, other)) for kind in kinds for other in others)]
-        for network in networks("report")
-    ]
-    return markdown.table(["held-back network", *head], lines)
+def gamma_table() -> str:
+    """The default beside BatchNorm's own weight, on all networks that have BatchNorm."""
+    lines = []
+    for stage, default in (("choose", "1 mean output"), ("report", CHOSEN)):
+        for network in networks(stage):
+            there = set(scores(stage).loc[network].index.get_level_values("method"))
+            if GAMMA not in there or times(stage, network, GAMMA, default).value == 1:
+                continue
+            both = [str(times(stage, network, method, GRADIENT)) for method in (default, GAMMA)]
+            beside = str(times(stage, network, GAMMA, default))
+            lines.append([network, HALVES[stage], *both, beside])
+    head = ["network", "half", "mean output", "BatchNorm's weight", "the latter over the former"]
+    return markdown.table(head, lines)
 
 
 def without_norms_table() -> str:
@@ -199,7 +206,6 @@ def candidates_table() -> str:
         "infidelity over the gradient's",
         "on the worst network",
         "faithfulness correlation less the gradient's",
-        "faithfulness estimate less the gradient's",
         "share in the box less the gradient's",
         "cosine with a random class less the gradient's, worst network",
         "with the runner-up",
@@ -217,7 +223,7 @@ def candidates_table() -> str:
                 float(np.subtract(*pair("choose", network, method, GRADIENT, quantity)).mean())
                 for network in found
             ]
-            for quantity in ("correlation", "estimate", "box_share", "random_class", "runner_up")
+            for quantity in ("correlation", "box_share", "random_class", "runner_up")
         }
         worst = max(changes["random_class"])
         few = "" if len(found) == len(networks("choose")) else f" ({len(found)} networks)"
@@ -225,7 +231,6 @@ def candidates_table() -> str:
             f"{np.exp(np.mean(logs)):.2f}{few}",
             f"{np.exp(max(logs)):.2f}",
             f"{np.mean(changes['correlation']):.3f}",
-            f"{np.mean(changes['estimate']):.3f}",
             f"{np.nanmean(changes['box_share']):.3f}",
             f"{worst:.2f}" + (", too much" if worst > MARGIN else ""),
             f"{max(changes['runner_up']):.2f}",
@@ -242,5 +247,5 @@ def tables() -> dict[str, str]:
         "temperature: wanted": wanted_table(),
         "temperature: without norms": without_norms_table(),
         "temperature: classes": class_table(),
-        "temperature: also": also_table(),
+        "temperature: gamma": gamma_table(),
     }

@@ -156,7 +156,7 @@ def test_scores_of_a_small_network(
         share = float(positive[:8, 4:12].sum() / positive.sum())
         assert rows.box_share.iloc[1] == pytest.approx(share, abs=1e-4)
         expected = by_squares(network.model, inputs, first, ranked[:, 0])
-        assert rows.estimate.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+        assert rows.correlation.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 def by_squares(model: nn.Module, inputs: Tensor, maps: Tensor, target: Tensor) -> Tensor:
