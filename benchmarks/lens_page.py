@@ -65,5 +65,20 @@ def tables() -> dict[str, str]:
 
 def numbers() -> dict[str, str]:
     """The numbers that the page names in its text."""
-    accuracy = [100 * run["accuracy"][-1] for run in runs()]
-    return {"lens-hybrid-accuracy": f"{sum(accuracy) / len(accuracy):.0f} %"}
+    return {
+        "lens-hybrid-accuracy": percent([run["accuracy"][-1] for run in runs()]),
+        "lens-hidden-first": percent([hidden_share(run, 0) for run in runs()]),
+        "lens-hidden-last": percent([hidden_share(run, -1) for run in runs()]),
+    }
+
+
+def hidden_share(run: dict[str, Any], record: int) -> float:
+    """Return how far the hidden classes' cosines are apart, over the cosine within a class."""
+    apart = run["within_hidden"][record] - run["between_hidden"][record]
+    share: float = apart / run["within"][record]
+    return share
+
+
+def percent(values: list[float]) -> str:
+    """Return the mean over seeds, without decimals."""
+    return f"{100 * sum(values) / len(values):.0f} %"

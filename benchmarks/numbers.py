@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cost_page, markdown, stability_page, temperature_page
+from benchmarks import cost_page, lens_page, markdown, stability_page, temperature_page
 from benchmarks.compare import page as compare_page
 
 ROOT = Path(__file__).parent.parent
@@ -236,6 +236,7 @@ def numbers() -> dict[str, str]:
         **_ascent_numbers(),
         **_blind_numbers(),
         **_lens_numbers(),
+        **lens_page.numbers(),
         **compare_page.numbers(),
         "deep-photographs": str(load("deep_features.json")["photographs"]),
     }
@@ -244,11 +245,12 @@ def numbers() -> dict[str, str]:
 def tables() -> dict[str, str]:
     """Every table that a page may ask for."""
     stable = {name: stability_page.table(rows) for name, rows in stability_page.TABLES.items()}
+    stable["matched"] = stability_page.table(stability_page.MATCHED, {"stability_matched": ""})
     own = {
         "ascents": ascent_table(), "lens": lens_table(), "deep features": deep_features_table(),
     }  # fmt: skip
     pages = {**cost_page.tables(), **temperature_page.tables(), **compare_page.tables()}
-    return {**stable, **pages, **own}
+    return {**stable, **pages, **lens_page.tables(), **own}
 
 
 def filled(text: str, values: dict[str, str], blocks: dict[str, str]) -> str:

@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
                 photograph = names[number % len(names)]
                 rows.append({"half": half, "network": name, "photograph": photograph} | row)
         done = pd.concat([done, pd.DataFrame(rows)])
-        done.to_csv(table, index=False)
+        done.to_csv(table, index=False, float_format="%.4g")
         log.info("%s: %.0f s", name, time.perf_counter() - begin)
         print(pd.DataFrame(rows).groupby("method", sort=False).mean(numeric_only=True))
     meta = {
