@@ -66,11 +66,13 @@ TABLES: dict[str, list[tuple[str, str]]] = {
 }
 #: Of the pair that was trained alike.
 MATCHED = [
-    ("accuracy", "accuracy"),
-    *TABLES["gates"][1:3],
-    *TABLES["gates"][5:6],
+    ("accuracy on the watched photographs", "accuracy"),
+    ("gates as at the end: at half of training", TABLES["gates"][1][1]),
+    TABLES["gates"][2],
+    ("never flip again from half of training", TABLES["gates"][5][1]),
     TABLES["settled"][0],
-    *(row for row in TABLES["machine"] if "pullback at T" not in row[0]),
+    ("cosine with the machine: plain gradient", TABLES["machine"][0][1]),
+    *(row for row in TABLES["machine"][1:] if "pullback at T" not in row[0]),
     ("own class, within a class, last step", "W (label) within classes, last step"),
     ("own class, margin, last step", "W (label) margin, last step"),
 ]
