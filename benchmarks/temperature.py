@@ -227,6 +227,8 @@ def main(argv: list[str] | None = None) -> None:
         if (args.only and name not in args.only) or (len(done) and name in set(done.network)):
             continue
         network, begin = make(), time.perf_counter()
+        if network.model.training:
+            raise ValueError(f"{name} is in training mode: what it returns changes with the batch")
         methods = methods_for(network, args)
         rows = []
         files = photographs(args, network, args.count)

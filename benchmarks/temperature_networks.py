@@ -22,8 +22,7 @@ from benchmarks.networks import hybrid, without_batch_norm
 from benchmarks.pictures import read_split
 from benchmarks.stability_train import smaller
 from captum_pullback.zoo import reference_network
-from captum_pullback.zoo.imagenet import efficientnet_lite0
-from captum_pullback.zoo.networks import Network
+from captum_pullback.zoo.networks import Network, load
 
 SIZE = 32
 
@@ -167,7 +166,7 @@ def on_disk(folder: Path) -> dict[str, dict[str, Callable[[], Network]]]:
         "chosen with": {
             "embedded": reference_network,
             "without BatchNorm": without_batch_norm,
-            "EfficientNet-Lite0": efficientnet_lite0,
+            "EfficientNet-Lite0": partial(load, "efficientnet_lite0"),
             "plain": partial(trained, "plain", folder),
             "plain-groupnorm": partial(trained, "plain-groupnorm", folder),
         },
