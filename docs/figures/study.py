@@ -12,7 +12,7 @@ from benchmarks.temperature_page import CHOSEN, GRADIENT, INTEGRATED, PUBLISHED,
 NAMES = {
     INTEGRATED: "Integrated Gradients, 50 steps",
     PUBLISHED: "pullback, T = 0.3",
-    CHOSEN: "pullback, 1 output (default)",
+    CHOSEN: "pullback, the default",
 }
 
 
