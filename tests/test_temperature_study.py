@@ -106,21 +106,26 @@ def test_scores_of_a_small_network(
     def named(name: str) -> Callable[[], object]:
         def make() -> object:
             made.append(name)
-            return tiny.network()
+            network = tiny.network()
+            network.model.train(name == "training")
+            return network
 
         return make
 
     monkeypatch.setattr(
-        temperature, "on_disk", lambda _: {"held back": {"one": named("one"), "two": named("two")}}
+        temperature,
+        "on_disk",
+        lambda _: {"held back": {name: named(name) for name in ("one", "two", "training")}},
     )
     given = [
         "--data", str(photographs), "--imagenet", ".", "--networks", ".", "--stage", "report",
         "--count", "2", "--out", str(tmp_path),
     ]  # fmt: skip
     temperature.main([*given, "--only", "one"])
-    temperature.main(given)
-    temperature.main(given)
-    assert made == ["one", "two"]  # what is there is left out
+    for _ in range(2):  # what is there is left out
+        with pytest.raises(ValueError, match="training is in training mode"):
+            temperature.main(given)
+    assert made == ["one", "two", "training", "training"]
 
     table = pd.read_csv(tmp_path / "temperature_report.csv")
     assert list(table.network.unique()) == ["one", "two"]
