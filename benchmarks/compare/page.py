@@ -207,9 +207,10 @@ def measured(summary: pd.DataFrame) -> str:
     timed = summary[summary["metric"] == "time"]["note"]
     notes = [note for each in timed for note in each.split(" to ")]
     loads = f", {first_to_last(notes)} during the timing" if notes else ""
+    commands = first["command"].replace(", python -m", "\npython -m")
     return (
         "\n".join(counts) + f"\n\n{versions}; {first['device']}{loads}. Measured by\n\n"
-        f"```shell\n{first['command']}\n```"
+        f"```shell\n{commands}\n```"
     )
 
 
