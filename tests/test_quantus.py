@@ -83,7 +83,7 @@ def test_a_network_of_one_output_each_needs_no_target(batch) -> None:
 
 def test_outputs_with_more_dimensions_need_targets(batch) -> None:
     model = nn.Sequential(network(), nn.Unflatten(1, (3, 1)))
-    with pytest.raises(ValueError, match=r"outputs have the shape \(4, 3, 1\): say which"):
+    with pytest.raises(ValueError, match=r"outputs have the shape \(4, 3, 1\): pass targets"):
         explain(model, batch[0], None)
 
 
