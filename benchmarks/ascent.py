@@ -10,20 +10,19 @@ that never saw it being made: the twin without BatchNorm, trained by itself.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.intervals import of_ratio
 from benchmarks.networks import without_batch_norm
-from benchmarks.provenance import device, versions
+from benchmarks.provenance import command, device, versions, write_json
 from captum_pullback import PullbackAscent
 from captum_pullback.study.softness import read_temperature
 from captum_pullback.zoo.network import pixel_bounds
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
                 log.info(row)
                 rows.append(row)
     result = {
-        "command": command(args),
+        "command": command("benchmarks.ascent", args, data="DIR", out=None),
         "device": device(args.device),
         "versions": versions(),
         "seeds": list(range(args.seeds)),
@@ -70,18 +69,15 @@ def main(argv: list[str] | None = None) -> None:
         "steps": 5,
         "relative_step": 0.1,
         "relative_radius": 0.5,
-        "networks": {
-            "ascends": identity(drawn),
-            "looks": identity(other),
-        },
+        "networks": {"ascends": identity(drawn), "looks": identity(other)},
         "wanted": WANTED,
         "summary": summary(rows, args.photos),
         "rows": rows,
         "seconds": round(time.perf_counter() - start),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    log.info("wrote %s\n%s", args.out, table(result["summary"]))
+    write_json(args.out, result)
+    shown = pd.DataFrame(result["summary"]).drop(columns="met")
+    log.info("wrote %s\n%s", args.out, shown.to_string(index=False))
 
 
 def photographs(folder: Path, network: Network) -> tuple[list[Path], Tensor]:
@@ -107,12 +103,7 @@ def choose(
 
 
 def measure(
-    drawn: Network,
-    other: Network,
-    inputs: Tensor,
-    targets: Tensor,
-    temperature: str,
-    bounded: bool,
+    drawn: Network, other: Network, inputs: Tensor, targets: Tensor, temperature: str, bounded: bool
 ) -> dict[str, float]:
     """Shares of the photographs, in [0, 1], and the mean rise of the target's score.
 
@@ -125,15 +116,13 @@ def measure(
         drawn.model, read_temperature(temperature), relative=True, bounds=bounds
     )
     first, last, points = [], [], []
-    bar = tqdm(total=len(inputs), desc=f"T = {temperature}", leave=False, mininterval=5)
-    for part, target in zip(torch.split(inputs, 20), torch.split(targets, 20), strict=True):
+    parts = list(zip(torch.split(inputs, 20), torch.split(targets, 20), strict=True))
+    for part, target in tqdm(parts, f"T = {temperature}", leave=False, mininterval=5):
         trace = ascent.trace(part, target.to(part.device))
         first.append(trace[0].score.cpu())
         last.append(trace[-1].score.cpu())
         points.append(trace[-1].inputs)
-        bar.update(len(part))
-    bar.close()
-    reached = torch.cat([p for p in points if isinstance(p, Tensor)])
+    reached = torch.cat(points)
     perturbation = reached - inputs
     # Plain steps partly undo each other and end nearer by; this takes that difference away.
     norm, length = (v.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for v in (inputs, perturbation))
@@ -168,34 +157,22 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]]:
     """Means over the seeds, and how many times as often as after plain steps the other names it."""
-    keys = dict.fromkeys((row["bounded"], row["temperature"]) for row in rows)
-    means = {}
-    for key in keys:
-        group = [row for row in rows if (row["bounded"], row["temperature"]) == key]
-        names = [name for name in group[0] if name not in ("seed", "bounded", "temperature")]
-        means[key] = {n: round(sum(row[n] for row in group) / len(group), 4) for n in names}
-        shown = photographs * len(group)
+    frame = pd.DataFrame(rows)
+    shown = photographs * frame["seed"].nunique()
+    groups = frame.drop(columns="seed").groupby(["bounded", "temperature"], sort=False)
+    means = groups.mean().round(4).to_dict("index")
     result = []
     for (bounded, temperature), mean in means.items():
-        plain = means.get((bounded, TEMPERATURES[0]), {}).get("named_by_other", 0.0)
-        times, interval = ratio(mean["named_by_other"], plain, shown)
-        stretched = means.get((bounded, TEMPERATURES[0]), {}).get("stretched_named_by_other", 0.0)
-        times_stretched, _ = ratio(mean["stretched_named_by_other"], stretched, shown)
-        met = {
-            "raised": mean["raised"] >= WANTED["raised"],
-            "became_target": mean["became_target"] >= WANTED["became_target"],
-            "times_plain": times is not None and times >= WANTED["times_plain"],
-        }
-        row = {"bounded": bounded, "temperature": temperature, "photographs": shown, **mean}
-        result.append(
-            {
-                **row,
-                "times_plain": times,
-                "times_plain_95": interval,
-                "times_plain_stretched": times_stretched,
-                "met": met,
-            }
-        )
+        plain = means.get((bounded, TEMPERATURES[0]), {})
+
+        def times(key: str, own: Any = mean, plain: Any = plain) -> Any:
+            return ratio(own[key], plain.get(key, 0.0), shown)
+
+        row = {"bounded": bool(bounded), "temperature": temperature, "photographs": shown, **mean}
+        row["times_plain"], row["times_plain_95"] = times("named_by_other")
+        row["times_plain_stretched"], _ = times("stretched_named_by_other")
+        met = {name: row[name] is not None and row[name] >= least for name, least in WANTED.items()}
+        result.append({**row, "met": met})
     return result
 
 
@@ -207,26 +184,9 @@ def ratio(share: float, plain: float, count: int) -> tuple[float | None, list[fl
     return times, ends
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The summary for people."""
-    columns = [name for name in rows[0] if name != "met"]
-    lines = ["  ".join(columns)]
-    lines += ["  ".join(str(row[name]).rjust(len(name)) for name in columns) for row in rows]
-    return "\n".join(lines)
-
-
 def identity(network: Network) -> dict[str, Any]:
     """What tells one set of weights from another."""
     return {"name": network.name, **{k: network.meta.get(k) for k in ("accuracy", "seed")}}
-
-
-def command(args: argparse.Namespace) -> str:
-    """The command that measures this again, without this machine's folders."""
-    temperatures = shlex.join(args.temperatures)
-    return (
-        f"python -m benchmarks.ascent --data DIR --photos {args.photos} --seeds {args.seeds} "
-        f"--temperatures {temperatures} --device {args.device}"
-    )
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from benchmarks.provenance import write_json
 from captum_pullback import PullbackAscent
 from captum_pullback.zoo.network import pixel_bounds
 from captum_pullback.zoo.networks import class_index, reference_network
@@ -84,12 +85,8 @@ def score(reading: dict[str, Any]) -> dict[str, Any]:
     cells = len(right) * len(CLASSES)
     # By chance each sheet, on which each class stands once, has one cell right on average.
     total = sum(right.values())
-    return reading | {
-        "right": right,
-        "right_in_all": total,
-        "cells": cells,
-        "by_chance": len(right),
-    }
+    found = {"right": right, "right_in_all": total, "cells": cells, "by_chance": len(right)}
+    return reading | found
 
 
 def main() -> None:
@@ -106,7 +103,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "score":
         scored = [score(json.loads(file.read_text(encoding="utf-8"))) for file in args.readings]
-        args.out.write_text(json.dumps(scored, indent=1) + "\n", encoding="utf-8")
+        write_json(args.out, scored)
         return
     args.folder.mkdir(parents=True, exist_ok=True)
     for number, (photo, classes) in enumerate(orders(args.seed), 1):

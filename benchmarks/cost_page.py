@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
+
+import pandas as pd
 
 from benchmarks import markdown
 from benchmarks.speed_cases import (
@@ -19,12 +19,17 @@ from benchmarks.speed_cases import (
     GUIDED,
     HARD_POOL,
     INTEGRATED,
+    KEY,
+    LARGE,
+    MODERN,
     PERCEPTRON,
     SALIENCY,
     SOFT,
     SUITES,
+    TARGETS,
+    TEMPERATURES,
+    WEIGHTS,
 )
-from benchmarks.speed_many import TARGETS, TEMPERATURES, WEIGHTS
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -34,8 +39,7 @@ TITLES = {
     "mobilenet_v2": "MobileNet-V2", EMBEDDED: "embedded network", PERCEPTRON: "perceptron",
     "vit_b_16": "ViT-B/16", "swin_t": "Swin-T", "convnext_tiny": "ConvNeXt-T",
 }  # fmt: skip
-LARGE = ("resnet50", "vgg11_bn", "densenet121")
-MODERN = ("vit_b_16", "swin_t", "convnext_tiny")
+SMALL = ("resnet18", "mobilenet_v2", EMBEDDED)
 #: the most that a pullback should take of Saliency's time, on each kind of CPU
 GOALS = {
     ("resnet50", 4): 1.10, ("resnet50", 8): 1.10, ("vgg11_bn", 4): 1.12, ("vgg11_bn", 8): 1.12,
@@ -51,18 +55,14 @@ MEMORY_GOALS = {
 
 Row = dict[str, str]
 Rows = list[Row]
+Cases = list[tuple[str, dict[str, object]]]
 
 
 def read(path: Path) -> Rows:
     """The last row of each measurement."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        found = {}
-        for row in csv.DictReader(file):
-            key = (*list(row.values())[:10], row.get("instructions") or "")
-            found[key] = row
-    return list(found.values())
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    found: Rows = rows.drop_duplicates(list(KEY), keep="last").to_dict("records")
+    return found
 
 
 def one(rows: Rows, **wanted: object) -> Row | None:
@@ -74,7 +74,7 @@ def one(rows: Rows, **wanted: object) -> Row | None:
     }  # fmt: skip
     wanted = usual | wanted
     for row in reversed(rows):
-        if all((row.get(key) or "") == str(value) for key, value in wanted.items()):
+        if all(row[key] == str(value) for key, value in wanted.items()):
             return row
     return None
 
@@ -112,7 +112,7 @@ def methods(rows: Rows) -> str:
     """Every method on every network at batch 4."""
     names = (SOFT, FIXED, HARD_POOL, GUIDED, BY_INPUT, INTEGRATED)
     lines = []
-    for network in (*LARGE, *MODERN, "resnet18", "mobilenet_v2", EMBEDDED):
+    for network in (*LARGE, *MODERN, *SMALL):
         line = [TITLES[network], seconds(one(rows, network=network, method=SALIENCY))]
         lines.append(line + [ratio(one(rows, network=network, method=name)) for name in names])
     return table(["network", SALIENCY, *names], lines)
@@ -128,7 +128,7 @@ def _memory_ratio(row: Row | None, base: Row | None, *, all_told: bool = False) 
 def memory(rows: Rows) -> str:
     """Peak memory of fresh processes."""
     lines = []
-    for network in (*LARGE, *MODERN, "resnet18", "mobilenet_v2", EMBEDDED):
+    for network in (*LARGE, *MODERN, *SMALL):
         base = one(rows, kind="memory", network=network, method=SALIENCY)
         line = [TITLES[network], _megabytes(base, "weight_bytes"), _megabytes(base, "bytes")]
         most = MEMORY_GOALS.get(network)
@@ -156,12 +156,9 @@ def _megabytes(row: Row | None, key: str) -> str:
 
 def growth(rows: Rows) -> str:
     """How cost grows with batch, depth and resolution."""
-    cases: list[tuple[str, dict[str, object]]] = []
-    for network in ("resnet18", "mobilenet_v2", EMBEDDED):
-        for batch in (1, 2, 4, 8, 16, 32):
-            cases.append((f"batch {batch}", {"network": network, "batch": batch}))
-    cases.append(("batch 1", {"network": "densenet121", "batch": 1}))
-    cases.append(("batch 1", {"network": PERCEPTRON, "batch": 1, "resolution": 224}))
+    pairs = [(network, batch) for network in SMALL for batch in (1, 2, 4, 8, 16, 32)]
+    pairs += [("densenet121", 1), (PERCEPTRON, 1)]
+    cases: Cases = [(f"batch {n}", {"network": name, "batch": n}) for name, n in pairs]
     cases += [("depth", {"network": f"resnet{depth}"}) for depth in (18, 34, 50, 101)]
     for size in (64, 112, 160, 224, 320, 448):
         cases.append((f"{size} x {size} pixels", {"network": "resnet18", "resolution": size}))
@@ -184,21 +181,20 @@ def many(rows: Rows) -> str:
 
 def variants(rows: Rows) -> str:
     """Other layouts and types."""
-    cases: list[tuple[str, dict[str, object]]] = [
-        ("channels-last", {"network": network, "layout": "channels-last"}) for network in LARGE
+    kinds = [(network, "layout", "channels-last") for network in LARGE]
+    kinds += [(network, "dtype", "bfloat16") for network in SMALL[:2]]
+    cases: Cases = [(value, {"network": network, key: value}) for network, key, value in kinds]
+    cases += [
+        (f"compiled, batch {n}", {"network": network, "mode": "compiled", "batch": n})
+        for network in (*SMALL[:2], "vit_b_16")
+        for n in (1, 4)
     ]
-    for network in ("resnet18", "mobilenet_v2"):
-        cases.append(("bfloat16", {"network": network, "dtype": "bfloat16"}))
-    for network in ("resnet18", "mobilenet_v2", "vit_b_16"):
-        for batch in (1, 4):
-            case: dict[str, object] = {"network": network, "mode": "compiled", "batch": batch}
-            cases.append((f"compiled, batch {batch}", case))
     eager = one(rows, network="resnet18", mode="compiled", method=EAGER)
     note = f"\n\nUncompiled Saliency relative to compiled Saliency: {ratio(eager)}."
     return _compare(rows, cases) + (note if eager else "")
 
 
-def _compare(rows: Rows, cases: list[tuple[str, dict[str, object]]]) -> str:
+def _compare(rows: Rows, cases: Cases) -> str:
     lines = []
     for title, case in cases:
         found = [one(rows, method=name, **case) for name in (SALIENCY, SOFT, HARD_POOL)]
@@ -209,7 +205,7 @@ def _compare(rows: Rows, cases: list[tuple[str, dict[str, object]]]) -> str:
 
 def instructions(rows: Rows) -> str:
     """The pullback's time relative to Saliency's on each kind of CPU, side by side."""
-    kinds = sorted({row["instructions"] for row in rows if row.get("instructions")})
+    kinds = sorted({row["instructions"] for row in rows} - {""})
     lines = []
     for (network, batch), most in GOALS.items():
         found = [
@@ -231,7 +227,7 @@ def _judged(row: Row | None, most: float) -> str:
 def kernels(rows: Rows) -> str:
     """The share of the time inside PyTorch's operations."""
     lines = []
-    for network in (*LARGE, "resnet18", "mobilenet_v2", EMBEDDED):
+    for network in (*LARGE, *SMALL):
         line = [TITLES[network]]
         for name in (SALIENCY, SOFT):
             row = one(rows, kind="kernels", network=network, method=name)
@@ -240,14 +236,10 @@ def kernels(rows: Rows) -> str:
     return table(["network", SALIENCY, SOFT], lines)
 
 
-def how(rows: Rows) -> str:
+def how(_: Rows) -> str:
     """On what it was measured."""
-    file = RESULTS / "speed.json"
-    runs = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    if not runs:
-        return "*(not measured yet)*"
     shown = []
-    for run in runs:
+    for run in json.loads((RESULTS / "speed.json").read_text(encoding="utf-8")):
         before, after = run["load_before"][0], run["load_after"][0]
         shown.append(
             f"- `{run['command']}`: {run['processor']}, {run['threads']} threads of {run['cores']} "
@@ -258,24 +250,11 @@ def how(rows: Rows) -> str:
     return "\n".join(shown)
 
 
-_PARTS: dict[str, Callable[[Rows], str]] = {
-    "methods": methods,
-    "memory": memory,
-    "growth": growth,
-    "many": many,
-    "variants": variants,
-    "kernels": kernels,
-    "instructions": instructions,
-    "how": how,
-}
-
-
 def tables() -> dict[str, str]:
     """What stands between ``<!-- cost: NAME -->`` and ``<!-- end of cost: NAME -->``."""
     rows = read(RESULTS / "speed.csv")
     # Those that were kept from using all that their CPU has stand in a table of their own.
-    free = [row for row in rows if "oneDNN at most" not in (row.get("instructions") or "")]
-    return {
-        f"cost: {name}": part(rows if name == "instructions" else free)
-        for name, part in _PARTS.items()
-    }
+    free = [row for row in rows if "oneDNN at most" not in row["instructions"]]
+    parts = (methods, memory, growth, many, variants, kernels, how)
+    found = {f"cost: {part.__name__}": part(free) for part in parts}
+    return found | {"cost: instructions": instructions(rows)}

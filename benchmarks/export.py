@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.pictures import SIZE, Split, read_names
-from benchmarks.provenance import versions
+from benchmarks.provenance import command, versions, write_json
 from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.zoo.hybrid import HybridNet
 from captum_pullback.zoo.networks import IMAGENET_MEAN, IMAGENET_STD, Network, read_network
@@ -51,7 +50,7 @@ def export(
         "classes": names,
         "folders": folders,
     }
-    write_json(path, meta)
+    write_json(path.with_suffix(".json"), meta)
     network = read_network(path, path.stem)
     inputs = torch.stack(list(preprocessed(network, args.data / "val")))
     shipped = right(network.model, inputs, labels)
@@ -66,12 +65,14 @@ def export(
         },
         "pictures": {split: len(data[split][1]) for split in data},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "command": command(args),
+        "command": command(
+            "benchmarks.train_reference", args, data="DIR", out="DIR", export="FILE"
+        ),
         "settings": settings,
         "seed": args.seed,
         "versions": versions(),
     }
-    write_json(path, meta)
+    write_json(path.with_suffix(".json"), meta)
     log.info("%s: %d bytes, val accuracy %.4f", path, len(packed), meta["accuracy"])
 
 
@@ -81,23 +82,3 @@ def preprocessed(network: Network, folder: Path) -> Iterator[Tensor]:
         for file in sorted(path.iterdir()):
             with Image.open(file) as image:
                 yield network.preprocess(image)
-
-
-def write_json(weights: Path, meta: dict[str, Any]) -> None:
-    """Writes the metadata beside the weights."""
-    text = json.dumps(meta, indent=1, ensure_ascii=False)
-    weights.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-
-
-def command(args: argparse.Namespace) -> str:
-    """The command that trains these weights again, without this machine's folders."""
-    widths = " ".join(map(str, args.widths))
-    return (
-        "python -m benchmarks.train_reference --data DIR --out DIR --export FILE "
-        f"--epochs {args.epochs} --polish {args.polish} --seed {args.seed} --widths {widths} "
-        f"--{'' if args.batch_norm else 'no-'}batch-norm --batch-size {args.batch_size} "
-        f"--optimizer {args.optimizer} --lr {args.lr} --weight-decay {args.weight_decay} "
-        f"--clip {args.clip} --{'' if args.bf16 else 'no-'}bf16 "
-        f"--network {args.network} --mixup {args.mixup} "
-        f"--anneal {args.anneal} --warm-up {args.warm_up} --kept {args.kept}"
-    )

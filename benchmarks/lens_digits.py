@@ -7,14 +7,13 @@ numbers into ``benchmarks/results/lens_digits.json``. About a minute on two core
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.provenance import versions
+from benchmarks.provenance import command, versions, write_json
 from captum_pullback.commands.checkpoints import digits_run
 from captum_pullback.commands.lens import report
 from captum_pullback.lens.dynamics import TrainingLens
@@ -40,15 +39,13 @@ def main() -> None:
             shutil.copy(out / f"{name}.png", ROOT / "docs" / "figures" / f"lens_{name}.png")
     kept = ("within", "between", "within_all", "between_all", "agreement", "settled")
     result = {
-        "command": f"python -m benchmarks.lens_digits --seed {args.seed} "
-        f"--per-class {args.per_class}",
+        "command": command("benchmarks.lens_digits", args),
         "versions": versions(),
         "examples": len(watched.labels),
         "steps": steps,
         **{key: np.round(numbers[key], 6).tolist() for key in kept},
     }
-    path = ROOT / "benchmarks" / "results" / "lens_digits.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(ROOT / "benchmarks" / "results" / "lens_digits.json", result)
 
 
 if __name__ == "__main__":

@@ -16,33 +16,34 @@ ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.speed`` measures as on a CPU with f
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import os
-import platform
 import random
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.compare.cost import seconds as timed
 from benchmarks.intervals import resampled
-from benchmarks.provenance import versions
+from benchmarks.provenance import instructions, machine, versions, write_json
 from benchmarks.speed_against import compare, other_tree
 from benchmarks.speed_cases import (
     HARD_POOL,
     INTEGRATED,
     KERNELS,
+    KEY,
     MEMORY,
     SALIENCY,
     SOFT,
@@ -53,12 +54,8 @@ from benchmarks.speed_cases import (
 log = logging.getLogger("speed")
 
 RESULTS = Path(__file__).with_name("results")
-_KEY = (
-    "kind", "network", "method", "batch", "resolution", "dtype", "mode", "layout", "device",
-    "threads", "instructions",
-)  # fmt: skip
 _FIELDS = (
-    *_KEY, "suite", "rounds", "seconds", "ratio", "low", "high", "bytes", "weight_bytes", "share",
+    *KEY, "suite", "rounds", "seconds", "ratio", "low", "high", "bytes", "weight_bytes", "share",
     "error", "seed", "torch", "captum", "torchvision", "captum_pullback", "command", "against",
 )  # fmt: skip
 
@@ -92,7 +89,7 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
     for _ in range(case.rounds):
         draw.shuffle(order)
         for name in order:
-            seconds[name].append(_timed(calls[name], device))
+            seconds[name].append(timed(calls[name], torch.device(device)))
     for name, found in seconds.items():
         ratio, low, high = paired(found, seconds[base], seed)
         rows[name] = {
@@ -100,14 +97,6 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
             "high": high,
         }  # fmt: skip
     return [rows[name] for name in case.methods]
-
-
-def _timed(call: Callable[[], Any], device: str) -> float:
-    start = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def measure_memory(case: Case, method: str, device: str, seed: int) -> dict[str, Any]:
@@ -161,48 +150,29 @@ class Table:
 
     def __init__(self, path: Path, common: dict[str, Any], again: bool) -> None:
         self.path, self.common = path, common
-        rows = []
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                rows, names = list(reader), tuple(reader.fieldnames or ())
-            if names != _FIELDS:  # measured before there were columns for all of it
-                with path.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, _FIELDS, "", lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(rows)
-        known = {tuple(row.get(key) or "" for key in _KEY) for row in rows}
-        self.known = set() if again else known
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else None
+        # A file from before there were columns for all of it gets them.
+        rows = pd.DataFrame(rows).reindex(columns=list(_FIELDS), fill_value="")
+        rows.to_csv(path, index=False)
+        known = rows[list(KEY)].itertuples(index=False, name=None)
+        self.known = set() if again else set(known)
 
     def lacks(self, kind: str, case: Case, method: str) -> bool:
         """Whether this was not measured yet."""
         row = self._row(kind, case, {"method": method})
-        return tuple(str(row[key]) for key in _KEY) not in self.known
+        return tuple(str(row[key]) for key in KEY) not in self.known
 
     def add(self, kind: str, case: Case, found: dict[str, Any], suite: str) -> None:
         """Write one row, at once."""
         row = self._row(kind, case, found) | {"suite": suite}
-        self.known.add(tuple(str(row[key]) for key in _KEY))
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow({key: _short(row.get(key, "")) for key in _FIELDS})
-        log.info(
-            "%s %s", kind, {key: _short(value) for key, value in ({"network": case.network,
-            "batch": case.batch} | found).items()}
-        )  # fmt: skip
+        self.known.add(tuple(str(row[key]) for key in KEY))
+        short = {key: _short(value) for key, value in row.items()}
+        line = pd.DataFrame([short], columns=list(_FIELDS))
+        line.to_csv(self.path, mode="a", header=False, index=False)
+        log.info("%s %s", kind, {key: short[key] for key in ("network", "batch", *found)})
 
     def _row(self, kind: str, case: Case, found: dict[str, Any]) -> dict[str, Any]:
         return {"kind": kind} | asdict(case) | self.common | found
-
-
-def instructions() -> str:
-    """The CPU's instructions that PyTorch uses, and what oneDNN was kept to."""
-    found: str = torch.backends.cpu.get_cpu_capability()
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return f"{found}, oneDNN at most {most}" if most else found
 
 
 def _short(value: Any) -> Any:
@@ -217,22 +187,10 @@ def circumstances(args: argparse.Namespace, seconds: float) -> dict[str, Any]:
         "minutes": round(seconds / 60, 1),
         "load_before": args.load,
         "load_after": os.getloadavg(),
-        "processor": _processor(),
-        "instructions": instructions(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "system": platform.platform(),
+        **machine(),
         **versions(),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -275,18 +233,19 @@ def main(argv: list[str] | None = None) -> None:
         compare_commits(args, common)
         return
     table, start = Table(args.out, common, args.again), time.perf_counter()
+    for suite, case in chosen(args):
+        measure(table, suite, case, args)
+    file = args.out.with_suffix(".json")
+    runs = json.loads(file.read_text()) if file.exists() else []
+    write_json(file, [*runs, circumstances(args, time.perf_counter() - start)])
+
+
+def chosen(args: argparse.Namespace) -> Iterator[tuple[str, Case]]:
+    """The cases that were asked for, each with its suite."""
     for suite in args.suites:
         for case in (SUITES | {"memory": MEMORY, "kernels": KERNELS})[suite]:
             if not args.networks or case.network in args.networks:
-                measure(table, suite, _with_rounds(case, args.rounds), args)
-    file = args.out.with_suffix(".json")
-    runs = json.loads(file.read_text()) if file.exists() else []
-    runs.append(circumstances(args, time.perf_counter() - start))
-    file.write_text(json.dumps(runs, indent=1) + "\n")
-
-
-def _with_rounds(case: Case, rounds: int | None) -> Case:
-    return replace(case, rounds=rounds) if rounds else case
+                yield suite, replace(case, rounds=args.rounds or case.rounds)
 
 
 def compare_commits(args: argparse.Namespace, common: dict[str, Any]) -> None:
@@ -294,16 +253,13 @@ def compare_commits(args: argparse.Namespace, common: dict[str, Any]) -> None:
     path = args.out.with_name(f"{args.out.stem}_against.csv")
     with other_tree(args.against) as (tree, commit):
         table = Table(path, common | {"against": commit}, again=True)
-        for suite in (name for name in args.suites if name in SUITES):
-            for case in SUITES[suite]:
-                if args.networks and case.network not in args.networks:
-                    continue
-                case = _with_rounds(case, args.rounds)
-                for method in (name for name in case.methods if name in (SOFT, HARD_POOL)):
-                    ours, theirs = compare(tree, case, method, vars(args))
-                    ratio, low, high = paired(ours, theirs, args.seed)
-                    found = {"method": method, "seconds": float(np.median(ours)), "ratio": ratio}
-                    table.add("against", case, found | {"low": low, "high": high}, suite)
+        for suite, case in chosen(args):
+            ours = {SOFT, HARD_POOL} if suite in SUITES else ()
+            for method in (name for name in case.methods if name in ours):
+                here, there = compare(tree, case, method, vars(args))
+                ratio, low, high = paired(here, there, args.seed)
+                found = {"method": method, "seconds": float(np.median(here)), "ratio": ratio}
+                table.add("against", case, found | {"low": low, "high": high}, suite)
 
 
 def measure(table: Table, suite: str, case: Case, args: argparse.Namespace) -> None:

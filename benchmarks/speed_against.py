@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -95,6 +94,7 @@ def serve(tree: str, given: str) -> None:
     sys.path[0] = str(ROOT)
     import torch
 
+    from benchmarks.compare.cost import seconds
     from benchmarks.speed_cases import Case
 
     work = json.loads(given)
@@ -104,11 +104,7 @@ def serve(tree: str, given: str) -> None:
     call = case.calls(model, x)[work["method"]]
     call()
     for _ in sys.stdin:
-        start = time.perf_counter()
-        call()
-        if work["device"] == "cuda":
-            torch.cuda.synchronize()
-        print(time.perf_counter() - start, flush=True)
+        print(seconds(call, x.device), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import torchvision
 from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
-from benchmarks.speed_many import MANY, TARGETS, TEMPERATURES, WEIGHTS
-from captum_pullback import PUBLISHED_TEMPERATURE, ExcitationPullback
+from captum_pullback import PUBLISHED_TEMPERATURE, ExcitationPullback, effective_weights
 from captum_pullback.zoo import reference_network
 
 SALIENCY = "Saliency"
@@ -21,14 +20,30 @@ FIXED = "pullback, T = 0.3"
 GUIDED, BY_INPUT, INTEGRATED = "GuidedBackprop", "InputXGradient", "IntegratedGradients, 50 steps"
 EAGER = "Saliency, not compiled"
 
+#: What tells one measurement from another: columns of the results.
+KEY = (
+    "kind", "network", "method", "batch", "resolution", "dtype", "mode", "layout", "device",
+    "threads", "instructions",
+)  # fmt: skip
+
 _PULLBACKS: dict[str, dict[str, Any]] = {
     SOFT: {},
     HARD_POOL: {"pool_temperature": 0},
     FIXED: {"temperature": PUBLISHED_TEMPERATURE},
 }
+#: What `fit_temperature` begins with.
+SWEEP = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+CLASSES = (0, 1, 2, 3, 4)
+
+TARGETS = ("5 targets, one by one", "5 targets")
+TEMPERATURES = ("7 temperatures, one by one", "7 temperatures")
+WEIGHTS = ("effective weights, class by class", "effective weights")
+
 PAIR = (SALIENCY, SOFT)
 THREE = (SALIENCY, SOFT, HARD_POOL)
 SIX = (*THREE, FIXED, GUIDED, BY_INPUT)
+LARGE = ("resnet50", "vgg11_bn", "densenet121")
+MODERN = ("vit_b_16", "swin_t", "convnext_tiny")
 EMBEDDED = "embedded"
 PERCEPTRON = "perceptron, 30 layers of 16 units"
 
@@ -49,20 +64,19 @@ class Case:
     def network_and_inputs(self, device: str, seed: int) -> tuple[nn.Module, Tensor]:
         """The network with random weights (time does not depend on them), and a random batch."""
         torch.manual_seed(seed)
+        model: nn.Module
+        shape: tuple[int, ...] = (3, self.resolution, self.resolution)
         if self.network == PERCEPTRON:
             layers = [part for _ in range(30) for part in (nn.Linear(16, 16), nn.ReLU())]
-            deep = nn.Sequential(*layers, nn.Linear(16, 10)).eval()
-            dtype = getattr(torch, self.dtype)
-            return deep.to(device, dtype), torch.randn(self.batch, 16).to(device, dtype)
-        if self.network == EMBEDDED:
+            model, shape = nn.Sequential(*layers, nn.Linear(16, 10)).eval(), (16,)
+        elif self.network == EMBEDDED:
             model = reference_network().model
         else:
             name, _, classes = self.network.partition(", ")  # "resnet18, 10 classes"
             given = {"num_classes": int(classes.split()[0])} if classes else {}
             model = getattr(torchvision.models, name)(weights=None, **given).eval()
         dtype = getattr(torch, self.dtype)
-        model = model.to(device, dtype)
-        x = torch.randn(self.batch, 3, self.resolution, self.resolution).to(device, dtype)
+        model, x = model.to(device, dtype), torch.randn(self.batch, *shape).to(device, dtype)
         if self.layout == "channels-last":
             model.to(memory_format=torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -72,6 +86,33 @@ class Case:
         """For each method, a call of it."""
         ran = torch.compile(model) if self.mode == "compiled" else model
         return {name: _call(name, ran, model, x) for name in self.methods}
+
+
+def _each_target(model: Any, x: Tensor) -> Tensor:
+    pullback = ExcitationPullback(model)
+    return torch.stack([pullback.attribute(x, target) for target in CLASSES])
+
+
+def _each_temperature(model: Any, x: Tensor) -> Tensor:
+    found = [ExcitationPullback(model, temperature).attribute(x, 0) for temperature in SWEEP]
+    return torch.stack(found)
+
+
+def _each_weight(model: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        classes = model(x).shape[1]
+    return torch.cat([effective_weights(model, x, index)[0] for index in range(classes)], 1)
+
+
+#: Of many at once, each beside as many single calls: what it gives for a network and a batch.
+MANY: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    TARGETS[0]: _each_target,
+    TARGETS[1]: lambda model, x: ExcitationPullback(model).attribute_targets(x, CLASSES),
+    TEMPERATURES[0]: _each_temperature,
+    TEMPERATURES[1]: lambda model, x: ExcitationPullback(model).attribute_temperatures(x, SWEEP, 0),
+    WEIGHTS[0]: _each_weight,
+    WEIGHTS[1]: lambda model, x: effective_weights(model, x)[0],
+}
 
 
 def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]:
@@ -90,27 +131,19 @@ def _call(name: str, ran: Any, eager: nn.Module, x: Tensor) -> Callable[[], Any]
     return lambda: method.attribute(x, target=0)
 
 
-_LARGE = ("resnet50", "vgg11_bn", "densenet121")
-_MODERN = ("vit_b_16", "swin_t", "convnext_tiny", "efficientnet_b0")
-_SMALL = (
-    Case("resnet18"),
-    Case("mobilenet_v2"),
-    Case(EMBEDDED, resolution=64),
-)
+_SMALL = (Case("resnet18"), Case("mobilenet_v2"), Case(EMBEDDED, resolution=64))
 
 #: name -> cases whose time is measured
 SUITES: dict[str, list[Case]] = {
-    "large": [Case(name, methods=SIX, rounds=15) for name in _LARGE],
-    "modern": [Case(name, methods=PAIR) for name in _MODERN],
+    "large": [Case(name, methods=SIX, rounds=15) for name in LARGE],
+    "modern": [Case(name, methods=PAIR) for name in (*MODERN, "efficientnet_b0")],
     # What `benchmarks.cost_page` has a limit for on every kind of CPU: some four minutes on two
     # cores.
-    "goals": [
-        Case(name, batch=batch, methods=PAIR, rounds=7) for name in _LARGE for batch in (4, 8)
-    ]
+    "goals": [Case(name, batch=batch, methods=PAIR, rounds=7) for name in LARGE for batch in (4, 8)]
     + [replace(case, batch=1, methods=PAIR, rounds=25) for case in _SMALL]
-    + [Case(name, methods=PAIR, rounds=7) for name in _MODERN[:3]],
+    + [Case(name, methods=PAIR, rounds=7) for name in MODERN],
     "small": [replace(case, methods=SIX, rounds=15) for case in _SMALL],
-    "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in _LARGE]
+    "integrated": [Case(name, methods=(SALIENCY, SOFT, INTEGRATED), rounds=2) for name in LARGE]
     + [replace(case, methods=(SALIENCY, SOFT, INTEGRATED), rounds=3) for case in _SMALL],
     "batch": [
         replace(case, batch=batch, methods=THREE, rounds=15 if batch < 8 else 7)
@@ -146,6 +179,6 @@ SUITES: dict[str, list[Case]] = {
     ],
 }
 
-MEMORY = [Case(name) for name in _LARGE] + list(_SMALL)
-MEMORY += [Case(name, methods=PAIR) for name in _MODERN]
+MEMORY = [Case(name) for name in LARGE] + list(_SMALL)
+MEMORY += [Case(name, methods=PAIR) for name in (*MODERN, "efficientnet_b0")]
 KERNELS = [replace(case, methods=PAIR) for case in MEMORY]

@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cost_page, speed, speed_against, speed_many
-from benchmarks.speed_cases import EMBEDDED, HARD_POOL, SALIENCY, SOFT, SUITES, Case
-from benchmarks.speed_many import TARGETS, TEMPERATURES, WEIGHTS
+from benchmarks import cost_page, provenance, speed, speed_against, speed_cases
+from benchmarks.speed_cases import (
+    EMBEDDED,
+    HARD_POOL,
+    KEY,
+    SALIENCY,
+    SOFT,
+    SUITES,
+    TARGETS,
+    TEMPERATURES,
+    WEIGHTS,
+    Case,
+)
 
 
 def test_ratios_are_paired_by_round() -> None:
@@ -88,7 +98,7 @@ def test_many_at_once_are_as_many_single_calls_and_measured_beside_them(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = replace(TINY, network="resnet18, 3 classes", methods=(*TARGETS, *TEMPERATURES, *WEIGHTS))
-    monkeypatch.setattr(speed_many, "CLASSES", (2, 0))
+    monkeypatch.setattr(speed_cases, "CLASSES", (2, 0))
     found = {name: call() for name, call in case.calls(*case.network_and_inputs("cpu", 0)).items()}
     assert torch.equal(*(found[name] for name in TARGETS))
     assert torch.equal(*(found[name] for name in TEMPERATURES))
@@ -109,7 +119,7 @@ def row(network: str, method: str, kind: str = "time", **values: Any) -> dict[st
         "kind": kind, "network": network, "method": method, "batch": 4, "resolution": 224,
         "dtype": "float32", "mode": "eager", "layout": "contiguous", "device": "cpu",
         "seconds": "", "ratio": "", "low": "", "high": "", "bytes": "", "weight_bytes": "",
-        "share": "", "error": "",
+        "share": "", "error": "", "threads": 2, "instructions": "",
     }  # fmt: skip
     return {key: str(value) for key, value in (usual | values).items()}
 
@@ -134,8 +144,7 @@ def test_the_last_of_two_measurements_counts(tmp_path: Path) -> None:
     file = tmp_path / "speed.csv"
     found = [row("resnet18", SOFT, ratio=ratio) for ratio in (2, 3)]
     with file.open("w", newline="", encoding="utf-8") as target:
-        names = [*found[0]][:9]
-        writer = csv.DictWriter(target, [*names, "threads", "ratio"], extrasaction="ignore")
+        writer = csv.DictWriter(target, [*KEY, "ratio"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(found)
     assert [entry["ratio"] for entry in cost_page.read(file)] == ["3"]
@@ -144,9 +153,9 @@ def test_the_last_of_two_measurements_counts(tmp_path: Path) -> None:
 def test_what_onednn_was_kept_to_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    assert speed.instructions() == "AVX512"
+    assert provenance.instructions() == "AVX512"
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert speed.instructions() == "AVX512, oneDNN at most AVX2"
+    assert provenance.instructions() == "AVX512, oneDNN at most AVX2"
 
 
 def test_a_file_from_before_a_column_gets_it(out: Path) -> None:

@@ -12,22 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from benchmarks.compare import report, run, table
-from benchmarks.compare.data import DataError
 from benchmarks.compare.methods import METHODS, find
 from benchmarks.compare.metrics import METRICS
-from benchmarks.compare.run import DataSet, RunError, Settings
+from benchmarks.compare.photographs import DataSet, Settings
 from benchmarks.compare.scoring import Plan
-from benchmarks.compare.store import Store, StoreError
-from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
+from benchmarks.compare.store import Store
+from benchmarks.compare.workers import RunError, Workers, local_device, run_command
 from benchmarks.provenance import device as device_in_words
 from benchmarks.provenance import versions
 from captum_pullback.commands.arguments import positive_count
-from captum_pullback.commands.terminal import complain
-from captum_pullback.outputs import OutputError
-from captum_pullback.zoo.networks import ZooError
 
 PROGRAM = "benchmarks.compare"
 PATHS = ("boxes", "out")
@@ -35,19 +29,7 @@ PATHS = ("boxes", "out")
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    args = parser().parse_args(argv)
-    torch.set_num_threads(args.threads)
-    try:
-        with workers(args.device) as here:
-            try:
-                return _run(args, here)
-            except (RunError, DataError, ZooError, StoreError, OutputError) as error:
-                if here.first:
-                    complain(str(error), program=PROGRAM)
-                return 2
-    except WorkerError as error:
-        complain(str(error), program=PROGRAM)
-        return 3
+    return run_command(_run, parser().parse_args(argv), PROGRAM)
 
 
 def _run(args: argparse.Namespace, here: Workers) -> int:
@@ -64,7 +46,7 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
         done = store.done()
         expected = run.expected(settings, found)
         units = [unit for unit in expected if unit in done]
-        written = table.write(out, run.rows(units, store, prepared), _provenance(args))
+        written = table.write(out, run.rows(units, done, prepared), _provenance(args))
     missing = len({name for _, name in expected} - {name for _, name in units})
     plural = "s" if missing > 1 else ""
     without = f", without {missing} photograph{plural} that cannot be read" if missing else ""
@@ -122,11 +104,7 @@ def _each(args: argparse.Namespace, key: str) -> list[int]:
 
 def _provenance(args: argparse.Namespace) -> dict[str, str]:
     own = {key: value for key, value in versions().items() if key in table.PROVENANCE}
-    return {
-        **own,
-        "device": device_in_words(local_device(args.device)),
-        "command": command(args),
-    }
+    return {**own, "device": device_in_words(local_device(args.device)), "command": command(args)}
 
 
 def command(args: argparse.Namespace) -> str:
@@ -149,9 +127,7 @@ def _named(path: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -59,27 +59,16 @@ def _matrix(summary: pd.DataFrame, show: Callable[[str, str], str]) -> str:
     return table(["", *map(title, networks(summary))], lines)
 
 
-def against_ig(summary: pd.DataFrame, method: str = "pullback") -> str:
-    """A pullback's mean against that of Integrated Gradients, with the verdict."""
+def against(summary: pd.DataFrame, judge: Judge, *, named: bool = False) -> str:
+    """The pullback's mean beside the other method's, whose name it may be, with the verdict."""
 
     def show(network: str, metric: str) -> str:
-        found = verdicts.against_ig(summary, network, metric, method)
+        found = judge(summary, network, metric)
         if found is None:
             return ""
-        return f"{WORDS[found.verdict]}: {number(found.mean[0])}, {number(found.other_mean[0])}"
-
-    return _matrix(summary, show)
-
-
-def against_best(summary: pd.DataFrame) -> str:
-    """The best rival of each metric, its mean, and the pullback's verdict."""
-
-    def show(network: str, metric: str) -> str:
-        found = verdicts.against_best(summary, network, metric)
-        if found is None:
-            return ""
-        rival = f"{find(found.other).title} {number(found.other_mean[0])}"
-        return f"{WORDS[found.verdict]}: {number(found.mean[0])}, {rival}"
+        own, other = number(found.mean[0]), number(found.other_mean[0])
+        rival = f"{find(found.other).title} " if named else ""
+        return f"{WORDS[found.verdict]}: {own}, {rival}{other}"
 
     return _matrix(summary, show)
 
@@ -240,11 +229,12 @@ def numbers() -> dict[str, str]:
 def tables() -> dict[str, str]:
     """Every table that a page may ask for."""
     summary = results()
+    published = partial(verdicts.against_ig, method="pullback_published")
     return {
         "compare in words": in_words(summary),
-        "compare against ig": against_ig(summary),
-        "compare against best": against_best(summary),
-        "compare published temperature": against_ig(summary, "pullback_published"),
+        "compare against ig": against(summary, verdicts.against_ig),
+        "compare against best": against(summary, verdicts.against_best, named=True),
+        "compare published temperature": against(summary, published),
         "compare differences": differences(summary),
         "compare better": better(summary),
         "compare costs": costs(summary),

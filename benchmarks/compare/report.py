@@ -102,29 +102,18 @@ def latex(summary: pd.DataFrame) -> str:
                 f"{network}: means, half of their 95 % intervals, units, and numbers of {what}; "
                 "* better than Integrated Gradients."
             )
-            heads = ["\\\\".join([*map(_tex, title.rsplit(" ", 2)), _tex(below)])
-                     for title, below in titles]  # fmt: skip
-            rows = [["", *(f"\\shortstack{{{head}}}" for head in heads)]]
-            body = [[_tex(each) for each in line] for line in lines]
-            text = [" & ".join(row) + " \\\\" for row in (*rows, *body)]
+            heads = [[*map(_tex, title.rsplit(" ", 2)), _tex(below)] for title, below in titles]
+            shown = ["\\shortstack{" + "\\\\".join(head) + "}" for head in heads]
+            rows = [["", *shown], *([_tex(each) for each in line] for line in lines)]
+            first, *rest = (" & ".join(row) + " \\\\\n" for row in rows)
             blocks.append(
-                "\n".join(
-                    [
-                        "\\begin{table}",
-                        "\\centering\\footnotesize",
-                        f"\\caption{{{_tex(caption)}}}",
-                        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
-                        "\\toprule",
-                        text[0],
-                        "\\midrule",
-                        *text[1:],
-                        "\\bottomrule",
-                        "\\end{tabular}",
-                        "\\end{table}",
-                    ]
-                )
+                "\\begin{table}\n\\centering\\footnotesize\n"
+                f"\\caption{{{_tex(caption)}}}\n"
+                f"\\begin{{tabular}}{{l{'r' * len(titles)}}}\n"
+                f"\\toprule\n{first}\\midrule\n{''.join(rest)}\\bottomrule\n"
+                "\\end{tabular}\n\\end{table}\n"
             )
-    return "\n\n".join(blocks) + "\n"
+    return "\n".join(blocks)
 
 
 def _tex(text: str) -> str:

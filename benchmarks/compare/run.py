@@ -3,159 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
-from tqdm import tqdm
 
-from benchmarks.compare import data, metrics, scoring, table
-from benchmarks.compare.scoring import Case, Plan, Score, Scorer, derive
+from benchmarks.compare import metrics, scoring, table
+from benchmarks.compare.photographs import Settings, Source
+from benchmarks.compare.scoring import Score, Scorer, derive
 from benchmarks.compare.store import Store, Unit
-from benchmarks.compare.workers import WorkerError, Workers, local_device
+from benchmarks.compare.workers import RunError, Workers, local_device
 from benchmarks.provenance import checkpoint_hash
 from captum_pullback.outputs import writable
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
-from captum_pullback.zoo.photos import PhotoError
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Photographs, and the networks that they are shown to.
-
-    Attributes:
-        data: As `data.load` takes it.
-        networks: Names for `zoo.load`; ``"reference"`` is the embedded one.
-        images: How many photographs are scored.
-        repeated: On how many of them the metrics are measured that run a method again.
-        mosaics: How many of them are put into mosaics; none, if the objects' boxes are known.
-        averaged: On how many of them methods that average over noise are measured.
-    """
-
-    data: str
-    networks: tuple[str, ...]
-    images: int
-    repeated: int
-    mosaics: int
-    averaged: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the numbers.
-
-    Attributes:
-        sets: What is shown to what.
-        boxes: As `data.load` takes it.
-        predicted: Whether the predicted class is explained instead of the photograph's own.
-        cost_batch: Photographs in each batch whose cost is measured, and ``cost_rounds`` of these.
-        plan: All else.
-    """
-
-    sets: tuple[DataSet, ...]
-    boxes: str | None
-    predicted: bool
-    cost_batch: int
-    cost_rounds: int
-    device: str
-    threads: int
-    plan: Plan
-
-
-class RunError(RuntimeError):
-    """A run that cannot begin; the message is one line for the user."""
-
-
-class Source:
-    """The photographs of a data set.
-
-    Raises:
-        data.DataError: They could not be had.
-    """
-
-    def __init__(self, chosen: DataSet, settings: Settings) -> None:
-        boxes = None if settings.boxes is None else Path(settings.boxes)
-        self.photos = data.load(chosen.data, boxes)
-        self.order = data.choose(len(self.photos.names), len(self.photos.names))
-        self.scored = data.choose(len(self.photos.names), chosen.images)
-        self.repeated, self.averaged = chosen.repeated, chosen.averaged
-        self.mosaics = 0 if self.photos.boxes else chosen.mosaics
-        self.predicted, self.seed = settings.predicted, settings.plan.seed
-        self._unreadable: set[str] = set()
-
-    def names(self) -> list[str]:
-        """Of the photographs to score, in their order."""
-        return [self.photos.names[number] for number in self.scored]
-
-    def case(self, network: Network, number: int) -> Case | None:
-        """One photograph, by its number among those to score; None if it cannot be read."""
-        which = self.scored[number]
-        name = self.photos.names[which]
-        read = self._read(which)
-        if read is None:
-            return None
-        picture, label = read
-        inputs = network.preprocess(picture)[None].to(_device(network))
-        inside = None
-        if name in self.photos.boxes:
-            inside = data.inside(network, picture, self.photos.boxes[name])
-            inside = inside if inside.any() else None  # cropped away
-        made = self._mosaic(network, number, inputs, label) if number < self.mosaics else None
-        target = int(self.targets(network, inputs, [label])[0])
-        again, averaged = number < self.repeated, number < self.averaged
-        return Case(name, inputs, target, inside, made, again, averaged)
-
-    def _mosaic(
-        self, network: Network, number: int, inputs: Tensor, label: int
-    ) -> tuple[Tensor, Tensor]:
-        """A photograph with the next three of other classes, at a place drawn at random."""
-        pictures, labels = [inputs], {label}
-        for which in (self.order[number:] + self.order[:number])[1:]:
-            if len(pictures) == 4:
-                break
-            read = self._read(which)
-            if read is not None and read[1] not in labels:
-                pictures.append(network.preprocess(read[0])[None].to(inputs))
-                labels.add(read[1])
-        if len(pictures) < 4:
-            raise RunError("mosaics need photographs of four classes, or --without mosaic_share")
-        return scoring.mosaic(pictures, derive(self.seed, self.names()[number], "mosaic") % 4)
-
-    def batch(self, network: Network, which: Iterable[int], most: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N, C, H, W) and targets (N,) of the first so many that can be read."""
-        readable = (pair for number in which if (pair := self._read(number)) is not None)
-        pairs = list(islice(readable, most))
-        if not pairs:
-            raise RunError("none of the photographs could be read")
-        inputs = torch.stack([network.preprocess(p) for p, _ in pairs]).to(_device(network))
-        return inputs, self.targets(network, inputs, [label for _, label in pairs])
-
-    def _read(self, number: int) -> tuple[Image.Image, int] | None:
-        """A photograph and its class, or None and a line on stderr if it cannot be read."""
-        try:
-            return self.photos.read(number)
-        except PhotoError as error:
-            if str(error) not in self._unreadable:
-                self._unreadable.add(str(error))
-                tqdm.write(f"benchmarks.compare: left out: {error}", file=sys.stderr)
-            return None
-
-    @torch.no_grad()
-    def targets(self, network: Network, inputs: Tensor, labels: list[int]) -> Tensor:
-        """The classes to be explained."""
-        output = network.model(inputs)
-        if self.predicted:
-            return torch.argmax(output, 1)
-        numbers = data.targets(network, output.shape[1], self.photos)
-        return torch.tensor([numbers[label] for label in labels], device=inputs.device)
-
 
 #: A network and its photographs.
 Subject = tuple[Network, Source]
@@ -220,19 +83,15 @@ def measure(
         prepared[name] = there
         usable = [each for each in settings.plan.methods if each not in there["skipped"]]
         scorers[name] = Scorer(subject[0], replace(settings.plan, methods=usable))
-    if not store.description("settings"):
-        raise WorkerError(f"this process does not see {store.folder}: it must be a shared folder")
-    done = set(here.from_first(list(store.done()) if here.first else None))
     units = expected(settings, found)
-    done &= set(units)
+    done = here.finished(store) & set(units)
     mine = unreadable = 0
     with store.writer(here.rank) as writer:
         for name, (network, source) in found.items():
             names = source.names()
             todo = [number for number, image in enumerate(names) if (name, image) not in done]
             title = name if here.size == 1 else f"{name}, process {here.rank} of {here.size}"
-            share = todo[here.rank :: here.size]
-            for number in tqdm(share, title, unit="photo", disable=not here.first):
+            for number in here.share(todo, title):
                 case = source.case(network, number)
                 if case is None:
                     unreadable += 1
@@ -262,14 +121,14 @@ def expected(settings: Settings, found: dict[str, Subject]) -> list[Unit]:
 
 
 def rows(
-    units: Sequence[Unit], store: Store, prepared: dict[str, dict[str, Any]]
+    units: Sequence[Unit], scores: Mapping[Unit, list[Score]], prepared: dict[str, dict[str, Any]]
 ) -> Iterator[tuple[Any, ...]]:
     """The table's rows: first what was skipped and why, then all scores."""
     for name, about in prepared.items():
         for method, why in about["skipped"].items():
             yield (name, about["checkpoint"], "", method, "skipped", why, 0, float("nan"))
-    for (network, image), scores in store.read(list(units)):
-        for s in scores:
+    for network, image in units:
+        for s in scores[network, image]:
             head = (network, prepared[network]["checkpoint"], image)
             yield (*head, s.method, s.metric, s.note, s.seed, s.value)
 
@@ -300,10 +159,6 @@ def _cost(settings: Settings, subject: Subject, scorer: Scorer, turn: int) -> li
     # Others stand in for those that cannot be read.
     which = (source.scored[(turn * size + k) % count] for k in range(size + count))
     return scoring.costs(scorer, *source.batch(network, which, size), turn)
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.model.parameters()).device
 
 
 def description(

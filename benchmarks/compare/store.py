@@ -84,45 +84,28 @@ class Store:
         """Where a process adds what it has finished; what was torn before is cut off first."""
         path = self.folder / f"scores_{rank}.jsonl"
         with path.open("ab") as file:
-            whole = sum(length for _, length in _lines(path))
-            file.truncate(whole)
+            file.truncate(sum(map(len, _lines(path))))
             yield Writer(file)
 
-    def done(self) -> dict[Unit, tuple[Path, int]]:
-        """Where the line of each finished unit begins: its file and its place there.
+    def done(self) -> dict[Unit, list[Score]]:
+        """The scores of each finished unit.
 
         Raises:
             StoreError: A unit was counted twice, or a line is damaged.
         """
-        found: dict[Unit, tuple[Path, int]] = {}
+        found: dict[Unit, list[Score]] = {}
         for path in sorted(self.folder.glob("scores_*.jsonl")):
             place = 0
-            for line, length in _lines(path):
+            for line in _lines(path):
                 try:
-                    network, name, _ = json.loads(line)
+                    network, name, scores = json.loads(line)
                 except ValueError as error:
                     raise StoreError(f"{path} is damaged at byte {place}: {error}") from error
                 if (network, name) in found:
                     raise StoreError(f"{network}, {name} is in {self.folder} twice")
-                found[network, name] = (path, place)
-                place += length
+                found[network, name] = [Score(*score) for score in scores]
+                place += len(line)
         return found
-
-    def read(self, units: list[Unit]) -> Iterator[tuple[Unit, list[Score]]]:
-        """The scores of these units in this order, one unit in memory at a time."""
-        places = self.done()
-        files: dict[Path, IO[bytes]] = {}
-        try:
-            for unit in units:
-                path, place = places[unit]
-                if path not in files:
-                    files[path] = path.open("rb")
-                files[path].seek(place)
-                _, _, scores = json.loads(files[path].readline())
-                yield unit, [Score(*score) for score in scores]
-        finally:
-            for file in files.values():
-                file.close()
 
 
 class Writer:
@@ -138,10 +121,7 @@ class Writer:
         os.fsync(self.file.fileno())
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
-    """The whole lines of a file with their lengths, up to the first that is torn."""
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines of a file, without the last if that is torn."""
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            yield line, len(line)
+        return [line for line in file if line.endswith(b"\n")]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,9 @@ PROVENANCE = (
     "device", "captum_pullback", "captum", "torch", "torchvision", "python", "command",
 )  # fmt: skip
 
-_ROWS_AT_ONCE = 100_000
-
 
 def write(path: Path, rows: Iterable[tuple[Any, ...]], provenance: Mapping[str, str]) -> int:
-    """Writes a table, holding only some of its rows in memory; it is there whole or not at all.
+    """Writes a table; it is there whole or not at all.
 
     Args:
         path: Ends in .parquet, .csv or .csv.gz.
@@ -38,18 +34,15 @@ def write(path: Path, rows: Iterable[tuple[Any, ...]], provenance: Mapping[str, 
     Returns:
         The number of rows.
     """
-    count = 0
-    with ExitStack() as stack:
-        add = _writer(path, stack)
-        held: list[tuple[Any, ...]] = []
-        for row in rows:
-            held.append(row)
-            if len(held) == _ROWS_AT_ONCE:
-                add(_frame(held, provenance))
-                count += len(held)
-                held = []
-        add(_frame(held, provenance))
-        return count + len(held)
+    frame = pd.DataFrame(rows, columns=list(SCORES)).astype({"seed": int, "value": float})
+    frame = frame.assign(**{name: provenance[name] for name in PROVENANCE})
+    with replacing(path) as file:
+        if path.suffix == ".parquet":
+            frame.to_parquet(file, index=False, compression="zstd", compression_level=19)
+        else:
+            text = frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
+            file.write(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    return len(frame)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -68,41 +61,3 @@ def read(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is no table of scores: it has no column {', '.join(missing)}")
     frame["value"] = frame["value"].map(float)
     return frame.astype({"seed": int})
-
-
-def _frame(rows: list[tuple[Any, ...]], provenance: Mapping[str, str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(SCORES))
-    for name in PROVENANCE:
-        frame[name] = provenance[name]
-    return frame
-
-
-def _writer(path: Path, stack: ExitStack) -> Callable[[pd.DataFrame], None]:
-    file: Any = stack.enter_context(replacing(path))
-    if path.suffix == ".parquet":
-        return _parquet_writer(file, stack)
-    if path.suffix == ".gz":
-        file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))
-    text = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
-    header = [True]
-
-    def add(frame: pd.DataFrame) -> None:
-        frame.to_csv(text, index=False, header=header[0], na_rep="nan", lineterminator="\n")
-        header[0] = False
-
-    return add
-
-
-def _parquet_writer(file: Any, stack: ExitStack) -> Callable[[pd.DataFrame], None]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"seed": pa.int64(), "value": pa.float64()}
-    schema = pa.schema([(n, kinds.get(n, pa.string())) for n in (*SCORES, *PROVENANCE)])
-    options = {"compression": "zstd", "compression_level": 19}
-    writer = stack.enter_context(pq.ParquetWriter(file, schema, **options))
-
-    def add(frame: pd.DataFrame) -> None:
-        writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
-
-    return add

@@ -6,18 +6,31 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
+
+from benchmarks.compare.data import DataError
+from benchmarks.compare.store import Store, StoreError, Unit
+from captum_pullback.commands.terminal import complain
+from captum_pullback.outputs import OutputError
+from captum_pullback.zoo.networks import ZooError
+from captum_pullback.zoo.photos import PhotoError
 
 KEPT = (
     "Everything that was finished is kept: run the same command again, with as many processes as "
     "you like, and it goes on from there."
 )
+
+
+class RunError(RuntimeError):
+    """A run that cannot begin; the message is one line for the user."""
 
 
 class WorkerError(RuntimeError):
@@ -64,6 +77,22 @@ class Workers:
             dist.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
+    def finished(self, store: Store) -> set[Unit]:
+        """What is done already, as the first process sees it.
+
+        Raises:
+            WorkerError: This process has another folder before it, or one is lost.
+        """
+        if not store.description("settings"):
+            raise WorkerError(
+                f"this process does not see {store.folder}: it must be a shared folder"
+            )
+        return set(self.from_first(list(store.done()) if self.first else None))
+
+    def share(self, todo: Sequence[Any], title: str) -> Any:
+        """What of the work is this process's, with a bar of progress by the first."""
+        return tqdm(todo[self.rank :: self.size], title, unit="photo", disable=not self.first)
+
     def total(self, count: int, device: torch.device) -> int:
         """The sum over all processes, on their devices (nccl) or CPUs (gloo).
 
@@ -102,6 +131,22 @@ def workers(device: str) -> Iterator[Workers]:
     finally:
         signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
+
+
+def run_command(run: Callable[[Namespace, Workers], int], args: Namespace, program: str) -> int:
+    """Runs a command in all processes, with ``args.threads`` each; returns the exit status."""
+    torch.set_num_threads(args.threads)
+    try:
+        with workers(args.device) as here:
+            try:
+                return run(args, here)
+            except (RunError, DataError, ZooError, StoreError, OutputError, PhotoError) as error:
+                if here.first:
+                    complain(str(error), program=program)
+                return 2
+    except WorkerError as error:
+        complain(str(error), program=program)
+        return 3
 
 
 def local_device(device: str) -> str:

@@ -17,46 +17,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmarks.compare import data
-from benchmarks.compare.data import DataError, Photos
+from benchmarks.compare.data import Photos
+from benchmarks.compare.photographs import device_of
 from benchmarks.compare.scoring import Score
-from benchmarks.compare.store import Store, StoreError
-from benchmarks.compare.workers import WorkerError, Workers, local_device, workers
+from benchmarks.compare.store import Store
+from benchmarks.compare.workers import Workers, local_device, run_command
 from benchmarks.provenance import checkpoint_hash, versions
 from benchmarks.provenance import device as device_in_words
 from benchmarks.published import scoring
-from benchmarks.published.pictures import PROGRAM, Pictures, device_of
+from benchmarks.published.pictures import PROGRAM, Pictures
 from benchmarks.published.protocol import METHODS, READ, SOURCES, STATED, Scaled
 from benchmarks.published.report import report, rows
 from captum_pullback.commands.arguments import positive_count
-from captum_pullback.commands.terminal import complain
-from captum_pullback.outputs import OutputError, replacing, writable
+from captum_pullback.outputs import replacing, writable
 from captum_pullback.study import metrics
 from captum_pullback.study.methods import Attribute
 from captum_pullback.zoo import networks as zoo
-from captum_pullback.zoo.networks import Network, ZooError
-from captum_pullback.zoo.photos import PhotoError
+from captum_pullback.zoo.networks import Network
 
 MOSAIC = "mosaic "
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    args = parser().parse_args(argv)
-    torch.set_num_threads(args.threads)
-    try:
-        with workers(args.device) as here:
-            try:
-                return _run(args, here)
-            except (DataError, ZooError, StoreError, OutputError, PhotoError) as error:
-                if here.first:
-                    complain(str(error), program=PROGRAM)
-                return 2
-    except WorkerError as error:
-        complain(str(error), program=PROGRAM)
-        return 3
+    return run_command(_run, parser().parse_args(argv), PROGRAM)
 
 
 def _run(args: argparse.Namespace, here: Workers) -> int:
@@ -142,17 +128,13 @@ def _measure(
 ) -> None:
     """All units that are not done yet, this process's share of them."""
     here.wait("waiting for the settings")
-    if not store.description("settings"):
-        raise WorkerError(f"this process does not see {store.folder}: it must be a shared folder")
-    done = set(here.from_first([name for _, name in store.done()] if here.first else None))
+    done, network = here.finished(store), pictures.network.name
     units = [*pictures.names]
     if made is not None:
         units += [f"{MOSAIC}{number}" for number in range(len(made.target))]
-    todo = [(number, name) for number, name in enumerate(units) if name not in done]
-    network = pictures.network.name
+    todo = [(number, name) for number, name in enumerate(units) if (network, name) not in done]
     with store.writer(here.rank) as writer:
-        share = todo[here.rank :: here.size]
-        for number, name in tqdm(share, network, unit="picture", disable=not here.first):
+        for number, name in here.share(todo, network):
             scores = _unit(pictures, made, attributes, number, name)
             if scores is not None:
                 writer.write((network, name), scores)
@@ -183,7 +165,7 @@ def _unit(
 def _gathered(store: Store) -> dict[tuple[str, str], list[float]]:
     """The values by method and metric, in the order of the units' names."""
     found: dict[tuple[str, str], list[float]] = {}
-    for _, scores in store.read(sorted(store.done())):
+    for _, scores in sorted(store.done().items()):
         for score in scores:
             found.setdefault((score.method, score.metric), []).append(score.value)
     return found
@@ -196,9 +178,7 @@ def _plain(name: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add(

@@ -9,26 +9,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.compare.data import Photos
+from benchmarks.compare.photographs import Reader, device_of
 from captum_pullback.study import metrics
 from captum_pullback.zoo.networks import Network
-from captum_pullback.zoo.photos import PhotoError
 
 PROGRAM = "benchmarks.published"
 
 
-def device_of(network: Network) -> torch.device:
-    """Where a network's parameters are."""
-    return next(network.model.parameters()).device
-
-
-class Pictures:
+class Pictures(Reader):
     """The photographs of a run, as the network takes them."""
 
     def __init__(
         self, network: Network, photos: Photos, labels: list[int], which: list[int]
     ) -> None:
-        self.network, self.photos, self.labels, self.which = network, photos, labels, which
-        self._lost: set[str] = set()
+        super().__init__(photos, PROGRAM)
+        self.network, self.labels, self.which = network, labels, which
 
     @property
     def names(self) -> list[str]:
@@ -36,16 +31,12 @@ class Pictures:
         return [self.photos.names[number] for number in self.which]
 
     def read(self, number: int) -> tuple[Tensor, int] | None:
-        """Inputs (1, 3, H, W) and the class; None, and a line on stderr, if it cannot be read."""
-        try:
-            picture, label = self.photos.read(self.which[number])
-        except PhotoError as error:
-            if str(error) not in self._lost:
-                self._lost.add(str(error))
-                tqdm.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
+        """Inputs (1, 3, H, W) and the class; None if it cannot be read."""
+        found = self.picture(self.which[number])
+        if found is None:
             return None
-        inputs = self.network.preprocess(picture)[None].to(device_of(self.network))
-        return inputs, self.labels[label]
+        inputs = self.network.preprocess(found[0])[None].to(device_of(self.network))
+        return inputs, self.labels[found[1]]
 
     def mosaics(self, count: int) -> metrics.Mosaics | None:
         """Which photographs stand in each mosaic, by number; None if there are too few."""

@@ -8,14 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.compare import scoring
 from benchmarks.compare.scoring import Score, derive, sow
-from benchmarks.published.protocol import (
-    BOUNDS,
-    FINE,
-    GRIDS,
-    METHODS,
-    NEIGHBORS,
-)
+from benchmarks.published.protocol import BOUNDS, FINE, GRIDS, METHODS, NEIGHBORS
 from captum_pullback.perturbations import seeded
 from captum_pullback.study import metrics
 from captum_pullback.study.methods import Attribute, at_once
@@ -104,11 +99,7 @@ def mosaic(
         target: The class of two of them.
         inside: Which they are, (4,).
     """
-    half = [
-        torch.nn.functional.interpolate(each, scale_factor=0.5, mode="bilinear", antialias=True)
-        for each in members
-    ]
-    inputs = torch.cat([torch.cat(half[:2], 3), torch.cat(half[2:], 3)], 2)
+    inputs, _ = scoring.mosaic(members, 0)
     scores = []
     with quietly():
         for method, attribute in attributes.items():
