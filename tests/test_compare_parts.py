@@ -194,15 +194,15 @@ def test_a_mosaic_has_each_photograph_at_its_place() -> None:
 def test_torn_line_is_done_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "work")
     score = Score("ig", "infidelity", "", 0, 1 / 3)
-    with store.writer(0) as writer:
-        writer.write(("net", "a"), [score])
+    with store.writer(0) as write:
+        write(("net", "a"), [score])
     path = tmp_path / "work" / "scores_0.jsonl"
     whole = path.read_bytes()
     for end in range(1, len(whole)):  # killed after each byte
         path.write_bytes(whole + whole[:end])
         assert list(store.done()) == [("net", "a")]
-    with store.writer(0) as writer:
-        writer.write(("net", "b"), [score._replace(value=math.nan)])
+    with store.writer(0) as write:
+        write(("net", "b"), [score._replace(value=math.nan)])
     found = store.done()
     assert found["net", "a"] == [score]
     assert math.isnan(found["net", "b"][0].value)
@@ -211,8 +211,8 @@ def test_torn_line_is_done_again(tmp_path: Path) -> None:
 def test_counted_twice_and_damaged_are_said(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for rank in (0, 1):
-        with store.writer(rank) as writer:
-            writer.write(("net", "a"), [])
+        with store.writer(rank) as write:
+            write(("net", "a"), [])
     with pytest.raises(StoreError, match=r"net, a is in .* twice"):
         store.done()
     (tmp_path / "scores_1.jsonl").write_bytes(b"nonsense\n")

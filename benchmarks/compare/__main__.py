@@ -61,13 +61,15 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    for name in args.metrics:
+        if name not in METRICS:
+            raise RunError(f"no metric is called {name!r}; there are {', '.join(METRICS)}")
     for name in (*args.methods, *(n for n in args.without if n not in METRICS)):
         try:
             find(name)
         except KeyError:
-            raise RunError(
-                f"no method is called {name!r}; there are {', '.join(METHODS)}"
-            ) from None
+            known = ", ".join(METHODS)
+            raise RunError(f"no method is called {name!r}; there are {known}") from None
     counts = [_each(args, key) for key in ("images", "repeated", "mosaics", "averaged")]
     sets = [
         DataSet(where, tuple(names), images, *(min(count, images) for count in fewer))

@@ -46,13 +46,9 @@ def verdicts(summary: pd.DataFrame) -> Figure:
         axis.set_title(title, fontsize=10, weight="bold", pad=8)
         for side in axis.spines.values():
             side.set_visible(False)
-    words = {
-        "better": "the pullback is better",
-        "tie": "not clearly different",
-        "worse": "the pullback is worse",
-    }
+    words = ("the pullback is better", "not clearly different", "the pullback is worse")
     figure.legend(
-        handles=[Patch(color=COLORS[word], label=label) for word, label in words.items()],
+        handles=[Patch(color=c, label=w) for c, w in zip(COLORS.values(), words, strict=True)],
         loc="outside lower center", ncols=3, fontsize=9, frameon=False,
     )  # fmt: skip
     return figure

@@ -5,7 +5,6 @@ What computes them is in `captum_pullback.study.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captum_pullback.study.metrics.disturbances import GAUSSIAN, SENSITIVITY_RADIUS
@@ -36,6 +35,10 @@ class Metric:
     source: str
     meaning: str
     of_machine: bool = False
+
+
+def _cost(title: str, unit: str, meaning: str) -> Metric:
+    return Metric(title, "lower", unit, "", meaning, of_machine=True)
 
 
 METRICS: dict[str, Metric] = {
@@ -106,35 +109,16 @@ METRICS: dict[str, Metric] = {
         _YEH,
         "the same squares, with the map at its own scale",
     ),
-    "time": Metric(
+    "time": _cost(
         "Time",
-        "lower",
         "plain gradients",
-        "",
         "wall time divided by that of the plain gradient, in alternating calls",
-        of_machine=True,
     ),
-    "milliseconds": Metric("Time", "lower", "ms", "", "wall time per photograph", of_machine=True),
-    "memory": Metric(
+    "milliseconds": _cost("Time", "ms", "wall time per photograph"),
+    "memory": _cost(
         "Memory",
-        "lower",
         "plain gradients",
-        "",
         "peak memory that a call allocates, divided by that of the plain gradient",
-        of_machine=True,
     ),
-    "mebibytes": Metric(
-        "Memory", "lower", "MiB", "", "peak memory per photograph", of_machine=True
-    ),
+    "mebibytes": _cost("Memory", "MiB", "peak memory per photograph"),
 }
-
-
-def chosen(names: Sequence[str]) -> list[str]:
-    """These metrics in the order in which reports show them.
-
-    Raises:
-        KeyError: One of them is unknown.
-    """
-    for name in names:
-        METRICS[name]
-    return [name for name in METRICS if name in names]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.compare import metrics, scoring, table
+from benchmarks.compare import scoring, table
 from benchmarks.compare.photographs import Settings, Source
 from benchmarks.compare.scoring import Score, Scorer, derive
 from benchmarks.compare.store import Store, Unit
@@ -86,7 +86,7 @@ def measure(
     units = expected(settings, found)
     done = here.finished(store) & set(units)
     mine = unreadable = 0
-    with store.writer(here.rank) as writer:
+    with store.writer(here.rank) as write:
         for name, (network, source) in found.items():
             names = source.names()
             todo = [number for number, image in enumerate(names) if (name, image) not in done]
@@ -96,11 +96,11 @@ def measure(
                 if case is None:
                     unreadable += 1
                     continue
-                writer.write((name, case.name), scorers[name].scores(case))
+                write((name, case.name), scorers[name].scores(case))
                 mine += 1
         here.wait("waiting for the last photographs")  # nobody may disturb the clock
         for unit in (u for u in units if here.first and u not in done and _turn(u) >= 0):
-            writer.write(unit, _cost(settings, found[unit[0]], scorers[unit[0]], _turn(unit)))
+            write(unit, _cost(settings, found[unit[0]], scorers[unit[0]], _turn(unit)))
             mine += 1
     device = torch.device(local_device(settings.device))
     total = here.total(mine + unreadable, device) + len(done)
@@ -176,15 +176,11 @@ def check(settings: Settings, out: Path) -> Path:
     """Makes sure of what can be made sure of before anything begins.
 
     Raises:
-        RunError: An unknown metric, or no device.
+        RunError: There is no such device.
         OutputError: The table cannot be written.
     """
     try:
-        metrics.chosen(settings.plan.metrics)
         torch.zeros(1, device=settings.device)
-    except KeyError as error:
-        known = ", ".join(metrics.METRICS)
-        raise RunError(f"no metric is called {error}; there are {known}") from error
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise RunError(f"device {settings.device!r} is not available here ({reason})") from error

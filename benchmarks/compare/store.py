@@ -9,10 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from benchmarks.compare.scoring import Score
 from captum_pullback.outputs import replacing
@@ -80,12 +80,21 @@ class Store:
         return found
 
     @contextmanager
-    def writer(self, rank: int) -> Iterator[Writer]:
-        """Where a process adds what it has finished; what was torn before is cut off first."""
+    def writer(self, rank: int) -> Iterator[Callable[[Unit, list[Score]], None]]:
+        """What adds a unit that a process has finished: it is on the disk when this returns.
+
+        What was torn before is cut off first.
+        """
         path = self.folder / f"scores_{rank}.jsonl"
         with path.open("ab") as file:
             file.truncate(sum(map(len, _lines(path))))
-            yield Writer(file)
+
+            def write(unit: Unit, scores: list[Score]) -> None:
+                file.write(json.dumps([*unit, scores]).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+            yield write
 
     def done(self) -> dict[Unit, list[Score]]:
         """The scores of each finished unit.
@@ -106,19 +115,6 @@ class Store:
                 found[network, name] = [Score(*score) for score in scores]
                 place += len(line)
         return found
-
-
-class Writer:
-    """Appends finished units to a file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-
-    def write(self, unit: Unit, scores: list[Score]) -> None:
-        """Adds one unit; it is on the disk when this returns."""
-        self.file.write(json.dumps([*unit, scores]).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -21,7 +21,6 @@ from torch import Tensor
 from benchmarks.compare import data
 from benchmarks.compare.data import Photos
 from benchmarks.compare.photographs import device_of
-from benchmarks.compare.scoring import Score
 from benchmarks.compare.store import Store
 from benchmarks.compare.workers import Workers, local_device, run_command
 from benchmarks.provenance import checkpoint_hash, versions
@@ -32,12 +31,9 @@ from benchmarks.published.protocol import METHODS, READ, SOURCES, STATED, Scaled
 from benchmarks.published.report import report, rows
 from captum_pullback.commands.arguments import positive_count
 from captum_pullback.outputs import replacing, writable
-from captum_pullback.study import metrics
 from captum_pullback.study.methods import Attribute
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.networks import Network
-
-MOSAIC = "mosaic "
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,22 +51,22 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
     network, labels = _load(args, photos)
     probe = torch.zeros(1, 3, network.input_size, network.input_size, device=device_of(network))
     attributes, refused = _attributes(network, args.methods, probe)
-    pictures = Pictures(network, photos, labels, which)
-    made = pictures.mosaics(args.mosaics if args.mosaics is not None else count)
+    mosaics = args.mosaics if args.mosaics is not None else count
+    pictures = Pictures(network, photos, labels, which, mosaics)
     description = {
         "model": args.model, "weights": str(network.meta.get("weights", "")),
         "checkpoint": checkpoint_hash(network.model), "methods": list(attributes),
-        "photographs": [photos.names[number] for number in which],
-        "mosaics": 0 if made is None else len(made.target),
+        "photographs": pictures.names,
+        "mosaics": 0 if pictures.made is None else len(pictures.made.target),
         "versions": versions(), "stated": STATED, "read": READ,
     }  # fmt: skip
     store = Store(args.work or out.with_name(out.name + ".work"))
     if not here.first:
-        _measure(store, here, pictures, made, attributes)
+        _measure(store, here, pictures, attributes, description["mosaics"])
         return 0
     with store.locked():
         store.describe("settings", description)
-        _measure(store, here, pictures, made, attributes)
+        _measure(store, here, pictures, attributes, description["mosaics"])
         scores = _gathered(store)
     result = {
         "model": args.model,
@@ -120,46 +116,24 @@ def _attributes(
 
 
 def _measure(
-    store: Store,
-    here: Workers,
-    pictures: Pictures,
-    made: metrics.Mosaics | None,
-    attributes: dict[str, Attribute],
+    store: Store, here: Workers, pictures: Pictures, attributes: dict[str, Attribute], mosaics: int
 ) -> None:
     """All units that are not done yet, this process's share of them."""
     here.wait("waiting for the settings")
-    done, network = here.finished(store), pictures.network.name
-    units = [*pictures.names]
-    if made is not None:
-        units += [f"{MOSAIC}{number}" for number in range(len(made.target))]
-    todo = [(number, name) for number, name in enumerate(units) if (network, name) not in done]
-    with store.writer(here.rank) as writer:
-        for number, name in here.share(todo, network):
-            scores = _unit(pictures, made, attributes, number, name)
+    done, network = here.finished(store), pictures.network
+    units = [*enumerate(pictures.names), *((n, f"mosaic {n}") for n in range(mosaics))]
+    todo = [unit for unit in enumerate(units) if (network.name, unit[1][1]) not in done]
+    with store.writer(here.rank) as write:
+        for place, (number, name) in here.share(todo, network.name):
+            if place < len(pictures.names):
+                read = pictures.read(number)
+                scores = read and scoring.photograph(network, attributes, *read, name)
+            else:
+                members = pictures.members(number)
+                scores = members and scoring.mosaic(attributes, *members)
             if scores is not None:
-                writer.write((network, name), scores)
+                write((network.name, name), scores)
     here.wait("waiting for the last photographs")
-
-
-def _unit(
-    pictures: Pictures,
-    made: metrics.Mosaics | None,
-    attributes: dict[str, Attribute],
-    number: int,
-    name: str,
-) -> list[Score] | None:
-    if not name.startswith(MOSAIC):
-        read = pictures.read(number)
-        if read is None:
-            return None
-        return scoring.photograph(pictures.network, attributes, *read, name)
-    assert made is not None
-    row = number - len(pictures.names)
-    members = [pictures.read(int(member)) for member in made.members[row]]
-    if any(member is None for member in members):
-        return None
-    inputs = [member[0] for member in members if member is not None]
-    return scoring.mosaic(attributes, inputs, int(made.target[row]), made.inside[row])
 
 
 def _gathered(store: Store) -> dict[tuple[str, str], list[float]]:

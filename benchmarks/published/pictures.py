@@ -20,15 +20,17 @@ class Pictures(Reader):
     """The photographs of a run, as the network takes them."""
 
     def __init__(
-        self, network: Network, photos: Photos, labels: list[int], which: list[int]
+        self,
+        network: Network,
+        photos: Photos,
+        labels: list[int],
+        which: list[int],
+        mosaics: int,
     ) -> None:
         super().__init__(photos, PROGRAM)
         self.network, self.labels, self.which = network, labels, which
-
-    @property
-    def names(self) -> list[str]:
-        """Of the photographs, in their order."""
-        return [self.photos.names[number] for number in self.which]
+        self.names = [photos.names[number] for number in which]
+        self.made = self._mosaics(mosaics)
 
     def read(self, number: int) -> tuple[Tensor, int] | None:
         """Inputs (1, 3, H, W) and the class; None if it cannot be read."""
@@ -38,7 +40,16 @@ class Pictures(Reader):
         inputs = self.network.preprocess(found[0])[None].to(device_of(self.network))
         return inputs, self.labels[found[1]]
 
-    def mosaics(self, count: int) -> metrics.Mosaics | None:
+    def members(self, mosaic: int) -> tuple[list[Tensor], int, Tensor] | None:
+        """Of a mosaic its four inputs, its class, and where that is; None if one is unreadable."""
+        assert self.made is not None
+        read = [self.read(int(member)) for member in self.made.members[mosaic]]
+        inputs = [found[0] for found in read if found is not None]
+        if len(inputs) < len(read):
+            return None
+        return inputs, int(self.made.target[mosaic]), self.made.inside[mosaic]
+
+    def _mosaics(self, count: int) -> metrics.Mosaics | None:
         """Which photographs stand in each mosaic, by number; None if there are too few."""
         if count == 0:
             return None

@@ -7,68 +7,36 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from captum_pullback.engine._torch import (
-    autocasts,
     is_in_checkpoint,
     is_transformed,
     is_watched,
-    modes,
     notes,
-    project_packed,
     unseen,
     unwrapped,
-    without_override,
 )
 from captum_pullback.engine.calls.backward import following, run, run_quick
 from captum_pullback.engine.calls.held import Call
 from captum_pullback.engine.errors import ForwardModeError, SofteningError
+from captum_pullback.engine.mode.inside import ATTENTION, INSIDE, LEAN_ATTENTION
 from captum_pullback.engine.mode.lean import LEAN
-from captum_pullback.engine.mode.leaning import is_fixed, run_lean
-from captum_pullback.engine.mode.state import State, count_backward, detached, note_left
+from captum_pullback.engine.mode.leaning import run_lean
+from captum_pullback.engine.mode.state import State, count_backward, detached, innermost, note_left
 from captum_pullback.engine.names import Operation, read_call, split_call
 from captum_pullback.engine.products import LOGITS, carries
 from captum_pullback.engine.rules import is_ours
-from captum_pullback.engine.rules.attention import project
 from captum_pullback.engine.rules.pooling import values_of
 from captum_pullback.engine.spread import Spread, Temperature
 
-__all__ = ["NAMES_ARE_LOST", "innermost", "run_gate", "run_nonlinear"]
+__all__ = ["NAMES_ARE_LOST", "run_gate", "run_nonlinear"]
 
 NAMES_ARE_LOST = (
     "temperatures and rules per module need the modules' names, which a compiled graph has lost: "
     "use the original module, or one temperature for all gates"
 )
-
-_ATTENTION = F.multi_head_attention_forward
-# Operations that are written in Python, and looked into.
-_INSIDE: dict[Any, Any] = {
-    function: without_override(function) for function in (_ATTENTION, F.local_response_norm)
-}
-
-
-def _project(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None = None) -> Any:
-    """The projection of attention, in a third of the way back where it is self-attention."""
-    state = innermost()
-    if (
-        state is not None
-        and q is k is v
-        and type(q) is Tensor
-        and q.requires_grad
-        and torch.is_grad_enabled()
-        and not is_watched()
-        and not autocasts(q)
-        and is_fixed(w)
-        and is_fixed(b)
-    ):
-        return project(q, w, b, state.record)
-    return project_packed(q, k, v, w, b)
-
-
-_LEAN_ATTENTION = without_override(_ATTENTION, _in_projection_packed=_project)
 
 
 def run_gate(
@@ -127,10 +95,10 @@ def run_nonlinear(
     rule, temperature = state.resolver(module, kind)
     held = None
     if rule is not None and not x.is_complex():  # of complex numbers no gate is known
-        if rule.inside or func is _ATTENTION:
-            inside = _INSIDE[func]
+        if rule.inside or func is ATTENTION:
+            inside = INSIDE[func]
             if state.lean and is_ours(rule) and kwargs.get("need_weights") is False:
-                inside = _LEAN_ATTENTION if func is _ATTENTION else inside
+                inside = LEAN_ATTENTION if func is ATTENTION else inside
             with state.entered():  # so that its own operations are met
                 return inside(*args, **kwargs)
         if state.lean:
@@ -297,9 +265,3 @@ def _as_it_is(output: Any) -> Any:
 
 def _cloned(output: Any) -> Any:
     return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()
-
-
-def innermost() -> State | None:
-    """The softening that this thread is in, if it is in any."""
-    found = [mode for mode in modes() if isinstance(mode, State)]
-    return found[-1] if found else None

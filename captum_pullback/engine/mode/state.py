@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.engine import graph
-from captum_pullback.engine._torch import enter_mode, leave_mode, running_module, unwrapped
+from captum_pullback.engine._torch import enter_mode, leave_mode, modes, running_module, unwrapped
 from captum_pullback.engine.errors import SofteningError
 from captum_pullback.engine.graph import Masks
 from captum_pullback.engine.products import carries
@@ -20,7 +20,7 @@ from captum_pullback.engine.record import Entry, SofteningRecord
 from captum_pullback.engine.rules.pooling import values_of
 from captum_pullback.engine.softness import Resolver
 
-__all__ = ["State", "count_backward", "detached", "note_left"]
+__all__ = ["State", "count_backward", "detached", "innermost", "note_left"]
 
 
 class State(TorchFunctionMode):
@@ -181,3 +181,9 @@ def detached(argument: Any) -> Any:
     if kind is nn.Parameter or (kind is not type(None) and isinstance(argument, nn.Parameter)):
         return argument.detach()
     return argument
+
+
+def innermost() -> State | None:
+    """The softening that this thread is in, if it is in any."""
+    found = [mode for mode in modes() if isinstance(mode, State)]
+    return found[-1] if found else None

@@ -1,0 +1,91 @@
+"""PyTorch's private names, each behind one of ours that says what it is for.
+
+Nothing else in the package uses a name of PyTorch that begins with an underscore, but for the
+operators below `torch.ops.aten`. `tests/test_torch_private.py` fails by name where one changes.
+"""
+
+from __future__ import annotations
+
+from captum_pullback.engine._torch.graph import (
+    autocasts,
+    base,
+    input_shapes,
+    is_view,
+    notes,
+    number_of,
+    own,
+    saved_tensor_hooks,
+    saved_value,
+    version,
+    witness,
+)
+from captum_pullback.engine._torch.modes import (
+    FUNCTION_HOMES,
+    end_interrupted_calls,
+    enter_mode,
+    kernel,
+    leave_mode,
+    mode_depth,
+    modes,
+    project_packed,
+    quiet,
+    restore_modes,
+    unseen,
+    without_override,
+)
+from captum_pullback.engine._torch.running import (
+    COMPILED,
+    SCRIPTED,
+    alive,
+    children,
+    has_batched_gradient,
+    is_compiled_module,
+    is_in_checkpoint,
+    is_traced_for_cond,
+    is_transformed,
+    is_watched,
+    module_key,
+    running_module,
+    undressed,
+    unwrapped,
+)
+
+__all__ = [
+    "COMPILED",
+    "FUNCTION_HOMES",
+    "SCRIPTED",
+    "alive",
+    "autocasts",
+    "base",
+    "children",
+    "end_interrupted_calls",
+    "enter_mode",
+    "has_batched_gradient",
+    "input_shapes",
+    "is_compiled_module",
+    "is_in_checkpoint",
+    "is_traced_for_cond",
+    "is_transformed",
+    "is_view",
+    "is_watched",
+    "kernel",
+    "leave_mode",
+    "mode_depth",
+    "modes",
+    "module_key",
+    "notes",
+    "number_of",
+    "own",
+    "project_packed",
+    "quiet",
+    "restore_modes",
+    "running_module",
+    "saved_tensor_hooks",
+    "saved_value",
+    "undressed",
+    "unseen",
+    "unwrapped",
+    "version",
+    "without_override",
+    "witness",
+]
