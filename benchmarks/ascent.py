@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.intervals import of_ratio
 from benchmarks.networks import without_batch_norm
+from benchmarks.pictures import listed
 from benchmarks.provenance import command, device, versions, write_json
 from captum_pullback import PullbackAscent
 from captum_pullback.study.softness import read_temperature
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     drawn, other = reference_network(args.device), without_batch_norm()
     other.model.to(args.device)
-    files, labels = photographs(args.data / "val", drawn)
+    files, labels, _ = listed(args.data / "val", drawn.meta["folders"])
     inputs = torch.stack([drawn.preprocess(read_photo(file)) for file in files])
     rows = []
     for seed in range(args.seeds):
@@ -78,16 +79,6 @@ def main(argv: list[str] | None = None) -> None:
     write_json(args.out, result)
     shown = pd.DataFrame(result["summary"]).drop(columns="met")
     log.info("wrote %s\n%s", args.out, shown.to_string(index=False))
-
-
-def photographs(folder: Path, network: Network) -> tuple[list[Path], Tensor]:
-    """All the files, and their classes as the network numbers them."""
-    files, labels = [], []
-    for label, name in enumerate(network.meta["folders"]):
-        found = sorted((folder / name).iterdir())
-        files += found
-        labels += [label] * len(found)
-    return files, torch.tensor(labels)
 
 
 def choose(
@@ -166,7 +157,10 @@ def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]
         plain = means.get((bounded, TEMPERATURES[0]), {})
 
         def times(key: str, own: Any = mean, plain: Any = plain) -> Any:
-            return ratio(own[key], plain.get(key, 0.0), shown)
+            """How many times as often as after plain steps, and the interval; None where never."""
+            found = of_ratio(own[key], plain.get(key, 0.0), shown)
+            ratio, *ends = (None, None) if found is None else [round(value, 2) for value in found]
+            return ratio, ends if ratio else None
 
         row = {"bounded": bool(bounded), "temperature": temperature, "photographs": shown, **mean}
         row["times_plain"], row["times_plain_95"] = times("named_by_other")
@@ -174,14 +168,6 @@ def summary(rows: list[dict[str, Any]], photographs: int) -> list[dict[str, Any]
         met = {name: row[name] is not None and row[name] >= least for name, least in WANTED.items()}
         result.append({**row, "met": met})
     return result
-
-
-def ratio(share: float, plain: float, count: int) -> tuple[float | None, list[float] | None]:
-    """How many times a share is another, and its interval, rounded; None where one is 0."""
-    if (found := of_ratio(share, plain, count)) is None:
-        return None, None
-    times, *ends = (round(value, 2) for value in found)
-    return times, ends
 
 
 def identity(network: Network) -> dict[str, Any]:

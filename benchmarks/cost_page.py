@@ -28,6 +28,7 @@ from benchmarks.speed_cases import (
     SUITES,
     TARGETS,
     TEMPERATURES,
+    THREE,
     WEIGHTS,
 )
 
@@ -129,25 +130,25 @@ def memory(rows: Rows) -> str:
     """Peak memory of fresh processes."""
     lines = []
     for network in (*LARGE, *MODERN, *SMALL):
-        base = one(rows, kind="memory", network=network, method=SALIENCY)
-        line = [TITLES[network], _megabytes(base, "weight_bytes"), _megabytes(base, "bytes")]
-        most = MEMORY_GOALS.get(network)
-        for name, limit in ((SOFT, most), (HARD_POOL, None)):
-            row = one(rows, kind="memory", network=network, method=name)
-            found = _memory_ratio(row, base)
-            shown = "" if found is None else f"{found:.2f}"
-            missed = found is not None and limit is not None and found > limit
-            line += [_megabytes(row, "bytes"), shown + (", **missed**" if missed else "")]
-            if name == SOFT:
-                line.append("" if most is None or found is None else f"{most:.2f}")
-        row = one(rows, kind="memory", network=network, method=SOFT)
-        found = _memory_ratio(row, base, all_told=True)
-        lines.append([*line, "" if found is None else f"{found:.2f}"])
+        base, soft, hard = (
+            one(rows, kind="memory", network=network, method=name) for name in THREE
+        )
+        most, found = MEMORY_GOALS.get(network), _memory_ratio(soft, base)
+        missed = found is not None and most is not None and found > most
+        cells = [_megabytes(base, "weight_bytes"), _megabytes(base, "bytes")]
+        cells += [_megabytes(soft, "bytes"), _digits(found) + (", **missed**" if missed else "")]
+        cells += [_digits(most if found else None), _megabytes(hard, "bytes")]
+        cells += [_digits(_memory_ratio(row, base, all_told=row is soft)) for row in (hard, soft)]
+        lines.append([TITLES[network], *cells])
     head = [
         "network", "weights", SALIENCY, SOFT, "ratio", "at most", HARD_POOL, "ratio",
         "ratio with weights",
     ]  # fmt: skip
     return table(head, lines)
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _megabytes(row: Row | None, key: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.pictures import SIZE, Split, read_names
+from benchmarks.pictures import SIZE, Split, listed, read_names
 from benchmarks.provenance import command, versions, write_json
 from captum_pullback.lens.watched import in_eval_mode
 from captum_pullback.zoo.hybrid import HybridNet
@@ -78,7 +78,6 @@ def export(
 
 def preprocessed(network: Network, folder: Path) -> Iterator[Tensor]:
     """The pictures of a split in the order of ``read_split``, as the shipped network sees them."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-        for file in sorted(path.iterdir()):
-            with Image.open(file) as image:
-                yield network.preprocess(image)
+    for file in listed(folder)[0]:
+        with Image.open(file) as image:
+            yield network.preprocess(image)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -19,21 +19,27 @@ STATISTICS = (IMAGENET_MEAN, IMAGENET_STD)
 Split = tuple[Tensor, Tensor, list[str]]
 
 
+def listed(folder: Path, names: list[str] | None = None) -> tuple[list[Path], Tensor, list[str]]:
+    """The files of a split, their labels ``(N,)``, and the class folders' names, here or given."""
+    names = names or sorted(path.name for path in folder.iterdir() if path.is_dir())
+    files = [sorted((folder / name).iterdir()) for name in names]
+    labels = torch.arange(len(names)).repeat_interleave(torch.tensor([*map(len, files)]))
+    return [file for each in files for file in each], labels, names
+
+
 def read_split(folder: Path) -> Split:
     """Reads one split into memory.
 
     Returns:
         Pictures ``(N, 3, 64, 64)`` as uint8, labels ``(N,)``, and the class folders' names.
     """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    pictures, labels = [], []
-    for label, path in enumerate(tqdm(folders, desc=folder.name, unit="class", leave=False)):
-        for file in sorted(path.iterdir()):
-            with Image.open(file) as image:
-                picture = np.asarray(fit(image.convert("RGB")))
-            pictures.append(torch.from_numpy(picture.copy()).permute(2, 0, 1))
-            labels.append(label)
-    return torch.stack(pictures), torch.tensor(labels), [path.name for path in folders]
+    paths, labels, names = listed(folder)
+    pictures = []
+    for file in tqdm(paths, desc=folder.name, unit="picture", leave=False):
+        with Image.open(file) as image:
+            picture = np.asarray(fit(image.convert("RGB")))
+        pictures.append(torch.from_numpy(picture.copy()).permute(2, 0, 1))
+    return torch.stack(pictures), labels, names
 
 
 def fit(image: Image.Image) -> Image.Image:
@@ -58,8 +64,7 @@ def read_names(data: Path, folders: list[str]) -> list[str]:
     table = data / "classes.csv"
     if not table.exists():
         return folders
-    with table.open(newline="", encoding="utf-8") as file:
-        names = {row["wnid"]: row["name"] for row in csv.DictReader(file)}
+    names = pd.read_csv(table, dtype=str, keep_default_na=False).set_index("wnid")["name"]
     return [names.get(folder, folder) for folder in folders]
 
 

@@ -20,13 +20,14 @@ import json
 import logging
 import os
 import random
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.compare.cost import peak_memory
 from benchmarks.compare.cost import seconds as timed
 from benchmarks.intervals import resampled
 from benchmarks.provenance import instructions, machine, versions, write_json
@@ -111,10 +113,7 @@ def measure_memory(case: Case, method: str, device: str, seed: int) -> dict[str,
     case.calls(model, first)[method]()
     call = case.calls(model, x)[method]
     if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        taken = torch.cuda.max_memory_allocated() - before
+        taken = peak_memory(call, torch.device(device))
     else:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
@@ -206,7 +205,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.csv")
     parser.add_argument("--against", metavar="REV", help="compare with this commit instead")
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # a fresh process's share of the work
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     args.command = " ".join(("python -m benchmarks.speed", *given))
@@ -220,10 +218,6 @@ def main(argv: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="captum")
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    if args.one:
-        case, method = json.loads(args.one)
-        print(json.dumps(measure_memory(Case(**case), method, args.device, args.seed)))
-        return
     common = {
         "device": args.device, "threads": args.threads, "seed": args.seed,
         "command": args.command, "instructions": instructions(), **versions(),
@@ -278,19 +272,13 @@ def measure(table: Table, suite: str, case: Case, args: argparse.Namespace) -> N
 
 
 def _in_fresh_process(case: Case, method: str, args: argparse.Namespace) -> dict[str, Any]:
-    command = [
-        sys.executable, "-m", "benchmarks.speed", "--device", args.device,
-        "--threads", str(args.threads), "--seed", str(args.seed),
-        "--one", json.dumps([asdict(case), method]),
-    ]  # fmt: skip
     # glibc is to give back at once what is freed, or one would see what it hoards and not what is
     # in use: how much that is depends on what a process did before.
-    prompt = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=os.environ | prompt
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(args.threads,)
+    ) as fresh:
+        return fresh.submit(measure_memory, case, method, args.device, args.seed).result()
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ def test_half_is_better_where_lower_is_and_worse_where_higher_is(summary: pd.Dat
             lower = declared.better == "lower"
             assert found.verdict == ("better" if lower else "worse")
             assert found.pairs == 30
-            assert found.mean[0] == pytest.approx(found.other_mean[0] / 2, rel=1e-4)
+            assert found.mean == pytest.approx(found.other_mean / 2, rel=1e-4)
             difference, low, high = found.difference
-            assert difference == pytest.approx(-found.mean[0], rel=1e-4)
+            assert difference == pytest.approx(-found.mean, rel=1e-4)
             assert low <= difference <= high
             best = verdicts.against_best(summary, network, metric)
             assert best is not None

@@ -272,7 +272,7 @@ def test_one_process_needs_nobody() -> None:
     here = Workers()
     here.wait("nothing")
     assert here.from_first([1]) == [1]
-    assert here.total(7, torch.device("cpu")) == 7
+    assert here.total(7) == 7
 
 
 # Statistics

@@ -102,12 +102,12 @@ def test_published_gates_are_the_normal_distributions() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 3)).double()
     network = Network(model.eval(), (), preprocessing(8), input_size=8)
     x = torch.randn(1, 3, 8, 8).double()
-    found = protocol.METHODS["pullback"].make(network, x)(x, target=1)
+    found = protocol.METHODS["pullback"].make(network)(x, target=1)
     z = model[1](x.flatten(1))
     gates = torch.distributions.Normal(0.0, 1.0).cdf(z / 0.6)
     expected = (model[3].weight[1] * gates) @ model[1].weight
     torch.testing.assert_close(found.flatten(), expected.flatten())
-    ascent = protocol.METHODS["ascent"].make(network, x).__self__
+    ascent = protocol.METHODS["ascent"].make(network).__self__
     assert (ascent.steps, ascent.step_size, ascent.radius, ascent.relative) == (5, 20, 100, False)
 
 
@@ -255,8 +255,7 @@ def test_a_photograph_that_cannot_be_read_is_left_out(pictures, tiny, tmp_path, 
 def test_a_method_that_the_network_cannot_have_is_named(tmp_path) -> None:
     """A network without nn.ReLU modules, as PVTv2 is."""
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), (), preprocessing(8))
-    probe = torch.zeros(1, 3, 8, 8)
-    found, refused = command._attributes(network, list(protocol.METHODS), probe)
+    found, refused = command._attributes(network, list(protocol.METHODS))
     assert list(found) == ["pullback", "ascent", "gradient", "ig"]
     assert refused == {
         "guided_gradcam": "Guided Grad-CAM needs nn.ReLU modules; this network has none"
@@ -268,7 +267,7 @@ def test_all_methods_can_be_made_for_the_published_networks(name: str) -> None:
     network = load(protocol.SOURCES[name][0], "random")
     scaled = protocol.Scaled(network).eval()
     given = Network(scaled, (), network.preprocess, input_size=64)
-    found, refused = command._attributes(given, list(protocol.METHODS), torch.zeros(1, 3, 64, 64))
+    found, refused = command._attributes(given, list(protocol.METHODS))
     assert not refused
     assert list(found) == list(protocol.METHODS)
 

@@ -66,7 +66,7 @@ def against(summary: pd.DataFrame, judge: Judge, *, named: bool = False) -> str:
         found = judge(summary, network, metric)
         if found is None:
             return ""
-        own, other = number(found.mean[0]), number(found.other_mean[0])
+        own, other = number(found.mean), number(found.other_mean)
         rival = f"{find(found.other).title} " if named else ""
         return f"{WORDS[found.verdict]}: {own}, {rival}{other}"
 
@@ -144,15 +144,11 @@ def costs(summary: pd.DataFrame) -> str:
     for name in (name for name, method in METHODS.items() if method.kind != "control"):
         cells = []
         for network in networks(summary):
-            values = [
-                verdicts.mean(summary, network, metric, name)
-                for metric in ("time", "milliseconds", "memory", "mebibytes")
-            ]
-            if None in values:
-                cells.append("")
-                continue
-            times, spent, more, peak = (number(value) for value in values if value is not None)
-            cells.append(f"{times} ({spent} ms), {more} ({peak} MiB)")
+            spent = ("time", "milliseconds", "memory", "mebibytes")
+            values = [verdicts.mean(summary, network, metric, name) for metric in spent]
+            shown = [number(value) for value in values if value is not None]
+            known = len(shown) == len(spent)
+            cells.append("{} ({} ms), {} ({} MiB)".format(*shown) if known else "")
         lines.append([find(name).title, *cells])
     head = [f"{title(network)}: time, memory" for network in networks(summary)]
     return table(["relative to a plain gradient (per photograph)", *head], lines)

@@ -14,7 +14,7 @@ from benchmarks.compare import scoring, table
 from benchmarks.compare.photographs import Settings, Source
 from benchmarks.compare.scoring import Score, Scorer, derive
 from benchmarks.compare.store import Store, Unit
-from benchmarks.compare.workers import RunError, Workers, local_device
+from benchmarks.compare.workers import RunError, Workers
 from benchmarks.provenance import checkpoint_hash
 from captum_pullback.outputs import writable
 from captum_pullback.zoo import networks as zoo
@@ -102,8 +102,7 @@ def measure(
         for unit in (u for u in units if here.first and u not in done and _turn(u) >= 0):
             write(unit, _cost(settings, found[unit[0]], scorers[unit[0]], _turn(unit)))
             mine += 1
-    device = torch.device(local_device(settings.device))
-    total = here.total(mine + unreadable, device) + len(done)
+    total = here.total(mine + unreadable) + len(done)
     if total != len(units):
         raise RunError(f"{total} of {len(units)} units were done: {store.folder} was changed")
     here.wait("waiting for the costs")

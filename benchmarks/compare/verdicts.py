@@ -33,15 +33,15 @@ class Verdict:
         verdict: "better" or "worse" where the difference's interval leaves 0 out, else "tie".
         other: The name of the other method.
         pairs: Photographs, or batches.
-        mean: Of the method, and ``other_mean`` of the other, with the ends of their intervals.
+        mean: Of the method, and ``other_mean`` of the other.
         difference: The mean of the method's less the other's, with its interval's ends.
     """
 
     verdict: str
     other: str
     pairs: int
-    mean: tuple[float, float, float]
-    other_mean: tuple[float, float, float]
+    mean: float
+    other_mean: float
     difference: tuple[float, float, float]
 
 
@@ -54,7 +54,7 @@ def against_ig(
         return None
     own = lines.loc[method]
     return Verdict(
-        own["verdict"], "ig", int(own["pairs"]), _mean(own), _mean(lines.loc["ig"]),
+        own["verdict"], "ig", int(own["pairs"]), own["mean"], lines.loc["ig", "mean"],
         (own["difference"], own["difference_low"], own["difference_high"]),
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def against_best(summary: pd.DataFrame, network: str, metric: str) -> Verdict | 
     best = rivals.sort_values("difference", ascending=ascending, kind="stable").iloc[0]
     difference = (-best["difference"], -best["difference_high"], -best["difference_low"])
     return Verdict(
-        _OPPOSITE[best["verdict"]], str(best.name), int(best["pairs"]), _mean(own), _mean(best),
+        _OPPOSITE[best["verdict"]], str(best.name), int(best["pairs"]), own["mean"], best["mean"],
         difference,
     )  # fmt: skip
 
@@ -106,7 +106,3 @@ def _lines(summary: pd.DataFrame, network: str, metric: str, reference: str) -> 
     s = summary
     same = (s["network"] == network) & (s["metric"] == metric) & (s["reference"] == reference)
     return s[same].set_index("method")
-
-
-def _mean(row: pd.Series) -> tuple[float, float, float]:
-    return float(row["mean"]), float(row["mean_low"]), float(row["mean_high"])

@@ -45,37 +45,43 @@ class Workers:
         size: How many there are.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, control: Any = None) -> None:
-        self.rank, self.size, self._control = rank, size, control
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
 
     @property
     def first(self) -> bool:
         """Whether this is the process that speaks for all."""
         return self.rank == 0
 
-    def wait(self, reached: str) -> None:
-        """Until all processes are here.
-
-        Raises:
-            WorkerError: One is lost.
-        """
-        if self.size > 1:
-            with _lost(self, reached):
-                gathered: list[Any] = [None] * self.size
-                dist.all_gather_object(gathered, self.rank, group=self._control)
-
-    def from_first(self, value: Any) -> Any:
-        """What the first process gives, to all of them.
+    def gather(self, value: Any, doing: str) -> list[Any]:
+        """What each process gives, to all of them.
 
         Raises:
             WorkerError: One is lost.
         """
         if self.size == 1:
-            return value
-        box = [value]
-        with _lost(self, "sharing settings"):
-            dist.broadcast_object_list(box, src=0, group=self._control)
-        return box[0]
+            return [value]
+        gathered: list[Any] = [None] * self.size
+        try:
+            dist.all_gather_object(gathered, value)
+        except RuntimeError as error:
+            reason = str(error).split("\n")[0]
+            raise WorkerError(
+                f"process {self.rank} of {self.size} lost another one ({doing}: {reason}). {KEPT}"
+            ) from error
+        return gathered
+
+    def wait(self, reached: str) -> None:
+        """Until all processes are here."""
+        self.gather(None, reached)
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process gives, to all of them."""
+        return self.gather(value, "sharing settings")[0]
+
+    def total(self, count: int) -> int:
+        """The sum over all processes."""
+        return sum(self.gather(count, "counting what was done"))
 
     def finished(self, store: Store) -> set[Unit]:
         """What is done already, as the first process sees it.
@@ -93,41 +99,20 @@ class Workers:
         """What of the work is this process's, with a bar of progress by the first."""
         return tqdm(todo[self.rank :: self.size], title, unit="photo", disable=not self.first)
 
-    def total(self, count: int, device: torch.device) -> int:
-        """The sum over all processes, on their devices (nccl) or CPUs (gloo).
-
-        Raises:
-            WorkerError: One is lost.
-        """
-        if self.size == 1:
-            return count
-        summed = torch.tensor(count, device=device)
-        with _lost(self, "counting what was done"):
-            dist.all_reduce(summed)
-        return int(summed)
-
 
 @contextmanager
-def workers(device: str) -> Iterator[Workers]:
-    """The processes that ``torchrun`` started, or this one alone.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda"``.
-    """
+def workers() -> Iterator[Workers]:
+    """The processes that ``torchrun`` started, or this one alone."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 or "RANK" not in os.environ:
         yield Workers()
         return
     # Photographs take unequal times and the first process measures costs alone, so nobody is
     # given up because of time: a process that has died closes its connections, and that is seen.
-    forever = datetime.timedelta(days=7)
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=forever)
-    control = dist.new_group(backend="gloo", timeout=forever)
-    found = Workers(dist.get_rank(), dist.get_world_size(), control)
+    dist.init_process_group("gloo", timeout=datetime.timedelta(days=7))
     before = signal.signal(signal.SIGTERM, _stopped)
     try:
-        yield found
+        yield Workers(dist.get_rank(), dist.get_world_size())
     finally:
         signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
@@ -137,7 +122,7 @@ def run_command(run: Callable[[Namespace, Workers], int], args: Namespace, progr
     """Runs a command in all processes, with ``args.threads`` each; returns the exit status."""
     torch.set_num_threads(args.threads)
     try:
-        with workers(args.device) as here:
+        with workers() as here:
             try:
                 return run(args, here)
             except (RunError, DataError, ZooError, StoreError, OutputError, PhotoError) as error:
@@ -166,14 +151,3 @@ def _stopped(number: int, frame: FrameType | None) -> None:
         flush=True,
     )
     os._exit(128 + number)  # what waits for a lost worker inside gloo cannot be interrupted
-
-
-@contextmanager
-def _lost(here: Workers, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise WorkerError(
-            f"process {here.rank} of {here.size} lost another one ({doing}: {reason}). {KEPT}"
-        ) from error

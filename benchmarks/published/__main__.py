@@ -49,8 +49,7 @@ def _run(args: argparse.Namespace, here: Workers) -> int:
     count = min(args.images, len(photos.names))
     which = data.choose(len(photos.names), count)
     network, labels = _load(args, photos)
-    probe = torch.zeros(1, 3, network.input_size, network.input_size, device=device_of(network))
-    attributes, refused = _attributes(network, args.methods, probe)
+    attributes, refused = _attributes(network, args.methods)
     mosaics = args.mosaics if args.mosaics is not None else count
     pictures = Pictures(network, photos, labels, which, mosaics)
     description = {
@@ -102,14 +101,12 @@ def _load(args: argparse.Namespace, photos: Photos) -> tuple[Network, list[int]]
     return replace(network, model=model, preprocess=preprocess, mean=half, std=half), labels
 
 
-def _attributes(
-    network: Network, names: list[str], probe: Tensor
-) -> tuple[dict[str, Attribute], dict[str, str]]:
+def _attributes(network: Network, names: list[str]) -> tuple[dict[str, Attribute], dict[str, str]]:
     """What attributes by each method, and why others cannot."""
     attributes, refused = {}, {}
     for name in names:
         try:
-            attributes[name] = METHODS[name].make(network, probe)
+            attributes[name] = METHODS[name].make(network)
         except ValueError as error:
             refused[name] = str(error)
     return attributes, refused

@@ -20,12 +20,7 @@ class Pictures(Reader):
     """The photographs of a run, as the network takes them."""
 
     def __init__(
-        self,
-        network: Network,
-        photos: Photos,
-        labels: list[int],
-        which: list[int],
-        mosaics: int,
+        self, network: Network, photos: Photos, labels: list[int], which: list[int], mosaics: int
     ) -> None:
         super().__init__(photos, PROGRAM)
         self.network, self.labels, self.which = network, labels, which

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from captum import attr
 from torch import Tensor, nn
 
+from benchmarks.compare import methods
 from captum_pullback import SEMANTIC, ExcitationPullback, PullbackAscent
 from captum_pullback.study import rivals
 from captum_pullback.study.methods import Attribute, integrated
@@ -70,23 +70,23 @@ METRICS = {
 _ORDER = ("infidelity", "correlation", "estimate", "monotonicity", "sensitivity", "random_logit",
           "focus")  # fmt: skip
 
-_ROWS: dict[str, dict[str, tuple[float | None, ...]]] = {
+_ROWS: dict[str, dict[str, tuple[float, ...]]] = {
     "resnet50": {
         "pullback": (5.99, 0.39, 0.44, 0.42, 0.12, -0.06, 0.75),
-        "ascent": (5.38, 0.38, 0.39, 0.42, 0.24, 0.21, None),
+        "ascent": (5.38, 0.38, 0.39, 0.42, 0.24, 0.21),
         "gradient": (83.3, 0.24, 0.29, 0.28, 0.95, -0.03, 0.63),
         "ig": (66.8, 0.24, 0.42, 0.35, 0.79, -0.03, 0.62),
         "guided_gradcam": (5.76, 0.44, 0.28, 0.51, 0.24, 0.42, 0.85),
     },
     "vgg11_bn": {
-        "pullback": (16.3, 0.61, 0.53, 0.38, 0.21, -0.06, None),
-        "ascent": (5.62, 0.57, 0.38, 0.31, 0.39, 0.14, None),
-        "gradient": (100.0, 0.46, 0.47, 0.32, 0.90, -0.05, None),
-        "ig": (75.8, 0.43, 0.63, 0.38, 0.75, -0.05, None),
+        "pullback": (16.3, 0.61, 0.53, 0.38, 0.21, -0.06),
+        "ascent": (5.62, 0.57, 0.38, 0.31, 0.39, 0.14),
+        "gradient": (100.0, 0.46, 0.47, 0.32, 0.90, -0.05),
+        "ig": (75.8, 0.43, 0.63, 0.38, 0.75, -0.05),
     },
     "pvt_v2_b1": {
         "pullback": (6.26, 0.12, 0.16, 0.16, 1.07, -0.01, 0.62),
-        "ascent": (1.63, 0.12, 0.20, 0.22, 0.86, 0.12, None),
+        "ascent": (1.63, 0.12, 0.20, 0.22, 0.86, 0.12),
         "gradient": (8.91, 0.11, 0.12, 0.19, 1.03, -0.03, 0.56),
         "ig": (12.6, 0.07, 0.16, 0.17, 1.37, 0.01, 0.56),
     },
@@ -94,12 +94,7 @@ _ROWS: dict[str, dict[str, tuple[float | None, ...]]] = {
 
 #: By network, method and metric, as published.
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
-    network: {
-        method: {
-            name: value for name, value in zip(_ORDER, values, strict=True) if value is not None
-        }
-        for method, values in rows.items()
-    }
+    network: {method: dict(zip(_ORDER, values, strict=False)) for method, values in rows.items()}
     for network, rows in _ROWS.items()
 }
 
@@ -152,29 +147,23 @@ class Method:
 
     Attributes:
         title: For people.
-        make: From a network that takes pixels in [-1, 1], and an input (1, 3, H, W), to what
-            attributes.
+        make: From a network that takes pixels in [-1, 1] to what attributes.
         multiplies_by_inputs: Whether attributions are contributions.
     """
 
     title: str
-    make: Callable[[Network, Tensor], Attribute]
+    make: Callable[[Network], Attribute]
     multiplies_by_inputs: bool = False
 
 
-def _gradient(network: Network, inputs: Tensor) -> Attribute:
-    saliency = attr.Saliency(network.model)
-    return lambda inputs, target: saliency.attribute(inputs, target=target, abs=False)
-
-
-def _softly(kind: Any) -> Callable[[Network, Tensor], Attribute]:
-    return lambda network, _: kind(network.model, TEMPERATURES, rules=RULES).attribute
+def _softly(kind: Any) -> Callable[[Network], Attribute]:
+    return lambda network: kind(network.model, TEMPERATURES, rules=RULES).attribute
 
 
 METHODS = {
     "pullback": Method("pullback", _softly(ExcitationPullback)),
     "ascent": Method("ascent, 5 steps", _softly(PullbackAscent)),
-    "gradient": Method("gradient", _gradient),
-    "ig": Method("Integrated Gradients", lambda n, _: integrated(n, STEPS), True),
-    "guided_gradcam": Method("Guided Grad-CAM", lambda n, _: rivals.guided_grad_cam(n.model)),
+    "gradient": Method("gradient", methods.find("gradient").make),
+    "ig": Method("Integrated Gradients", lambda n: integrated(n, STEPS), True),
+    "guided_gradcam": Method("Guided Grad-CAM", lambda n: rivals.guided_grad_cam(n.model)),
 }
