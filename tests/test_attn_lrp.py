@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from snapshot import hooks
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -240,7 +241,7 @@ class TestGammas:
         assert torch.equal(model(x), before)
         assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
         assert all(p.requires_grad and p.grad is None for p in model.parameters())
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        assert not hooks(model)
         assert torch.equal(attribute(x, target), found)
         assert torch.equal(attribute((x,), target)[0], found)
         alone = torch.cat([attribute(x[i : i + 1], int(target[i])) for i in range(3)])

@@ -87,5 +87,5 @@ def test_written_attention_of_another_temperature_is_refused() -> None:
 
     torch.compiler.reset()
     network = torch.compile(Written(), backend="aot_eager")
-    with pytest.raises(SofteningError, match="the temperature 1 in a compiled graph"):
+    with pytest.raises(SofteningError, match="always has temperature 1 in a compiled graph"):
         ExcitationPullback(network, {"": 0.5, "attention": 2.0}).attribute(torch.randn(2, 5, 6), 1)

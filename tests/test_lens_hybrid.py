@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from snapshot import hooks
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 
@@ -62,7 +63,7 @@ def test_features_are_what_the_last_layer_gets() -> None:
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
         torch.testing.assert_close(last(found), model(inputs))
-    assert not last._forward_pre_hooks
+    assert not hooks(model)
 
 
 def test_a_run_from_photographs_to_the_page(

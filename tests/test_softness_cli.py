@@ -17,7 +17,6 @@ from captum_pullback import EXCITATION, SEMANTIC, ExcitationPullback, PullbackAs
 from captum_pullback.commands import ascend, cli
 from captum_pullback.engine.rules import READINGS
 from captum_pullback.engine.softness import DEFAULT_TEMPERATURE, Softness
-from captum_pullback.engine.spread import UNITS
 from captum_pullback.study.ascents import trace
 from captum_pullback.study.errors import UsageError
 from captum_pullback.study.methods import Settings, title
@@ -27,6 +26,7 @@ from captum_pullback.study.softness import (
     read_temperature,
     rules_text,
     temperature_text,
+    temperature_words,
 )
 from captum_pullback.zoo import networks as zoo
 from captum_pullback.zoo.photos import read_photo
@@ -89,7 +89,7 @@ def test_what_is_printed_is_read_as_the_same(temperature: Any) -> None:
 def test_it_is_rounded_for_people() -> None:
     assert temperature_text({"": 1 / 3, "gelu": Spread(2 / 3)}, 3) == "0.333,gelu=0.667 spread"
     assert title("pullback", Settings(Spread(0.4756828))) == (
-        "Excitation pullback, T = 0.476 spread"
+        "Excitation pullback, T = 0.476 x spread"
     )
     assert title("saliency", Settings(Spread(1))) == "Gradient"
 
@@ -238,7 +238,7 @@ def test_explain_uses_them_and_its_arrays_name_them(
     pools = wanted.get("pool_temperature", temperature)
     assert read_temperature(named["pool_temperature"]) == pools
     assert named["rules"] == rules_text(wanted.get("rules"))
-    assert f"Excitation pullback, T = {temperature_text(temperature, 3)} " in printed.out
+    assert f"Excitation pullback, T = {temperature_words(temperature)} " in printed.out
     line = described(Softness(**wanted))
     assert line is None or f"\n{line}\n" in printed.out
     if case == "readings":
@@ -272,7 +272,7 @@ def test_ascend_uses_them(
     assert not torch.allclose(ends[0], default, rtol=1e-3)
     found = re.search(r"^  tabby.* T = (.*?) {2,}\S+ +\S+ +\S+$", printed.out, re.M)
     assert found
-    assert found[1] == temperature_text(wanted["temperature"], 3)
+    assert found[1] == temperature_words(wanted["temperature"])
     line = described(Softness(**wanted))
     assert line is None or f"\n{line}\n" in printed.out
 
@@ -290,9 +290,9 @@ def test_an_entry_without_effect_is_said_once(
     assert err.startswith("captum-pullback: warning: no gate ran under temperature['silu']")
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(("unit", "name"), [("spread", "spread"), ("output", "mean output")])
 def test_a_fit_in_other_units_is_used(
-    folder: Path, capsys: pytest.CaptureFixture[str], unit: Any
+    folder: Path, capsys: pytest.CaptureFixture[str], unit: str, name: str
 ) -> None:
     options = ["--methods", "pullback", "--no-scores", "--npz", "m.npz", "--target", "2"]
     assert tiny("explain", "--temperature", f"fit {unit}", "--rules", "excitation", *options) == 0
@@ -308,6 +308,6 @@ def test_a_fit_in_other_units_is_used(
         temperature = read_temperature(str(maps["temperature"]))
         assert isinstance(temperature, Spread)
         assert temperature.scale == pytest.approx(float(best[1]), rel=1e-3)
-        assert f"T = {temperature.scale:.3g} {unit}" in printed.out
+        assert f"T = {temperature.scale:.3g} x {name}" in printed.out
         pullback = ExcitationPullback(network.model, temperature, rules=EXCITATION)
         np.testing.assert_array_equal(maps["pullback"], pullback.attribute(inputs, 2))

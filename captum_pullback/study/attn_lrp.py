@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from captum_pullback.affine.calls import tensors_in
 from captum_pullback.study.traced import norms_after, with_own_relus
 
 __all__ = ["CONV_GAMMA", "LINEAR_GAMMA", "attn_lrp"]
@@ -140,7 +140,7 @@ class _Rules(TorchFunctionMode):
         """Runs a call, by its rule if it has one."""
         kwargs = dict(kwargs or {})
         name = func.__name__
-        if not any(map(_carries, tree_leaves((args, kwargs)))):
+        if not any(map(_carries, tensors_in((args, kwargs)))):
             return func(*args, **kwargs)
         if name.endswith("_") and not name.endswith("__"):  # x += y is add_
             name, self.in_place = name[:-1], True
@@ -158,7 +158,7 @@ class _Rules(TorchFunctionMode):
         if name in _LINEAR:
             return self._linear(func, *args, **kwargs)
         result = func(*args, **kwargs)
-        if name in _MOVES or not any(map(_carries, tree_leaves(result))):
+        if name in _MOVES or not any(map(_carries, tensors_in(result))):
             return result
         raise ValueError(f"AttnLRP has no rule for {name}")
 
