@@ -161,8 +161,11 @@ def test_long_names_are_cut_and_can_be_read_in_full(visit: Any, tmp_path: Path) 
     page.locator("input[type=file]").first.set_input_files(tmp_path / f"{'long' * 40}.png")
     about = page.locator("#cp-answers:not(.cp-old) header p", has_text="longlong")
     about.wait_for(timeout=PATIENCE)
+    # The answer may be replaced by a later one meanwhile, so it is looked up each time.
     page.wait_for_function(
-        "e => e.scrollWidth > e.clientWidth", arg=about.element_handle(), timeout=PATIENCE
+        """() => [...document.querySelectorAll("#cp-answers:not(.cp-old) header p")].some(
+            (e) => e.textContent.includes("longlong") && e.scrollWidth > e.clientWidth)""",
+        timeout=PATIENCE,
     )
     assert about.get_attribute("title").endswith(f"{'long' * 40}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
