@@ -17,6 +17,8 @@ from captum_pullback.zoo import reference_network
 SALIENCY = "Saliency"
 SOFT, HARD_POOL = "pullback", "pullback, hard pooling"
 FIXED = "pullback, T = 0.3"
+#: Not a call, but the difference of two, in units of Saliency's time: what the default costs more.
+BEYOND = "pullback, beyond T = 0.3"
 GUIDED, BY_INPUT, INTEGRATED = "GuidedBackprop", "InputXGradient", "IntegratedGradients, 50 steps"
 EAGER = "Saliency, not compiled"
 
@@ -85,7 +87,7 @@ class Case:
     def calls(self, model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
         """For each method, a call of it."""
         ran = torch.compile(model) if self.mode == "compiled" else model
-        return {name: _call(name, ran, model, x) for name in self.methods}
+        return {name: _call(name, ran, model, x) for name in self.methods if name != BEYOND}
 
 
 def _each_target(model: Any, x: Tensor) -> Tensor:
@@ -151,6 +153,20 @@ SUITES: dict[str, list[Case]] = {
         for batch in (1, 2, 8, 16, 32)
     ]
     + [Case("densenet121", batch=1, rounds=15), Case(PERCEPTRON, batch=1, rounds=25, methods=PAIR)],
+    # What a GPU is given: small batches leave it waiting for Python.
+    "large batches": [
+        Case(name, 64, methods=(SALIENCY, SOFT, FIXED) if name in LARGE else PAIR, rounds=15)
+        for name in (*LARGE, *MODERN, "resnet18", "mobilenet_v2")
+    ]
+    + [
+        Case(name, 64, dtype="bfloat16", methods=PAIR, rounds=15)
+        for name in ("resnet50", "vit_b_16")
+    ],
+    # Many rounds, since a difference of two is small beside the noise of one.
+    "default": [
+        Case(name, batch, methods=(SALIENCY, SOFT, FIXED, BEYOND), rounds=rounds)
+        for name, batch, rounds in (("resnet50", 4, 101), ("resnet50", 8, 61), ("resnet18", 4, 61))
+    ],
     "depth": [Case(f"resnet{depth}") for depth in (34, 101)],
     "resolution": [Case("resnet18", resolution=size) for size in (64, 112, 160, 320, 448)],
     "variants": [

@@ -97,7 +97,9 @@ def run_nonlinear(
     if rule is not None and not x.is_complex():  # of complex numbers no gate is known
         if rule.inside or func is ATTENTION:
             inside = INSIDE[func]
-            if state.lean and is_ours(rule) and kwargs.get("need_weights") is False:
+            # (Compilers know no identities of rules, and save what they need by themselves.)
+            lean = state.lean and not torch.compiler.is_compiling()
+            if lean and is_ours(rule) and kwargs.get("need_weights") is False:
                 inside = LEAN_ATTENTION if func is ATTENTION else inside
             with state.entered():  # so that its own operations are met
                 return inside(*args, **kwargs)
