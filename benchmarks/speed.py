@@ -96,7 +96,7 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
         draw.shuffle(order)
         for name in order:
             seconds[name].append(timed(calls[name], torch.device(device)))
-    if BEYOND in case.methods:
+    if BEYOND in case.methods and {SOFT, FIXED} <= set(seconds):
         seconds[BEYOND] = list(np.subtract(seconds[SOFT], seconds[FIXED]))
     for name, found in seconds.items():
         ratio, low, high = paired(found, seconds[base], seed)
@@ -104,7 +104,7 @@ def measure_time(case: Case, device: str, seed: int) -> list[dict[str, Any]]:
             "method": name, "seconds": float(np.median(found)), "ratio": ratio, "low": low,
             "high": high,
         }  # fmt: skip
-    return [rows[name] for name in case.methods]
+    return [rows[name] for name in case.methods if name in rows]
 
 
 def measure_memory(case: Case, method: str, device: str, seed: int) -> dict[str, Any]:

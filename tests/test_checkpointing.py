@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from captum_pullback import soften
+from captum_pullback.engine._torch import modes, restore_modes
 
 
 def checkpointed(model: Spelled, reentrant: bool) -> Callable[[Tensor], Tensor]:
@@ -29,6 +32,35 @@ def test_checkpointing_inside_the_block_is_right(gate: str, reentrant: bool) -> 
     with soften(model, {"": 0.4, "pool": 0.4}):
         scores = checkpointed(model, reentrant)(x)
         scores[range(3), TARGET].sum().backward()
+    assert_right(x.grad)
+
+
+def test_what_is_run_anew_in_a_thread_of_autograd_is_softened() -> None:
+    """On a GPU autograd has threads of its own, with the caller's modes, but not its context."""
+    model, x, runs = spelled(), pictures().requires_grad_(), []
+
+    def part(x: Tensor) -> Tensor:
+        return model.gate(model.two(model.gate(model.one(x))))
+
+    def forward(x: Tensor) -> Tensor:
+        runs.append(None)
+        if len(runs) == 1:
+            return part(x)
+        stack, found = modes(), []
+
+        def elsewhere() -> None:
+            restore_modes(stack)
+            found.append(contextvars.Context().run(part, x))
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return found[0]
+
+    with soften(model, {"": 0.4, "pool": 0.4}):
+        h = checkpoint(forward, x, use_reentrant=True)
+        model.head(model.pool(h).flatten(1))[range(3), TARGET].sum().backward()
+    assert len(runs) == 2
     assert_right(x.grad)
 
 

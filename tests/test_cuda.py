@@ -128,7 +128,9 @@ def test_under_autocast_it_is_near_single(net: Net, x: Tensor) -> None:
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.99
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor", "ignore:.*TensorFloat32")
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor", "ignore:.*TensorFloat32", "ignore:.*jit"
+)
 def test_compiled_by_inductor_it_is_the_same(net: Net, x: Tensor) -> None:
     expected = ExcitationPullback(net).attribute(x, 2)
     torch.compiler.reset()

@@ -1,5 +1,5 @@
-"""On a GPU, by the default rules and temperature: every kind of gate, whole networks, and what stands
-on the engine, each against the CPU in float64; skipped where there is no GPU."""
+"""On a GPU, by the default rules and temperature: every kind of gate, whole networks, and what
+stands on the engine, each against the CPU in float64; skipped where there is no GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEVICE = "cuda"
 
 
 class Attention(nn.Module):
-    """Self-attention of 4 heads over tokens of 16 channels, by the fused or the written-out form."""
+    """Self-attention of 4 heads over 16 channels, fused or written out."""
 
     def __init__(self, fused: bool) -> None:
         super().__init__()
@@ -167,11 +167,12 @@ def test_the_record_is_that_of_the_cpu() -> None:
     assert str(found).replace(DEVICE, "cpu") == str(expected)
 
 
-def test_checkpointed_it_is_the_same() -> None:
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_it_is_the_same(reentrant: bool) -> None:
     _, model, x = made(KINDS["max pool"])
     x = x.to(DEVICE)
     expected = ExcitationPullback(model).attribute(x, 1)
-    again = ExcitationPullback(lambda x: checkpoint(model, x, use_reentrant=False))
+    again = ExcitationPullback(lambda x: checkpoint(model, x, use_reentrant=reentrant))
     torch.testing.assert_close(again.attribute(x, 1), expected)
 
 
@@ -209,10 +210,13 @@ def test_fit_and_lens_run_on_the_gpu() -> None:
     lens = TrainingLens(x, [0, 1, 2])
     lens.record(model, 0)
     lens.record(model, 1)
-    assert (lens.path_stability().flip_rate == 0).all()
+    for layer, agreement in lens.agreement().items():
+        assert (agreement == 1).all(), layer
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor", "ignore:.*TensorFloat32")
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor", "ignore:.*TensorFloat32", "ignore:.*jit"
+)
 @pytest.mark.parametrize("make", [KINDS["max pool"], KINDS["transformer"]])
 def test_compiled_with_the_default_temperature_it_is_the_same(make: Any) -> None:
     model, on_gpu, x = made(make)

@@ -70,8 +70,12 @@ def _run_backward(
     state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Take a gradient. Checkpointing runs forward passes in backward passes: hold there."""
-    with state.entered():
-        return GRADIENTS[func](*args, **kwargs)
+    state.gradients += 1
+    try:
+        with state.entered():
+            return GRADIENTS[func](*args, **kwargs)
+    finally:
+        state.gradients -= 1
 
 
 def _refuse_plain(

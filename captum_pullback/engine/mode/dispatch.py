@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,7 @@ class SofteningMode(State):
 
     def __enter__(self) -> SofteningMode:
         _active.set((*_active.get(), self))
+        self.thread = threading.get_ident()
         enter_mode(self)
         return self
 
@@ -85,17 +87,27 @@ class SofteningMode(State):
             return output
         runner = _RUNNERS.get(func)
         if runner is None:
-            if func is _COND and self in _active.get() and not (kwargs or is_transformed()):
+            if func is _COND and self._is_active() and not (kwargs or is_transformed()):
                 predicate, if_true, if_false, operands = args
                 with self.entered():
                     return (if_true if predicate else if_false)(*operands)
             if func not in self.functions:
                 return func(*args, **kwargs)
-        if self not in _active.get():
+        if not self._is_active():
             return func(*args, **kwargs)  # another task's turn in this thread
         if runner is None or func in self.functions:
             return self._dispatch(func, args, kwargs)
         return runner(self, func, args, kwargs)
+
+    def _is_active(self) -> bool:
+        """Whether what runs belongs to this block.
+
+        Backward passes on other devices than the CPU run in threads of autograd's own: these get
+        the modes of the thread that asked for the gradient, but not its context.
+        """
+        if self in _active.get():
+            return True
+        return self.gradients > 0 and threading.get_ident() != self.thread
 
     def _dispatch(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

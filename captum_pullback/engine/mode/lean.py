@@ -129,8 +129,10 @@ def _batch_norm(
             # Of whose layout two things can be said: PyTorch's kernel on CPUs says another of
             # the input than of the gradient, and misreads it.
             grad, like = grad.contiguous(), like.contiguous()
+        # A batch's own statistics, which eval mode has none of: on GPUs they must be tensors.
+        none = mean.new_empty(0)
         pulled: tuple[Tensor, Any, Any] = _batch_norm_backward(
-            grad, like, weight, mean, variance, None, None, False, eps, _INPUT_ALONE
+            grad, like, weight, mean, variance, none, none, False, eps, _INPUT_ALONE
         )
         return pulled[0], None, None, None
 
