@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks import markdown
 from benchmarks.speed_cases import (
+    BEYOND,
     BY_INPUT,
     EAGER,
     EMBEDDED,
@@ -117,6 +118,33 @@ def methods(rows: Rows) -> str:
         line = [TITLES[network], seconds(one(rows, network=network, method=SALIENCY))]
         lines.append(line + [ratio(one(rows, network=network, method=name)) for name in names])
     return table(["network", SALIENCY, *names], lines)
+
+
+def default(rows: Rows) -> str:
+    """What the default temperature costs beyond one for all gates."""
+    lines = []
+    for case in SUITES["default"]:
+        row = one(rows, network=case.network, batch=case.batch, method=BEYOND)
+        cells = [str(row["rounds"]) if row else "", ratio(row)]
+        lines.append([f"{TITLES[case.network]}, batch {case.batch}", *cells])
+    return table(["", "rounds", f"default beyond T = 0.3, in units of {SALIENCY}"], lines)
+
+
+def gpu(rows: Rows) -> str:
+    """Small and large batches on a GPU."""
+    cases: Cases = [
+        (f"batch {batch}", {"network": name, "batch": batch, "device": "cuda"})
+        for name in (*LARGE, *MODERN)
+        for batch in (4, 64)
+    ]
+    cases += [
+        (
+            "bfloat16, batch 64",
+            {"network": name, "batch": 64, "dtype": "bfloat16", "device": "cuda"},
+        )
+        for name in ("resnet50", "vit_b_16")
+    ]
+    return _compare(rows, cases)
 
 
 def _memory_ratio(row: Row | None, base: Row | None, *, all_told: bool = False) -> float | None:
@@ -256,6 +284,6 @@ def tables() -> dict[str, str]:
     rows = read(RESULTS / "speed.csv")
     # Those that were kept from using all that their CPU has stand in a table of their own.
     free = [row for row in rows if "oneDNN at most" not in row["instructions"]]
-    parts = (methods, memory, growth, many, variants, kernels, how)
+    parts = (methods, default, memory, growth, many, variants, gpu, kernels, how)
     found = {f"cost: {part.__name__}": part(free) for part in parts}
     return found | {"cost: instructions": instructions(rows)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_pullback import ExcitationPullback
+from captum_pullback.engine.mode import lean
 
 
 def transposed(x: Tensor) -> Tensor:
@@ -31,3 +34,22 @@ def test_the_gradient_is_right_in_each_layout(batch: int, of_input: bool) -> Non
     found = ExcitationPullback(forward, 0.5).attribute(x)
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
     torch.testing.assert_close(found, weight * scale.reshape(-1, 1, 1))
+
+
+def test_the_kernel_gets_what_autograd_would_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On GPUs it insists on tensors for a batch's statistics, of which eval mode has none."""
+    norm, x = nn.BatchNorm2d(3).eval(), torch.randn(2, 3, 4, 4)
+    given, run = [], lean._batch_norm_backward
+
+    def watched(*args: Any) -> Any:
+        given.append(args)
+        return run(*args)
+
+    monkeypatch.setattr(lean, "_batch_norm_backward", watched)
+    ExcitationPullback(nn.Sequential(norm, nn.ReLU(), nn.Flatten())).attribute(x, 0)
+    parts = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    _, *statistics = torch.native_batch_norm(x, *parts, False, 0.1, norm.eps)
+    (args,) = given
+    for found, expected in zip(args[5:7], statistics, strict=True):
+        assert isinstance(found, Tensor)
+        assert found.shape == expected.shape == (0,)

@@ -11,7 +11,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_pullback.affine.calls import tensors_in
+from captum_pullback.study.libraries import installed, zennit
 from captum_pullback.study.traced import norms_after, with_own_relus
 
 __all__ = ["CONV_GAMMA", "LINEAR_GAMMA", "attn_lrp"]
@@ -76,7 +76,8 @@ def attn_lrp(
         ValueError: A library is not installed; or, when called, an operation has no rule.
     """
     functional, rules = (
-        _import(f"lxt.explicit.{name}", "lxt", "--no-deps lxt") for name in ("functional", "rules")
+        installed(f"lxt.explicit.{name}", "lxt", "--no-deps lxt")
+        for name in ("functional", "rules")
     )
     own = copy.deepcopy(model).eval().requires_grad_(False)
     gammas = _gammas(own, conv_gamma, linear_gamma)
@@ -268,10 +269,7 @@ def _gammas(own: nn.Module, conv_gamma: float, linear_gamma: float) -> Any:
     """The composite of zennit's gamma rules, or None where all are 0."""
     if not (conv_gamma or linear_gamma):
         return None
-    kinds, composites, canonizers, types = (
-        _import(f"zennit.{name}", "zennit", "'captum-pullback[rivals]'")
-        for name in ("rules", "composites", "canonizers", "types")
-    )
+    kinds, composites, canonizers, types = zennit("rules", "composites", "canonizers", "types")
     chosen = [(types.Convolution, conv_gamma), (nn.Linear, linear_gamma)]
     has_norms = any(isinstance(module, types.BatchNorm) for module in own.modules())
     merges = norms_after(with_own_relus(own)) if has_norms else []
@@ -279,13 +277,6 @@ def _gammas(own: nn.Module, conv_gamma: float, linear_gamma: float) -> Any:
         [(kind, kinds.Gamma(gamma)) for kind, gamma in chosen if gamma],
         canonizers=[canonizers.NamedMergeBatchNorm(merges)],
     )
-
-
-def _import(module: str, library: str, what: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{library} is not installed: pip install {what}") from error
 
 
 def _carries(value: Any) -> bool:

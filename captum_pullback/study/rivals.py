@@ -6,7 +6,6 @@ If a method does not work on a network, or its library is not installed, a Value
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from captum import attr
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from captum_pullback.study.libraries import zennit
 from captum_pullback.study.traced import norms_after, with_own_relus
 
 __all__ = [
@@ -36,7 +36,7 @@ _FUNCTIONS = ("conv1d", "conv2d", "conv3d", "linear", "batch_norm")
 
 def epsilon_plus_flat(model: nn.Module) -> Attribute:
     """LRP by zennit's composite EpsilonPlusFlat, with canonized sums and BatchNorm."""
-    return _zennit(model, lambda kinds, inputs: (kinds.EpsilonPlusFlat, {}))
+    return _composed(model, lambda kinds, inputs: (kinds.EpsilonPlusFlat, {}))
 
 
 def epsilon_gamma_box(model: nn.Module, low: Tensor, high: Tensor) -> Attribute:
@@ -52,7 +52,7 @@ def epsilon_gamma_box(model: nn.Module, low: Tensor, high: Tensor) -> Attribute:
         bounds = (each.to(inputs).view(-1, 1, 1).expand_as(inputs) for each in (low, high))
         return kinds.EpsilonGammaBox, dict(zip(("low", "high"), bounds, strict=True))
 
-    return _zennit(model, composite)
+    return _composed(model, composite)
 
 
 def lrp(model: nn.Module) -> Attribute:
@@ -170,26 +170,20 @@ def last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
     return last[0]
 
 
-def _zennit(
+def _composed(
     model: nn.Module, composite: Callable[[Any, Tensor], tuple[Any, dict[str, Any]]]
 ) -> Attribute:
     """LRP for the target's score, by one of zennit's composites."""
-    try:
-        zennit = {
-            part: import_module(f"zennit.{part}")
-            for part in ("attribution", "canonizers", "composites", "layer")
-        }
-    except ImportError as error:
-        raise ValueError(
-            "zennit is not installed: pip install 'captum-pullback[rivals]'"
-        ) from error
+    attribution, canonizers, composites, layer = zennit(
+        "attribution", "canonizers", "composites", "layer"
+    )
 
     class Sum(nn.Module):
         """The sum of two tensors, as zennit's module has it."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.sum = zennit["layer"].Sum()
+            self.sum = layer.Sum()
 
         def forward(self, first: Tensor, second: Tensor) -> Tensor:
             """Of one shape."""
@@ -209,9 +203,9 @@ def _zennit(
     merges = norms_after(traced)
 
     def attribute(inputs: Tensor, target: Any) -> Tensor:
-        kind, options = composite(zennit["composites"], inputs)
-        canonizers = [zennit["canonizers"].NamedMergeBatchNorm(merges)]
-        attributor = zennit["attribution"].Gradient(traced, kind(canonizers=canonizers, **options))
+        kind, options = composite(composites, inputs)
+        merging = [canonizers.NamedMergeBatchNorm(merges)]
+        attributor = attribution.Gradient(traced, kind(canonizers=merging, **options))
 
         def chosen(output: Tensor) -> Tensor:
             classes = torch.as_tensor(target, device=output.device).expand(len(output))
