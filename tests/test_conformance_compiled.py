@@ -35,6 +35,18 @@ def test_a_compiled_network_has_the_same_pullback(name: str) -> None:
     assert_compiles(model, x)
 
 
+@pytest.mark.xfail(before_2_9, reason="Dynamo of torch 2.8", strict=True)
+def test_a_compiled_attention_module_can_be_attributed_to_its_inputs() -> None:
+    """An attribution saves less than soften does, which is the compiler's own concern."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 4)).double().eval()
+    x = torch.randn(2, 3, 8, dtype=torch.float64)
+    expected = ExcitationPullback(model).attribute(x, 1)
+    torch.compiler.reset()
+    found = ExcitationPullback(torch.compile(model, backend="aot_eager")).attribute(x, 1)
+    torch.testing.assert_close(found, expected)
+
+
 def assert_compiles(model: nn.Module, x: Tensor) -> None:
     expected = pulled(model, x)
     torch.compiler.reset()
