@@ -48,6 +48,7 @@ from benchmarks.speed_cases import (
     INTEGRATED,
     KERNELS,
     KEY,
+    LARGE_BATCHES,
     MEMORY,
     SALIENCY,
     SOFT,
@@ -202,7 +203,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
     names = (*SUITES, "memory", "kernels")
-    parser.add_argument("--suites", nargs="+", choices=names, default=names)
+    usual = [name for name in names if name != LARGE_BATCHES]
+    parser.add_argument("--suites", nargs="+", choices=names, default=usual)
     parser.add_argument("--networks", nargs="+", help="these networks only")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch, on the CPU")

@@ -47,6 +47,7 @@ SIX = (*THREE, FIXED, GUIDED, BY_INPUT)
 LARGE = ("resnet50", "vgg11_bn", "densenet121")
 MODERN = ("vit_b_16", "swin_t", "convnext_tiny")
 EMBEDDED = "embedded"
+LARGE_BATCHES = "large batches"
 PERCEPTRON = "perceptron, 30 layers of 16 units"
 
 
@@ -153,8 +154,8 @@ SUITES: dict[str, list[Case]] = {
         for batch in (1, 2, 8, 16, 32)
     ]
     + [Case("densenet121", batch=1, rounds=15), Case(PERCEPTRON, batch=1, rounds=25, methods=PAIR)],
-    # What a GPU is given: small batches leave it waiting for Python.
-    "large batches": [
+    # What a GPU is given: small batches leave it waiting for Python. On a CPU they take long.
+    LARGE_BATCHES: [
         Case(name, 64, methods=(SALIENCY, SOFT, FIXED) if name in LARGE else PAIR, rounds=15)
         for name in (*LARGE, *MODERN, "resnet18", "mobilenet_v2")
     ]
