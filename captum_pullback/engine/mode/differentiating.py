@@ -70,12 +70,8 @@ def _run_backward(
     state: State, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Take a gradient. Checkpointing runs forward passes in backward passes: hold there."""
-    state.gradients += 1
-    try:
-        with state.entered():
-            return GRADIENTS[func](*args, **kwargs)
-    finally:
-        state.gradients -= 1
+    with state.entered():
+        return GRADIENTS[func](*args, **kwargs)
 
 
 def _refuse_plain(

@@ -107,7 +107,8 @@ class SofteningMode(State):
         """
         if self in _active.get():
             return True
-        return self.gradients > 0 and threading.get_ident() != self.thread
+        in_gradient = self.takes_gradient or self.record.own_gradients > 0
+        return in_gradient and threading.get_ident() != self.thread
 
     def _dispatch(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -38,7 +38,6 @@ class State(TorchFunctionMode):
         holds_output: Whether a gate that is the network's output is held, too.
         running: How deep in the network's own forward pass this is.
         takes_gradient: Whether a gradient is being taken that is not the network's own.
-        gradients: How many gradients are being taken, one inside another.
         thread: The thread that entered the block.
         gates: What is held of gates that were met, by their calls' other arguments; None where
             that also depends on the module, or is to be seen.
@@ -58,7 +57,6 @@ class State(TorchFunctionMode):
         self.names: dict[int, str] = {}
         self.running = 0
         self.takes_gradient = False
-        self.gradients = 0
         self.thread = 0
         self.gates: dict[Any, Any] | None = None
         self.left_nested = True
